@@ -1,0 +1,83 @@
+"""Every topic of the system: its name, what keys it, and how the broker keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as `estop check` expects it and `estop dev` creates it.
+
+    ``record`` is the Avro record's name, ``None`` where values are not ours (dead letters) or
+    opaque bytes (state). ``partitions`` is a default; telemetry topics must all have the same count,
+    and so must the co-partitioned control topics.
+    """
+
+    name: str
+    record: str | None
+    compacted: bool = False
+    partitions: int = 4
+
+
+TELEMETRY_HEALTH: Final = "telemetry.health"
+TELEMETRY_DETECTION: Final = "telemetry.detection"
+TELEMETRY_BEHAVIORAL: Final = "telemetry.behavioral"
+TELEMETRY_PROXY: Final = "telemetry.proxy"
+TELEMETRY_PLATFORM: Final = "telemetry.platform"
+TELEMETRY_SYSTEM: Final = "telemetry.system"
+TRIGGERS: Final = "estop.triggers"
+HITS: Final = "estop.hits"
+REQUESTS: Final = "estop.requests"
+ACKS: Final = "estop.acks"
+HOLDS: Final = "estop.holds"
+SERVICES: Final = "estop.services"
+EMERGENCIES: Final = "estop.emergencies"
+AUDIT: Final = "estop.audit"
+DEAD_LETTER: Final = "estop.dead-letter"
+DETECTOR_STATE: Final = "estop.detector-state"
+COORDINATOR_STATE: Final = "estop.coordinator-state"
+COMMANDS_PREFIX: Final = "estop.commands."
+
+TELEMETRY: Final[tuple[TopicSpec, ...]] = (
+    TopicSpec(TELEMETRY_HEALTH, "HealthEvent"),
+    TopicSpec(TELEMETRY_DETECTION, "DetectionEvent"),
+    TopicSpec(TELEMETRY_BEHAVIORAL, "BehavioralEvent"),
+    TopicSpec(TELEMETRY_PROXY, "ProxyEvent"),
+    TopicSpec(TELEMETRY_PLATFORM, "PlatformEvent"),
+    TopicSpec(TELEMETRY_SYSTEM, "SystemEvent"),
+)
+
+#: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
+COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
+    TopicSpec(HITS, "Hit"),
+    TopicSpec(REQUESTS, "Request"),
+    TopicSpec(ACKS, "Ack"),
+)
+
+CONTROL: Final[tuple[TopicSpec, ...]] = (
+    *COORDINATOR_INPUTS,
+    TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
+    TopicSpec(HOLDS, "Hold", compacted=True),
+    TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
+    TopicSpec(EMERGENCIES, "Emergency", compacted=True),
+    TopicSpec(AUDIT, "AuditRecord"),
+    TopicSpec(DEAD_LETTER, None),
+    TopicSpec(DETECTOR_STATE, None, compacted=True),
+    TopicSpec(COORDINATOR_STATE, None, compacted=True),
+)
+
+
+def commands_topic(service: str) -> str:
+    """The topic on which ``service`` receives its commands."""
+    return COMMANDS_PREFIX + service
+
+
+def commands_spec(service: str) -> TopicSpec:
+    return TopicSpec(commands_topic(service), "Command")
+
+
+def all_topics(services: tuple[str, ...]) -> tuple[TopicSpec, ...]:
+    """Every topic of an installation whose services are ``services``."""
+    return (*TELEMETRY, *CONTROL, *(commands_spec(service) for service in services))

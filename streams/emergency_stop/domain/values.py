@@ -1,0 +1,143 @@
+"""The small closed vocabularies of the field, and scopes.
+
+Every name here is the name on the wire, in JSON, in metrics and in the documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class TriggerType(StrEnum):
+    HEALTH_SCORE_CRITICAL = "health_score_critical"
+    ACCOUNT_SUSPENSION_RISK = "account_suspension_risk"
+    DETECTION_EVENT_CRITICAL = "detection_event_critical"
+    RATE_LIMIT_VIOLATION = "rate_limit_violation"
+    BEHAVIORAL_ANOMALY_SEVERE = "behavioral_anomaly_severe"
+    AUTHENTICATION_FAILURE = "authentication_failure"
+    PROXY_FAILURE_CASCADE = "proxy_failure_cascade"
+    MANUAL_TRIGGER = "manual_trigger"
+    TIME_BASED_TRIGGER = "time_based_trigger"
+    CUSTOM_RULE_TRIGGER = "custom_rule_trigger"
+    SYSTEM_RESOURCE_CRITICAL = "system_resource_critical"
+    EXTERNAL_API_FAILURE = "external_api_failure"
+
+
+class StopLevel(StrEnum):
+    IMMEDIATE = "immediate"
+    GRACEFUL = "graceful"
+    SERVICE_SPECIFIC = "service_specific"
+    CASCADING = "cascading"
+    MAINTENANCE = "maintenance"
+
+
+#: How severe a level is for a gate: the highest wins where several holds apply.
+LEVEL_SEVERITY: Final[dict[StopLevel, int]] = {
+    StopLevel.MAINTENANCE: 1,
+    StopLevel.SERVICE_SPECIFIC: 2,
+    StopLevel.GRACEFUL: 2,
+    StopLevel.CASCADING: 2,
+    StopLevel.IMMEDIATE: 3,
+}
+
+
+class Mode(StrEnum):
+    """What a hit of a trigger may do: record only, notify, or stop."""
+
+    SHADOW = "shadow"
+    WARN = "warn"
+    ENFORCE = "enforce"
+
+
+class ClearRule(StrEnum):
+    WHEN_CONDITION_CLEARS = "when_condition_clears"
+    AFTER_OPERATOR_RESET = "after_operator_reset"
+    NEVER_AUTOMATICALLY = "never_automatically"
+
+
+class Action(StrEnum):
+    STOP = "stop"
+    RESUME = "resume"
+    PROBE = "probe"
+    DRILL = "drill"
+
+
+class AckState(StrEnum):
+    """What one instance of a service says, or what its silence means, about one command."""
+
+    RECEIVED = "received"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    RESUMED = "resumed"
+    REFUSED = "refused"
+
+
+class EmergencyState(StrEnum):
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    PARTIAL = "partial"
+    RECOVERING = "recovering"
+    RESOLVED = "resolved"
+
+
+class HoldState(StrEnum):
+    HELD = "held"
+    RUNNING = "running"
+
+
+class InstanceState(StrEnum):
+    UP = "up"
+    LEFT = "left"
+
+
+class ScopeKind(StrEnum):
+    GLOBAL = "global"
+    SERVICE = "service"
+    ACCOUNT = "account"
+
+
+#: Stands for every service in ``services`` and ``target_services``.
+ALL_SERVICES: Final = "all"
+
+SCOPE_LENGTH_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scope:
+    """What a hold covers: everything, one service, or one account. ``str()`` is its wire form."""
+
+    kind: ScopeKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.kind.value if self.kind is ScopeKind.GLOBAL else f"{self.kind.value}:{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """Read ``global``, ``service:<name>`` or ``account:<id>``.
+
+        Raises ``ValueError`` that names the text and the three allowed forms.
+        """
+        kind, _, name = text.partition(":")
+        well_formed = text == "global" or (kind in ("service", "account") and name.strip() == name and bool(name))
+        if not well_formed or len(text) > SCOPE_LENGTH_MAX:
+            raise ValueError(
+                f"scope {text[:SCOPE_LENGTH_MAX]!r} is not one of: global, service:<name>, account:<id>"
+                f" (at most {SCOPE_LENGTH_MAX} characters)"
+            )
+        return cls(ScopeKind(kind), name)
+
+    @classmethod
+    def account(cls, account_id: str) -> Scope:
+        return cls(ScopeKind.ACCOUNT, account_id)
+
+    @classmethod
+    def service(cls, name: str) -> Scope:
+        return cls(ScopeKind.SERVICE, name)
+
+
+GLOBAL_SCOPE: Final = Scope(ScopeKind.GLOBAL)

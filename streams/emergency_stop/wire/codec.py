@@ -1,0 +1,111 @@
+"""Control messages ⇄ Confluent wire format: ``0x00``, 4-byte big-endian schema id, Avro body."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import types
+import typing
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final, TypeVar
+
+import fastavro
+
+from emergency_stop.wire.registry import Registry
+from emergency_stop.wire.schemas import load_record_schema
+
+MAGIC: Final = 0
+HEADER_BYTES: Final = 5
+M = TypeVar("M")
+
+
+class WireError(ValueError):
+    """A value is not a message of the expected kind; the text says what is wrong with it."""
+
+
+@cache
+def _parsed(record: str) -> Any:
+    return fastavro.parse_schema(load_record_schema(record), named_schemas={})
+
+
+def frame(schema_id: int, body: bytes) -> bytes:
+    return b"\0" + schema_id.to_bytes(4, "big") + body
+
+
+def encode_record(record: str, value: Mapping[str, Any], schema_id: int) -> bytes:
+    """Plain mapping → wire bytes, by the committed schema of ``record``."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, _parsed(record), value)
+    return frame(schema_id, out.getvalue())
+
+
+def split_frame(value: bytes | None) -> tuple[int, memoryview]:
+    """(schema id, body). Raises ``WireError`` for anything that is not Confluent framing."""
+    if value is None:
+        raise WireError("value is null")
+    if len(value) < HEADER_BYTES:
+        raise WireError(f"value of {len(value)} bytes is shorter than the {HEADER_BYTES}-byte header")
+    if value[0] != MAGIC:
+        raise WireError(f"first byte is {value[0]:#04x}, expected {MAGIC:#04x} (Confluent wire format)")
+    return int.from_bytes(value[1:HEADER_BYTES], "big"), memoryview(value)[HEADER_BYTES:]
+
+
+def _builder(hint: Any) -> Callable[[Any], Any]:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        inner = _builder(next(arg for arg in args if arg is not type(None)))
+        return lambda value: None if value is None else inner(value)
+    if origin is tuple:
+        item = _builder(args[0])
+        return lambda value: tuple(item(entry) for entry in value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _record_builder(hint)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint
+    return lambda value: value
+
+
+@cache
+def _record_builder(kind: type[Any]) -> Callable[[Any], Any]:
+    hints = typing.get_type_hints(kind)
+    builders = {field.name: _builder(hints[field.name]) for field in dataclasses.fields(kind)}
+
+    def build(value: Mapping[str, Any]) -> Any:
+        return kind(**{name: make(value[name]) for name, make in builders.items() if name in value})
+
+    return build
+
+
+class Codec:
+    """Encodes and decodes control messages; the dataclass's name is the Avro record's name.
+
+    Not thread-safe on the first use of an id (the registry may be asked).
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._writers: dict[int, Any] = {}
+
+    def encode(self, message: Any, topic: str) -> bytes:
+        """Message → wire bytes for ``topic``."""
+        record = type(message).__name__
+        return encode_record(record, dataclasses.asdict(message), self._registry.schema_id(record, topic))
+
+    def decode(self, kind: type[M], value: bytes | None) -> M:
+        """Wire bytes → message of ``kind``, resolved from the writer's schema to the committed one.
+
+        Raises ``WireError`` or ``UnknownSchemaError``; never anything else for bad bytes.
+        """
+        schema_id, body = split_frame(value)
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = fastavro.parse_schema(self._registry.writer_schema(schema_id), named_schemas={})
+            self._writers[schema_id] = writer
+        try:
+            plain = fastavro.schemaless_reader(io.BytesIO(body), writer, _parsed(kind.__name__))
+            built: M = _record_builder(kind)(plain)
+        except Exception as error:  # fastavro raises many types for bad bytes; all mean the same here
+            raise WireError(f"not a {kind.__name__}: {type(error).__name__}: {error}") from error
+        return built
