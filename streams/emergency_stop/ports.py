@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+from emergency_stop.columnar.fetched import FetchedBatch
 
 
 class Clock(Protocol):
@@ -25,4 +28,48 @@ class Publisher(Protocol):
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Awaitable[None]:
         """Enqueue in order; the awaitable ends when the broker has acknowledged, or raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """An effect: one record for the broker. ``key`` decides the partition unless ``partition`` is given."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class PartitionCore(Protocol):
+    """The state of one partition number over all input topics of a worker, without any I/O.
+
+    The shell (`apps/lane_worker.py`) calls from one thread, in this order at start: ``restore``,
+    then ``on_batch`` and ``on_tick`` as things arrive. At a checkpoint it makes the effects
+    durable, then ``take_dirty``'s records, then the positions, then acknowledges the input.
+    A crash between any two repeats effects with the same ids and loses none.
+    """
+
+    def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
+        """Load state records as written by ``take_dirty`` and, per topic, the next offset to apply.
+
+        A record may be ahead of ``positions``: what it already contains must be skipped on replay.
+        """
+        ...
+
+    def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
+        """Apply all of ``batch`` that is not yet applied. May be long; must not block on I/O."""
+        ...
+
+    def on_tick(self, now_ms: int) -> Sequence[Publish]:
+        """Apply the passing of time: deadlines, absence, heartbeats."""
+        ...
+
+    def next_deadline(self) -> int | None:
+        """When ``on_tick`` is next due, milliseconds since the epoch; ``None`` when nothing waits."""
+        ...
+
+    def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
+        """State records changed since the last call; ``None`` removes one."""
         ...
