@@ -78,6 +78,15 @@ def _record_builder(kind: type[Any]) -> Callable[[Any], Any]:
     return build
 
 
+def from_plain(kind: type[M], value: Mapping[str, Any]) -> M:
+    """The inverse of ``dataclasses.asdict``: nested dataclasses, tuples, enums and optionals by their hints.
+
+    Entries that ``kind`` does not know are left out; a missing one takes its default, or raises ``TypeError``.
+    """
+    built: M = _record_builder(kind)(value)
+    return built
+
+
 class Codec:
     """Encodes and decodes control messages; the dataclass's name is the Avro record's name.
 

@@ -1,0 +1,39 @@
+"""Mermaid state diagrams of the machines, drawn from their tables so that they cannot drift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, Machine
+
+_INTRODUCTION: Final = {
+    "instance": "Where one instance of one target service stands in one emergency.",
+    "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire.",
+    "hold": "Whether a scope may act. Every change has a new epoch.",
+}
+
+
+def diagram(machine: Machine[Any, Any]) -> str:
+    """One Mermaid ``stateDiagram-v2``: an arrow per pair of states, its events in the table's order."""
+    arrows: dict[tuple[StrEnum, StrEnum], list[str]] = {}
+    for (state, event), following in machine.table.items():
+        arrows.setdefault((state, following), []).append(event.value)
+    lines = [f"    {a.value} --> {b.value}: {', '.join(events)}" for (a, b), events in arrows.items()]
+    ends = sorted({b.value for _, b in arrows} - {a.value for a, _ in arrows})
+    return "\n".join(
+        ["stateDiagram-v2", f"    [*] --> {machine.initial.value}", *lines, *(f"    {end} --> [*]" for end in ends)]
+    )
+
+
+def documents() -> Mapping[str, str]:
+    """Every page of ``docs/state-machines``: file name → Markdown."""
+    machines: tuple[Machine[Any, Any], ...] = (EMERGENCY, INSTANCE, HOLD)
+    return {
+        f"{machine.name}.md": f"# The {machine.name} machine\n\n{_INTRODUCTION[machine.name]}\n\n"
+        "Generated from `streams/emergency_stop/coordinate/tables.py` by `docs/state-machines/generate.py`;"
+        " a pair of state and event that has no arrow is refused and changes nothing.\n\n"
+        f"```mermaid\n{diagram(machine)}\n```\n"
+        for machine in machines
+    }

@@ -1,0 +1,42 @@
+"""The hold of a scope: always the most severe of the emergencies in force, never kept apart from them."""
+
+from __future__ import annotations
+
+from emergency_stop.coordinate.state import Case, ScopeState
+from emergency_stop.coordinate.tables import HOLD, HoldEvent, InvariantViolationError
+from emergency_stop.domain.messages import Hold, HoldCause
+from emergency_stop.domain.values import ALL_SERVICES, LEVEL_SEVERITY, HoldState
+
+
+def hold_state(state: ScopeState) -> HoldState:
+    return HoldState.HELD if state.in_force else HoldState.RUNNING
+
+
+def changed_hold(before: ScopeState, after: ScopeState, event: HoldEvent, reason: str, now_ms: int) -> Hold:
+    """The hold to publish after ``event`` led from ``before`` to ``after``.
+
+    Raises ``InvariantViolationError`` where the states contradict the hold machine or the epoch did not
+    grow: no two different holds of a scope may share an epoch.
+    """
+    if HOLD.next(hold_state(before), event) is not hold_state(after) or after.epoch <= before.epoch:
+        raise InvariantViolationError(
+            f"{event} took {after.scope} from {hold_state(before)} at epoch {before.epoch}"
+            f" to {hold_state(after)} at epoch {after.epoch}"
+        )
+    causes = after.in_force
+    worst = max(causes, key=lambda case: LEVEL_SEVERITY[case.level], default=None)
+    return Hold(
+        scope=after.scope,
+        epoch=after.epoch,
+        state=hold_state(after),
+        level=worst.level if worst else None,
+        causes=tuple(HoldCause(c.emergency_id, c.level, c.services, c.reason, c.epoch) for c in causes),
+        reason=worst.reason if worst else reason,
+        updated_at=now_ms,
+    )
+
+
+def covers(case: Case, services: tuple[str, ...], severity: int) -> bool:
+    """Whether ``case`` already holds at least these services at least so severely."""
+    enough = ALL_SERVICES in case.services or (ALL_SERVICES not in services and set(services) <= set(case.services))
+    return enough and LEVEL_SEVERITY[case.level] >= severity

@@ -1,0 +1,211 @@
+"""Who must prove a stop, and what each instance has said so far.
+
+Answers may come late, twice, or out of order. They are folded so that their order does not matter:
+progress (received, stopping) only moves forward, and of two verdicts (stopped, failed) the one that
+answers the newer order wins, then the one that the instance wrote later, then the failure.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+from emergency_stop.coordinate.services import Liveness, Services
+from emergency_stop.coordinate.state import Case, Order, Target, World
+from emergency_stop.coordinate.tables import INSTANCE, InstanceEvent, Phase, Standing
+from emergency_stop.domain.ids import command_id
+from emergency_stop.domain.messages import Ack, InstanceStop
+from emergency_stop.domain.values import AckState, Action, Scope
+
+_VERDICTS = frozenset({Standing.STOPPED, Standing.FAILED})
+_RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED})
+#: Standings of an instance that is alive and still owes its proof.
+OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
+_WIRE = {Standing.PENDING: AckState.UNKNOWN, Standing.RESUMING: AckState.UNKNOWN}
+_STOP_EVENTS = {
+    AckState.RECEIVED: InstanceEvent.RECEIVED,
+    AckState.STOPPING: InstanceEvent.STOPPING,
+    AckState.STOPPED: InstanceEvent.STOPPED,
+    AckState.FAILED: InstanceEvent.FAILED,
+    # an instance that refuses a stop, or cannot tell, has not stopped
+    AckState.REFUSED: InstanceEvent.FAILED,
+    AckState.UNKNOWN: InstanceEvent.FAILED,
+    AckState.RESUMED: InstanceEvent.RESUMED,
+}
+
+
+class UnknownAckError(ValueError):
+    """An acknowledgement of a command that was never given to that service. Nothing was changed."""
+
+
+def to_wire(target: Target) -> InstanceStop:
+    state = _WIRE.get(target.standing) or AckState(target.standing.value)
+    return InstanceStop(target.service, target.instance_id, state, target.reason, target.in_flight, target.at)
+
+
+def proven(case: Case) -> bool:
+    """Every instance of every target service has proven the stop, and there is at least one."""
+    return bool(case.targets) and all(target.standing is Standing.STOPPED for target in case.targets)
+
+
+def recovered(case: Case) -> bool:
+    """Every instance that was asked to resume has done so."""
+    return not any(target.standing in (Standing.RESUMING, Standing.REFUSED) for target in case.targets)
+
+
+def _concluded(target: Target, event: InstanceEvent, reason: str, at: int, order: int = 0) -> Target:
+    """The target after something the coordinator saw itself; unchanged where that tells nothing new."""
+    standing = INSTANCE.next(target.standing, event)
+    if standing is target.standing:
+        return target
+    return replace(target, standing=standing, reason=reason, at=at, order=order)
+
+
+def _absent(service: str, services: Services, now_ms: int) -> Target:
+    if service in services.known:
+        reason = "no instance of it was ever seen alive"
+    else:
+        near = difflib.get_close_matches(service, services.known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(services.known)}"
+        reason = f"not one of the configured services (ESTOP_SERVICES), so it gets no commands{hint}"
+    return Target(service, "", Standing.UNKNOWN, reason, 0, now_ms)
+
+
+def _new(service: str, instance_id: str, now_ms: int) -> Target:
+    return Target(service, instance_id, INSTANCE.initial, "commanded, no answer yet", 0, now_ms)
+
+
+def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
+    """The targets of a stop whose commands go out now: every instance that lives or was lost.
+
+    A service whose instances all left in good order counts as stopped; one of which nothing is known
+    is UNKNOWN from the start.
+    """
+    targets: list[Target] = []
+    for service in world.services.named(case.services, Scope.parse(case.scope)):
+        found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
+        present = {key: liveness for key, (_, liveness) in found.items() if liveness is not Liveness.LEFT}
+        for instance_id, liveness in present.items():
+            target = _new(service, instance_id, now_ms)
+            if liveness is Liveness.LOST:
+                target = _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)
+            targets.append(target)
+        if not present and found:
+            newest = max((instance for instance, _ in found.values()), key=lambda one: one.heartbeat_at)
+            left = Target(service, newest.instance_id, Standing.STOPPED, "left in good order", 0, newest.heartbeat_at)
+            targets.append(left)
+        elif not present:
+            targets.append(_absent(service, world.services, now_ms))
+    return tuple(targets)
+
+
+def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], frozenset[str]]:
+    """(targets as the services' announcements now have them, services with instances that came up).
+
+    An instance that comes up during a stop is a target too, and its service's command is sent again.
+    """
+    targets: list[Target] = []
+    newcomers: set[str] = set()
+    for service in dict.fromkeys(target.service for target in case.targets):
+        found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
+        present = {target.instance_id: target for target in case.targets if target.service == service}
+        for instance_id, target in present.items():
+            instance, liveness = found.get(instance_id, (None, None))
+            if liveness is Liveness.LEFT and instance is not None:
+                order = len(case.orders)
+                target = _concluded(target, InstanceEvent.LEFT, "left in good order", instance.heartbeat_at, order)  # noqa: PLW2901
+            elif liveness is Liveness.LOST:
+                target = _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)  # noqa: PLW2901
+            present[instance_id] = target
+        fresh = [key for key, (_, liveness) in found.items() if liveness is Liveness.LIVE and key not in present]
+        if fresh:
+            present.pop("", None)
+            newcomers.add(service)
+        targets.extend(present.values())
+        targets.extend(_new(service, instance_id, now_ms) for instance_id in fresh)
+    return tuple(targets), frozenset(newcomers)
+
+
+def silence(targets: tuple[Target, ...], now_ms: int) -> tuple[Target, ...]:
+    """The last deadline passed: whoever still owes its proof is UNKNOWN, with the reason."""
+
+    def reason(target: Target) -> str:
+        if target.standing is Standing.PENDING:
+            return "no answer by the deadline"
+        return f"{target.standing.value}, but no proof of the stop by the deadline"
+
+    return tuple(_concluded(target, InstanceEvent.SILENT, reason(target), now_ms) for target in targets)
+
+
+def ask_to_resume(case: Case, services: frozenset[str], world: World, now_ms: int) -> tuple[Target, ...]:
+    """Targets after a resume was accepted: every live instance of ``services`` is to confirm it."""
+    targets = {(target.service, target.instance_id): target for target in case.targets}
+    for service in sorted(services):
+        found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
+        for instance_id, (_, liveness) in found.items():
+            if liveness is Liveness.LIVE:
+                target = targets.get((service, instance_id)) or _new(service, instance_id, now_ms)
+                asked = _concluded(target, InstanceEvent.RESUME, "asked to resume, no answer yet", now_ms)
+                targets[service, instance_id] = asked
+    return tuple(targets.values())
+
+
+def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
+    """The case after one acknowledgement; the same object where it tells nothing new.
+
+    Raises ``UnknownAckError`` for a command never given, ``IllegalTransitionError`` for an answer that
+    does not fit (``resumed`` to a stop).
+    """
+    number, order = _answered(case, ack)
+    former = next((t for t in case.targets if (t.service, t.instance_id) == (ack.service, ack.instance_id)), None)
+    target = former or _new(ack.service, ack.instance_id, now_ms)
+    if order.action is Action.RESUME and target.standing not in _RESUME_SIDE:
+        # it was not seen alive when the resume went out, but it got the command all the same
+        target = replace(target, standing=INSTANCE.next(target.standing, InstanceEvent.RESUME))
+    event, reason = _event(order, ack)
+    standing = INSTANCE.next(target.standing, event)
+    done = case.phase in (Phase.STOPPED, Phase.PARTIAL)
+    if case.phase is Phase.RESOLVED or (done and standing not in _VERDICTS) or _stale(target, standing, number, ack):
+        return case
+    if former is not None and standing is former.standing and standing not in _VERDICTS:
+        return case
+    told = replace(target, standing=standing, reason=reason, in_flight=ack.in_flight, at=ack.acked_at, order=number)
+    kept = [t for t in case.targets if t is not former and (t.service, t.instance_id) != (ack.service, "")]
+    targets = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))
+    return replace(case, targets=tuple(targets))
+
+
+def _answered(case: Case, ack: Ack) -> tuple[int, Order]:
+    if any(target.service == ack.service for target in case.targets):
+        for number, order in enumerate(case.orders, start=1):
+            wanted = command_id(case.emergency_id, ack.service, order.epoch, order.action, order.attempt)
+            if wanted == ack.command_id:
+                return number, order
+    raise UnknownAckError(
+        f"{ack.service}/{ack.instance_id} acknowledges command {ack.command_id}, which emergency"
+        f" {case.emergency_id} never gave to that service; the acknowledgement was ignored"
+    )
+
+
+def _event(order: Order, ack: Ack) -> tuple[InstanceEvent, str]:
+    """What an acknowledgement means. A proof that proves something else is a failure, with the reason."""
+    if order.action is Action.RESUME:
+        if ack.state in (AckState.RECEIVED, AckState.RESUMED):
+            return InstanceEvent(ack.state.value), ack.reason
+        return InstanceEvent.REFUSED, ack.reason or f"answered {ack.state.value} to a resume"
+    event = _STOP_EVENTS[ack.state]
+    if ack.state is AckState.STOPPED and ack.in_flight > 0:
+        return InstanceEvent.FAILED, f"claims stopped with {ack.in_flight} operations in flight"
+    if ack.state is AckState.STOPPED and ack.epoch < order.epoch:
+        return InstanceEvent.FAILED, f"claims stopped at epoch {ack.epoch}, but the stop is epoch {order.epoch}"
+    return event, ack.reason
+
+
+def _stale(target: Target, standing: Standing, number: int, ack: Ack) -> bool:
+    """Whether a newer or equal verdict of the instance is known already."""
+    if target.standing not in _VERDICTS:
+        return False
+    if standing not in _VERDICTS or ack.state in (AckState.RECEIVED, AckState.STOPPING):
+        return True
+    known = (target.order, target.at, target.standing is Standing.FAILED)
+    return (number, ack.acked_at, standing is Standing.FAILED) <= known

@@ -1,0 +1,153 @@
+"""What a coordinator remembers about one scope: frozen values, changed only by ``coordinate.step``.
+
+All that one decision touches lies in one ``ScopeState``, and one state record holds all of it: a crash
+between two records can then never leave half a decision behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from emergency_stop.coordinate.services import Services
+from emergency_stop.coordinate.tables import IN_FORCE, Phase, Standing
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold
+from emergency_stop.domain.values import Action, StopLevel, TriggerType
+
+Effect = Hold | Command | Emergency | AuditRecord
+
+#: Ids of causes remembered per scope, so that a repeated one is recognised. Past it the oldest is
+#: forgotten: at worst a very old duplicate stops again, which errs on the safe side.
+SEEN_MAX: Final = 256
+#: Emergencies that one scope keeps; finished ones beyond it go first, those in force never.
+EMERGENCIES_KEPT_MAX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decide; times in milliseconds."""
+
+    immediate_stop_timeout_ms: int = 5_000
+    graceful_stop_timeout_ms: int = 60_000
+    #: An instance is lost when its last heartbeat is older.
+    heartbeat_lost_ms: int = 30_000
+    #: Stops whose commands may be out at once in one partition; holds are never queued.
+    max_concurrent_stops: int = 10
+    #: How long finished emergencies and the ids of their causes are remembered.
+    retention_ms: int = 3_600_000
+    issued_by: str = "coordinator"
+
+    def timeout_ms(self, level: StopLevel) -> int:
+        return self.immediate_stop_timeout_ms if level is StopLevel.IMMEDIATE else self.graceful_stop_timeout_ms
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a step sees besides its state and message: settings and the services' announcements."""
+
+    policy: Policy
+    services: Services
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One instance of a target service; ``instance_id`` is empty while none of it was ever seen."""
+
+    service: str
+    instance_id: str
+    standing: Standing
+    reason: str
+    in_flight: int
+    #: When the instance said so (its clock), or the coordinator concluded it.
+    at: int
+    #: Number of the order that was answered; 0 where the coordinator concluded it.
+    order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Commands sent to the target services: the first stop, its escalation, or the resume."""
+
+    action: Action
+    attempt: int
+    epoch: int
+    level: StopLevel
+    issued_at: int
+    deadline_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An emergency as the coordinator keeps it. ``level`` is the one in force, ``epoch`` that of its hold."""
+
+    emergency_id: str
+    phase: Phase
+    scope: str
+    account_id: str | None
+    level: StopLevel
+    epoch: int
+    priority: int
+    reason: str
+    cause: str
+    trigger_id: str | None
+    trigger_type: TriggerType
+    services: tuple[str, ...]
+    correlation_id: str
+    occurred_at: int
+    started_at: int
+    orders: tuple[Order, ...] = ()
+    targets: tuple[Target, ...] = ()
+    completed_at: int | None = None
+    time_to_stop_ms: int | None = None
+    success: bool | None = None
+    #: When it became RESOLVED; it is forgotten a retention later.
+    resolved_at: int | None = None
+
+    @property
+    def in_force(self) -> bool:
+        return self.phase in IN_FORCE
+
+    @property
+    def deadline_at(self) -> int:
+        """Of the newest order; of a queued emergency, when it began."""
+        return self.orders[-1].deadline_at if self.orders else self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The id of a hit or request that was already decided, and when."""
+
+    cause: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """A scope: its epoch, its emergencies from oldest to newest, and the causes already decided."""
+
+    scope: str
+    epoch: int = 0
+    #: Epoch of the newest stop; a resume that names an older one is stale.
+    stop_epoch: int = 0
+    cases: tuple[Case, ...] = ()
+    seen: tuple[Seen, ...] = ()
+
+    @property
+    def in_force(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.in_force)
+
+    def case(self, emergency_id: str) -> Case | None:
+        return next((case for case in self.cases if case.emergency_id == emergency_id), None)
+
+    def has_seen(self, cause: str) -> bool:
+        return any(entry.cause == cause for entry in self.seen)
+
+    def with_case(self, case: Case) -> ScopeState:
+        """The state with ``case`` in the place of the former one of its id, or added last."""
+        if self.case(case.emergency_id) is None:
+            return replace(self, cases=(*self.cases, case))
+        kept = tuple(case if old.emergency_id == case.emergency_id else old for old in self.cases)
+        return replace(self, cases=kept)
+
+    def with_seen(self, cause: str, at: int) -> ScopeState:
+        return replace(self, seen=(*self.seen, Seen(cause, at))[-SEEN_MAX:])

@@ -1,0 +1,186 @@
+"""The three machines of an emergency stop, as data.
+
+* **Instance**: where one instance of one target service stands in one emergency.
+* **Emergency**: from its cause to its end.
+* **Hold**: whether a scope may act. What is published as its state follows from the emergencies that
+  are in force; the table says which changes exist at all.
+
+A pair that is not in a table is illegal: ``Machine.next`` raises and nothing changes. The diagrams in
+``docs/state-machines`` are generated from here (``coordinate/diagrams.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Generic, TypeVar
+
+from emergency_stop.domain.values import HoldState
+
+S = TypeVar("S", bound=StrEnum)
+E = TypeVar("E", bound=StrEnum)
+
+
+class IllegalTransitionError(ValueError):
+    """An event that the machine does not know in its present state. Nothing was changed."""
+
+    def __init__(self, machine: str, state: str, event: str) -> None:
+        super().__init__(f"{machine} in state {state!r} has no transition for {event!r}; the message was ignored")
+        self.machine, self.state, self.event = machine, state, event
+
+
+class InvariantViolationError(RuntimeError):
+    """The core contradicts itself: a bug. The new state must not be kept nor its effects published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine(Generic[S, E]):
+    """One machine: its name, its first state, and every legal (state, event) with the state that follows."""
+
+    name: str
+    initial: S
+    table: Mapping[tuple[S, E], S]
+
+    def next(self, state: S, event: E) -> S:
+        """The state that follows. Raises ``IllegalTransitionError``."""
+        following = self.table.get((state, event))
+        if following is None:
+            raise IllegalTransitionError(self.name, state.value, event.value)
+        return following
+
+
+class Standing(StrEnum):
+    """Where an instance stands. The first six belong to the stop, the last three to the resume."""
+
+    PENDING = "pending"
+    RECEIVED = "received"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    RESUMING = "resuming"
+    RESUMED = "resumed"
+    REFUSED = "refused"
+
+
+class InstanceEvent(StrEnum):
+    #: Acknowledgements of the instance.
+    RECEIVED = "received"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    RESUMED = "resumed"
+    REFUSED = "refused"
+    #: Seen by the coordinator: it left in good order, its heartbeat stopped, the last deadline passed.
+    LEFT = "left"
+    LOST = "lost"
+    SILENT = "silent"
+    #: An operator's resume was accepted.
+    RESUME = "resume"
+
+
+def _instance_table() -> dict[tuple[Standing, InstanceEvent], Standing]:
+    s, e = Standing, InstanceEvent
+    table: dict[tuple[Standing, InstanceEvent], Standing] = {}
+    for waiting in (s.PENDING, s.RECEIVED, s.STOPPING, s.UNKNOWN):
+        # an acknowledgement that overtook another one never takes the instance back
+        table[waiting, e.RECEIVED] = s.STOPPING if waiting is s.STOPPING else s.RECEIVED
+        table[waiting, e.STOPPING] = s.STOPPING
+        table[waiting, e.STOPPED] = s.STOPPED
+        table[waiting, e.FAILED] = s.FAILED
+        table[waiting, e.LEFT] = s.STOPPED
+        table[waiting, e.LOST] = s.UNKNOWN
+        table[waiting, e.SILENT] = s.UNKNOWN
+    for verdict in (s.STOPPED, s.FAILED):
+        for kept in (e.RECEIVED, e.STOPPING, e.LOST, e.SILENT):
+            table[verdict, kept] = verdict
+        table[verdict, e.STOPPED] = s.STOPPED
+        table[verdict, e.FAILED] = s.FAILED
+        table[verdict, e.LEFT] = s.STOPPED
+    for stop_side in (s.PENDING, s.RECEIVED, s.STOPPING, s.UNKNOWN, s.STOPPED, s.FAILED):
+        table[stop_side, e.RESUME] = s.RESUMING
+    for resume_side in (s.RESUMING, s.RESUMED, s.REFUSED):
+        # acknowledgements of the stop that were on their way when the resume was accepted
+        for crossing in (e.RECEIVED, e.STOPPING, e.STOPPED, e.FAILED, e.LEFT, e.LOST, e.SILENT):
+            table[resume_side, crossing] = resume_side
+        table[resume_side, e.RESUMED] = s.RESUMED
+        table[resume_side, e.REFUSED] = s.RESUMED if resume_side is s.RESUMED else s.REFUSED
+    return table
+
+
+INSTANCE: Final[Machine[Standing, InstanceEvent]] = Machine("instance", Standing.PENDING, _instance_table())
+
+
+class Phase(StrEnum):
+    """Where an emergency stands. ``QUEUED``: its hold is in force, its commands wait for a free slot."""
+
+    QUEUED = "queued"
+    STOPPING = "stopping"
+    ESCALATED = "escalated"
+    STOPPED = "stopped"
+    PARTIAL = "partial"
+    RECOVERING = "recovering"
+    RESOLVED = "resolved"
+
+
+class EmergencyEvent(StrEnum):
+    ADMIT = "admit"
+    PROVEN = "proven"
+    DEADLINE = "deadline"
+    DOUBT = "doubt"
+    RESUME = "resume"
+    RELEASE = "release"
+    CONFIRMED = "confirmed"
+    SUPERSEDED = "superseded"
+
+
+def _emergency_table() -> dict[tuple[Phase, EmergencyEvent], Phase]:
+    p, e = Phase, EmergencyEvent
+    table = {
+        (p.QUEUED, e.ADMIT): p.STOPPING,
+        (p.STOPPING, e.PROVEN): p.STOPPED,
+        (p.STOPPING, e.DEADLINE): p.ESCALATED,
+        (p.ESCALATED, e.PROVEN): p.STOPPED,
+        (p.ESCALATED, e.DEADLINE): p.PARTIAL,
+        # proven after all, though late: recorded, and still not a success
+        (p.PARTIAL, e.PROVEN): p.STOPPED,
+        # an instance takes its proof back: an emergency never claims a stop that is not
+        (p.STOPPED, e.DOUBT): p.PARTIAL,
+        (p.RECOVERING, e.CONFIRMED): p.RESOLVED,
+        (p.RECOVERING, e.DEADLINE): p.RESOLVED,
+        (p.RECOVERING, e.SUPERSEDED): p.RESOLVED,
+    }
+    for in_force in (p.QUEUED, p.STOPPING, p.ESCALATED, p.STOPPED, p.PARTIAL):
+        table[in_force, e.RESUME] = p.RECOVERING
+        # its hold is lifted, but others still hold all its services: there is nothing to resume
+        table[in_force, e.RELEASE] = p.RESOLVED
+    return table
+
+
+EMERGENCY: Final[Machine[Phase, EmergencyEvent]] = Machine("emergency", Phase.QUEUED, _emergency_table())
+
+#: The phases in which an emergency holds its scope.
+IN_FORCE: Final = frozenset({Phase.QUEUED, Phase.STOPPING, Phase.ESCALATED, Phase.STOPPED, Phase.PARTIAL})
+#: The phases in which commands are out and a deadline runs.
+UNDER_WAY: Final = frozenset({Phase.STOPPING, Phase.ESCALATED})
+
+
+class HoldEvent(StrEnum):
+    CAUSE_ADDED = "cause_added"
+    CAUSE_RAISED = "cause_raised"
+    CAUSE_CLEARED = "cause_cleared"
+    LAST_CAUSE_CLEARED = "last_cause_cleared"
+
+
+HOLD: Final[Machine[HoldState, HoldEvent]] = Machine(
+    "hold",
+    HoldState.RUNNING,
+    {
+        (HoldState.RUNNING, HoldEvent.CAUSE_ADDED): HoldState.HELD,
+        (HoldState.HELD, HoldEvent.CAUSE_ADDED): HoldState.HELD,
+        (HoldState.HELD, HoldEvent.CAUSE_RAISED): HoldState.HELD,
+        (HoldState.HELD, HoldEvent.CAUSE_CLEARED): HoldState.HELD,
+        (HoldState.HELD, HoldEvent.LAST_CAUSE_CLEARED): HoldState.RUNNING,
+    },
+)
