@@ -1,0 +1,89 @@
+"""The machines, row by row, and their published diagrams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emergency_stop.coordinate.diagrams import documents
+from emergency_stop.coordinate.tables import (
+    EMERGENCY,
+    HOLD,
+    IN_FORCE,
+    INSTANCE,
+    IllegalTransitionError,
+    InstanceEvent,
+    Machine,
+    Phase,
+)
+
+#              received   stopping   stopped    failed     left       lost       silent     resume     resumed    refused
+INSTANCE_ROWS = """
+pending        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
+received       received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
+stopping       stopping   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
+unknown        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
+stopped        stopped    stopped    stopped    failed     stopped    stopped    stopped    resuming   -          -
+failed         failed     failed     stopped    failed     stopped    failed     failed     resuming   -          -
+resuming       resuming   resuming   resuming   resuming   resuming   resuming   resuming   -          resumed    refused
+resumed        resumed    resumed    resumed    resumed    resumed    resumed    resumed    -          resumed    resumed
+refused        refused    refused    refused    refused    refused    refused    refused    -          resumed    refused
+"""
+INSTANCE_EVENTS = "received stopping stopped failed left lost silent resume resumed refused".split()
+
+#              admit      proven     deadline   doubt      resume     release    confirmed  superseded
+EMERGENCY_ROWS = """
+queued         stopping   -          -          -          recovering resolved   -          -
+stopping       -          stopped    escalated  -          recovering resolved   -          -
+escalated      -          stopped    partial    -          recovering resolved   -          -
+stopped        -          -          -          partial    recovering resolved   -          -
+partial        -          stopped    -          -          recovering resolved   -          -
+recovering     -          -          resolved   -          -          -          resolved   resolved
+resolved       -          -          -          -          -          -          -          -
+"""
+EMERGENCY_EVENTS = "admit proven deadline doubt resume release confirmed superseded".split()
+
+#              cause_added  cause_raised  cause_cleared  last_cause_cleared
+HOLD_ROWS = """
+running        held         -             -              -
+held           held         held          held           running
+"""
+HOLD_EVENTS = "cause_added cause_raised cause_cleared last_cause_cleared".split()
+
+
+@pytest.mark.parametrize(
+    ("machine", "events", "rows"),
+    [
+        (INSTANCE, INSTANCE_EVENTS, INSTANCE_ROWS),
+        (EMERGENCY, EMERGENCY_EVENTS, EMERGENCY_ROWS),
+        (HOLD, HOLD_EVENTS, HOLD_ROWS),
+    ],
+    ids=["instance", "emergency", "hold"],
+)
+def test_machine_is_exactly_this_table(machine: Machine[Any, Any], events: list[str], rows: str) -> None:
+    states = [line.split() for line in rows.strip().splitlines()]
+    expected = {
+        (state, event): following
+        for state, *row in states
+        for event, following in zip(events, row, strict=True)
+        if following != "-"
+    }
+    assert {(str(s), str(e)): str(f) for (s, e), f in machine.table.items()} == expected
+
+
+def test_illegal_pair_raises_and_names_all_three() -> None:
+    with pytest.raises(IllegalTransitionError, match="instance in state 'stopped' has no transition for 'resumed'"):
+        INSTANCE.next(INSTANCE.table[INSTANCE.initial, InstanceEvent.STOPPED], InstanceEvent.RESUMED)
+
+
+def test_whatever_holds_can_be_resumed_and_released() -> None:
+    resumable = {state for state, event in EMERGENCY.table if event == "resume"}
+    assert resumable == IN_FORCE == set(Phase) - {Phase.RECOVERING, Phase.RESOLVED}
+
+
+def test_published_diagrams_are_those_of_the_tables() -> None:
+    """Run ``python docs/state-machines/generate.py`` after a change of the tables."""
+    folder = Path(__file__).parents[3] / "docs" / "state-machines"
+    assert {path.name: path.read_text() for path in folder.glob("*.md")} == dict(documents())
