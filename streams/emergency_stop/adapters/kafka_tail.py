@@ -1,0 +1,162 @@
+"""Reading a compacted topic as shared state: all partitions, no group, from the beginning, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+log = logging.getLogger(__name__)
+
+RETRY_MS: Final = 500
+POLL_MS: Final = 250
+RESCAN_MS: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class TailRecord:
+    """One record of the tailed topic; ``value`` is ``None`` for a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class CompactedTail:
+    """Follows ``topic`` and hands every record, in partition order, to ``on_record``.
+
+    ``on_record`` runs on the event loop and must not block or raise. After a lost connection the tail
+    goes on where it was. ``caught_up`` ends once everything that the topic held at start was handed over.
+    """
+
+    def __init__(self, brokers: str, topic: str, on_record: Callable[[TailRecord], None], *, client_id: str) -> None:
+        self._brokers = brokers
+        self._topic = topic
+        self._on_record = on_record
+        self._client_id = client_id
+        self._caught_up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._next: dict[int, int] = {}
+        self._progress = time.monotonic()
+
+    async def start(self) -> None:
+        """Begin tailing in the background; returns at once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"tail {self._topic}")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def caught_up(self) -> None:
+        """Wait until all records that the topic held when the tail first connected were handed over.
+
+        Raises what ended the tail, should it have died.
+        """
+        waiter = asyncio.create_task(self._caught_up.wait())
+        watched = {waiter} if self._task is None else {waiter, self._task}
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if not self._caught_up.is_set() and self._task is not None:
+                self._task.result()
+        finally:
+            waiter.cancel()
+
+    @property
+    def is_caught_up(self) -> bool:
+        return self._caught_up.is_set()
+
+    def silent_ms(self) -> int:
+        """How long ago the broker last answered a poll, milliseconds. Large means: the state is stale."""
+        return int((time.monotonic() - self._progress) * 1000)
+
+    async def _run(self) -> None:
+        while True:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._brokers,
+                client_id=self._client_id,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=100,
+                metadata_max_age_ms=RESCAN_MS,
+            )
+            try:
+                await consumer.start()
+                await self._follow(consumer)
+            except (KafkaError, OSError) as error:
+                log.warning("tail of %s lost the broker (%s); reconnecting from where it was", self._topic, error)
+                await asyncio.sleep(RETRY_MS / 1000)
+            finally:
+                with contextlib.suppress(KafkaError, OSError):
+                    await consumer.stop()
+
+    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+        partitions = await self._assign(consumer, set())
+        goals = await consumer.end_offsets([TopicPartition(self._topic, number) for number in partitions])
+        rescan_at = time.monotonic() + RESCAN_MS / 1000
+        while True:
+            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=5_000)
+            for records in fetched.values():
+                for record in records:
+                    self._hand_over(record)
+            await self._note_positions(consumer, goals)
+            if time.monotonic() > rescan_at:
+                partitions = await self._assign(consumer, partitions)
+                rescan_at = time.monotonic() + RESCAN_MS / 1000
+
+    def _hand_over(self, record: Any) -> None:
+        if record.offset < self._next.get(record.partition, 0):
+            return
+        self._next[record.partition] = record.offset + 1
+        self._on_record(TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp))
+
+    async def _assign(self, consumer: AIOKafkaConsumer, known: set[int]) -> set[int]:
+        """Take over all partitions, new ones too; positions of known ones stay."""
+        partitions = set(await _partitions_of(consumer, self._topic))
+        if partitions == known:
+            return known
+        consumer.assign([TopicPartition(self._topic, number) for number in sorted(partitions)])
+        for number in partitions:
+            consumer.seek(TopicPartition(self._topic, number), self._next.get(number, 0))
+        return partitions
+
+    async def _note_positions(self, consumer: AIOKafkaConsumer, goals: dict[TopicPartition, int]) -> None:
+        """Positions, unlike offsets of records, also pass compaction gaps and control records."""
+        if not _is_connected(consumer):
+            return
+        self._progress = time.monotonic()
+        if self._caught_up.is_set():
+            return
+        reached = [await consumer.position(partition) >= goal for partition, goal in goals.items()]
+        if all(reached):
+            self._caught_up.set()
+
+
+async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    """The topic's partitions, waiting for the topic to exist."""
+    while True:
+        # No public call asks the broker anew for the partitions of a topic that may not exist yet.
+        metadata = await consumer._client.fetch_all_metadata()  # noqa: SLF001
+        found = metadata.partitions_for_topic(topic)
+        if found:
+            return set(found)
+        log.info("waiting for topic %s to be created", topic)
+        await asyncio.sleep(RETRY_MS / 1000)
+
+
+def _is_connected(consumer: AIOKafkaConsumer) -> bool:
+    # getmany() answers "nothing" when the broker is away; only the connections tell the difference.
+    return any(connection.connected() for connection in consumer._client._conns.values())  # noqa: SLF001
