@@ -1,0 +1,282 @@
+"""Settings: every variable, its bounds and its default, parsed once at start.
+
+Durations are integer milliseconds, as in the guide. A wrong variable stops the start (exit code 78,
+``EX_CONFIG``) with all problems at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+EXIT_CONFIG: Final = 78
+DAY_MS: Final = 86_400_000
+DEFAULT_SERVICES: Final = (
+    "accountHealthMonitor",
+    "realtimeSync",
+    "antiDetectionManager",
+    "behavioralEngine",
+    "sessionManager",
+)
+NOTIFICATION_CHANNELS: Final = ("system", "email", "webhook")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_TRUE: Final = ("true", "1", "yes", "on")
+_FALSE: Final = ("false", "0", "no", "off")
+
+
+class SettingsError(ValueError):
+    """Wrong settings; ``problems`` has one line per variable: name, value, allowed range."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+Parser = Callable[[str], Any]
+
+
+def _integer(low: int, high: int) -> Parser:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"is not a whole number; allowed: {low} to {high}") from None
+        if not low <= value <= high:
+            raise ValueError(f"is out of range; allowed: {low} to {high}")
+        return value
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in _TRUE or lowered in _FALSE:
+        return lowered in _TRUE
+    raise ValueError("is neither true nor false")
+
+
+def _names(allowed: tuple[str, ...] | None = None) -> Parser:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        for name in names:
+            if allowed is not None and name not in allowed:
+                raise ValueError(f"has unknown name {name!r}{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}")
+            if allowed is None and not all(letter.isalnum() or letter in "-." for letter in name):
+                raise ValueError(f"has {name!r}, but a service name has letters, digits, dots and hyphens only")
+        if allowed is None and not names:
+            raise ValueError("is empty; name at least one service")
+        return names
+
+    return parse
+
+
+def _choice(*allowed: str) -> Parser:
+    def parse(text: str) -> str:
+        lowered = text.strip().lower()
+        if lowered not in allowed:
+            raise ValueError(f"is unknown{did_you_mean(lowered, allowed)}; allowed: {', '.join(allowed)}")
+        return lowered
+
+    return parse
+
+
+def _brokers(text: str) -> str:
+    for address in text.split(","):
+        host, colon, port = address.strip().rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
+            raise ValueError(f"has {address.strip()!r}; allowed: host:port, several separated by commas")
+    return text.replace(" ", "")
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("is not a URL; allowed: http://… or https://…")
+    return text
+
+
+def did_you_mean(name: str, known: tuple[str, ...]) -> str:
+    """`` (did you mean 'x'?)`` for the nearest known name, or nothing."""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def _setting(variable: str, default: Any, parse: Parser, doc: str) -> Any:
+    metadata = {"variable": variable, "parse": parse, "doc": doc}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _instance_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings. Construct with ``from_env``; the defaults are the guide's."""
+
+    enabled: bool = _setting(
+        "EMERGENCY_STOP_ENABLED", True, _boolean,
+        "false: triggers are still evaluated but only recorded (shadow); manual stops still stop.",
+    )
+    trigger_detection_interval_ms: int = _setting(
+        "TRIGGER_DETECTION_INTERVAL", 5_000, _integer(100, 600_000),
+        "Clock tick for time-based and absence triggers, ms. Events are evaluated as they arrive.",
+    )
+    health_monitoring_interval_ms: int = _setting(
+        "HEALTH_MONITORING_INTERVAL", 10_000, _integer(100, 600_000),
+        "Heartbeat of service instances, ms; one that misses three counts as lost.",
+    )
+    immediate_stop_timeout_ms: int = _setting(
+        "IMMEDIATE_STOP_TIMEOUT", 5_000, _integer(100, 60_000), "Deadline of an immediate stop, ms."
+    )
+    graceful_stop_timeout_ms: int = _setting(
+        "GRACEFUL_STOP_TIMEOUT", 60_000, _integer(500, 600_000), "Deadline of a graceful stop, ms."
+    )
+    max_concurrent_stops: int = _setting(
+        "MAX_CONCURRENT_STOPS", 10, _integer(1, 10_000),
+        "Emergencies whose commands are in progress at once, per coordinator partition. Holds are never queued.",
+    )
+    auto_recovery_enabled: bool = _setting(
+        "AUTO_RECOVERY_ENABLED", True, _boolean, "Whether recovery may start by itself."
+    )
+    recovery_validation_timeout_ms: int = _setting(
+        "RECOVERY_VALIDATION_TIMEOUT", 30_000, _integer(1_000, 3_600_000), "Limit of recovery's validation phase, ms."
+    )
+    post_recovery_monitoring_ms: int = _setting(
+        "POST_RECOVERY_MONITORING_DURATION", 300_000, _integer(1_000, DAY_MS), "Monitoring after recovery, ms."
+    )
+    notifications_enabled: bool = _setting("ENABLE_NOTIFICATIONS", True, _boolean, "Whether people are told.")
+    notification_channels: tuple[str, ...] = _setting(
+        "NOTIFICATION_CHANNELS", NOTIFICATION_CHANNELS, _names(NOTIFICATION_CHANNELS), "Where people are told."
+    )
+    detailed_logging: bool = _setting(
+        "ENABLE_DETAILED_LOGGING", True, _boolean, "Whether evaluations that changed nothing are recorded too."
+    )
+    retain_event_history_days: int = _setting(
+        "RETAIN_EVENT_HISTORY", 30, _integer(1, 3_650), "Days that ClickHouse keeps rows."
+    )
+    memory_bytes_max: int = _setting(
+        "MAX_MEMORY_USAGE", 536_870_912, _integer(134_217_728, 1 << 44), "Bound of a process's resident memory, bytes."
+    )
+    cpu_percent_max: int = _setting("MAX_CPU_USAGE", 80, _integer(1, 100), "Bound of a process's CPU use, percent.")
+
+    brokers: str = _setting("ESTOP_BROKERS", "127.0.0.1:9092", _brokers, "Kafka bootstrap addresses.")
+    registry_url: str | None = _setting(
+        "ESTOP_REGISTRY_URL", None, _url, "Confluent-compatible schema registry; none: the committed schemas."
+    )
+    schemas_dir: Path | None = _setting("ESTOP_SCHEMAS", None, Path, "Folder with avro/; none: the installed one.")
+    clickhouse_url: str | None = _setting(
+        "ESTOP_CLICKHOUSE_URL", None, _url, "ClickHouse HTTP address; none: chDB in the sink's process."
+    )
+    data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
+    services: tuple[str, ...] = _setting(
+        "ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means."
+    )
+    instance_id: str = _setting("ESTOP_INSTANCE_ID", _instance_id, str, "Name of this process; none: random.")
+    metrics_host: str = _setting("ESTOP_METRICS_HOST", "127.0.0.1", str, "Address of /metrics, /livez, /readyz.")
+    metrics_port: int = _setting("ESTOP_METRICS_PORT", 0, _integer(0, 65_535), "Its port; 0: any free one, logged.")
+    signing_key_file: Path | None = _setting(
+        "ESTOP_SIGNING_KEY_FILE", None, Path, "PEM of the coordinator's Ed25519 key; none: commands are unsigned."
+    )
+    verify_keys_file: Path | None = _setting(
+        "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."
+    )
+    checkpoint_interval_ms: int = _setting(
+        "ESTOP_CHECKPOINT_INTERVAL_MS", 1_000, _integer(10, 600_000), "How often the detector's state is made durable, ms."
+    )
+    session_timeout_ms: int = _setting(
+        "ESTOP_SESSION_TIMEOUT_MS", 6_000, _integer(1_000, 300_000), "Kafka group session timeout, ms."
+    )
+    telemetry_partitions: int = _setting(
+        "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
+    )
+    control_partitions: int = _setting(
+        "ESTOP_CONTROL_PARTITIONS", 4, _integer(1, 1_000), "Partitions of every control topic that is not broadcast."
+    )
+    replication_factor: int = _setting(
+        "ESTOP_REPLICATION_FACTOR", 1, _integer(1, 9), "Replicas of topics that estop creates."
+    )
+    kernel_cache_dir: Path | None = _setting(
+        "ESTOP_KERNEL_CACHE", None, Path, "Where compiled kernels are kept; none: beside the code."
+    )
+    sink_query_port: int = _setting(
+        "ESTOP_SINK_QUERY_PORT", 0, _integer(0, 65_535), "Loopback port of the sink's read-only SQL; 0: any free one."
+    )
+    log_level: str = _setting("ESTOP_LOG_LEVEL", "info", _choice(*LOG_LEVELS), "Least severe level that is logged.")
+    log_format: str = _setting("ESTOP_LOG_FORMAT", "text", _choice("text", "json"), "How log lines look.")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Parse ``env`` (default: the process's). Raises ``SettingsError`` with every problem."""
+        environment = os.environ if env is None else env
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for spec in fields(cls):
+            text = environment.get(spec.metadata["variable"])
+            if text is None or text == "":
+                continue
+            try:
+                values[spec.name] = spec.metadata["parse"](text)
+            except ValueError as error:
+                problems.append(f"{spec.metadata['variable']}={text!r} {error}")
+        problems += _unknown_variables(environment, tuple(spec.metadata["variable"] for spec in fields(cls)))
+        settings = cls(**values) if not problems else None
+        if settings is not None:
+            problems = _contradictions(settings)
+        if problems or settings is None:
+            raise SettingsError(problems)
+        return settings
+
+    def as_env(self) -> dict[str, str]:
+        """The variables that make these settings again, for child processes. Defaults of ``None`` are left out."""
+        return {
+            spec.metadata["variable"]: _text(getattr(self, spec.name))
+            for spec in fields(self)
+            if getattr(self, spec.name) is not None
+        }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def _unknown_variables(environment: Mapping[str, str], known: tuple[str, ...]) -> list[str]:
+    """A misspelled ESTOP_ variable would silently leave a default in force; so it is refused."""
+    return [
+        f"{name}={environment[name]!r} is not a setting{did_you_mean(name, known)}"
+        for name in sorted(environment)
+        if name.startswith(("ESTOP_", "EMERGENCY_STOP_")) and name not in known
+    ]
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = []
+    if settings.graceful_stop_timeout_ms < settings.immediate_stop_timeout_ms:
+        problems.append(
+            f"GRACEFUL_STOP_TIMEOUT={settings.graceful_stop_timeout_ms} is shorter than"
+            f" IMMEDIATE_STOP_TIMEOUT={settings.immediate_stop_timeout_ms}; graceful escalates to immediate, so it must be longer"
+        )
+    return problems
+
+
+def describe_settings() -> list[dict[str, str]]:
+    """Every setting as ``variable, default, doc``, in order: the source of docs and of ``estop check``."""
+    return [
+        {"variable": spec.metadata["variable"], "default": _default(spec), "doc": spec.metadata["doc"]}
+        for spec in fields(Settings)
+    ]
+
+
+def _default(spec: Field[Any]) -> str:
+    return "random" if spec.default is MISSING else "" if spec.default is None else _text(spec.default)
+
