@@ -1,0 +1,197 @@
+"""Real brokers for tests and benchmarks: the embedded one, and Apache Kafka without Docker.
+
+Both are context managers with ``bootstrap``, keep their log beside their data, raise
+``BrokerUnavailableError`` naming what this machine lacks, and die with the process that started them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from emergency_stop.adapters.embedded_broker import (
+    BrokerUnavailableError,
+    EmbeddedBroker,
+    die_with_parent,
+    free_port,
+)
+from emergency_stop.testing.maven import classpath, find_java
+
+__all__ = ["KAFKA_VERSION", "ApacheKafka", "BrokerUnavailableError", "EmbeddedBroker"]
+
+KAFKA_VERSION: Final = "4.1.1"
+KAFKA_ARTIFACTS: Final = (
+    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka-server:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+)
+CLUSTER_ID: Final = "ZW1lcmdlbmN5LXN0b3AtMQ"
+HEAP_MB: Final = 768
+READY_WITHIN_MS: Final = 60_000
+STOP_WITHIN_MS: Final = 20_000
+
+#: The broker profile of `deploy/` on one node. Nothing is deleted by age, because tests write old event times.
+_PROPERTIES: Final[Mapping[str, str]] = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "auto.create.topics.enable": "false",
+    "log.retention.ms": "-1",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+}
+
+
+class ApacheKafka:
+    """One KRaft node from Maven's jars on loopback ports that stay the same over restarts.
+
+    ``heap_mb`` bounds the Java heap. ``properties`` override server.properties. Data and log live in
+    ``workdir``; without one, in a temporary folder that ``close`` removes. Methods block; start it
+    from a thread that outlives it, because the kernel ties the child's death to that thread.
+    """
+
+    def __init__(
+        self, workdir: Path | None = None, *, heap_mb: int = HEAP_MB, properties: Mapping[str, str] | None = None
+    ) -> None:
+        self._own_workdir = workdir is None
+        self.workdir = workdir or Path(tempfile.mkdtemp(prefix="estop-kafka-"))
+        self.log_path = self.workdir / "kafka.log"
+        self.port = free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self._controller_port = free_port()
+        self._heap_mb = heap_mb
+        self._overrides = dict(properties or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The Java process; ``None`` while it is down."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start on the data that is there (or format it), and wait until the broker answers.
+
+        Raises ``BrokerUnavailableError`` that names what is missing, or shows the log's end.
+        """
+        if self._process is not None:
+            return
+        config = self._configure()
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._java("kafka.Kafka", str(config)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+        self._wait_until_ready(self._process)
+
+    def stop(self) -> None:
+        """End it in good order (SIGTERM); the data stays. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_WITHIN_MS / 1000)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """``kill -9``; the data stays. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def restart(self) -> None:
+        """Stop in good order and start again on the same data and ports."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop, and remove the data if its folder was not given."""
+        self.stop()
+        if self._own_workdir:
+            shutil.rmtree(self.workdir, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _java(self, main: str, *arguments: str) -> list[str]:
+        options = [f"-Xmx{self._heap_mb}m", "-Dorg.apache.logging.log4j.level=WARN", "-XX:+UseG1GC"]
+        return [find_java(), *options, "-cp", classpath(KAFKA_ARTIFACTS), main, *arguments]
+
+    def _configure(self) -> Path:
+        """Write server.properties and, once, format the storage."""
+        config, data = self.workdir / "server.properties", self.workdir / "data"
+        controller = f"127.0.0.1:{self._controller_port}"
+        properties = {
+            **_PROPERTIES,
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.quorum.voters": f"1@{controller}",
+            "log.dirs": str(data),
+            **self._overrides,
+        }
+        config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        if not (data / "meta.properties").exists():
+            command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
+            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            if done.returncode != 0:
+                raise BrokerUnavailableError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+        return config
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + READY_WITHIN_MS / 1000
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError, struct.error):
+                if _live_brokers(self.port) > 0:
+                    return
+            time.sleep(0.1)
+        self.kill()
+        tail = self.log_path.read_text(errors="replace")[-2000:]
+        raise BrokerUnavailableError(f"Apache Kafka was not ready within {READY_WITHIN_MS} ms; its log ends:\n{tail}")
+
+
+def _live_brokers(port: int) -> int:
+    """How many brokers the cluster counts as alive, by a Metadata request (version 7, no topics)."""
+    body = struct.pack(">hhih", 3, 7, 1, -1) + struct.pack(">i?", 0, False)
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        connection.sendall(struct.pack(">i", len(body)) + body)
+        answer = connection.recv(16, socket.MSG_WAITALL)  # size, correlation id, throttle, count of brokers
+    count: int = struct.unpack(">iiii", answer)[3]
+    return count
