@@ -1,0 +1,415 @@
+"""Compiled loops over bytes: the only code that reads offsets out of what the network sent.
+
+No kernel reads a byte that it has not checked to lie before ``end``. Positions are never trusted: a
+helper that fails returns a negative code ``-Reject`` in place of a position. Kernels release the GIL.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from emergency_stop.columnar import program as p
+from emergency_stop.domain.reasons import FUTURE_MS_MAX, Reject
+
+DEPTH_MAX: Final = 32
+_TRUNCATED: Final = -int(Reject.TRUNCATED)
+_OVERLONG: Final = -int(Reject.OVERLONG_VARINT)
+_BAD_LENGTH: Final = -int(Reject.BAD_LENGTH)
+_BAD_ENUM: Final = -int(Reject.BAD_ENUM)
+_BAD_UNION: Final = -int(Reject.BAD_UNION)
+_BAD_BOOLEAN: Final = -int(Reject.BAD_BOOLEAN)
+_NOT_FINITE: Final = -int(Reject.NOT_FINITE)
+_TOO_DEEP: Final = -int(Reject.TOO_DEEP)
+_NULL_KEY: Final = int(Reject.NULL_KEY)
+_NULL_VALUE: Final = int(Reject.NULL_VALUE)
+_TRAILING: Final = int(Reject.TRAILING_BYTES)
+_FUTURE: Final = int(Reject.FUTURE_TIMESTAMP)
+_NEGATIVE_TIME: Final = int(Reject.NEGATIVE_TIMESTAMP)
+_KEY_MISMATCH: Final = int(Reject.KEY_MISMATCH)
+_MALFORMED: Final = int(Reject.MALFORMED_RECORD)
+_NULL, _BOOLEAN, _INT, _LONG, _FLOAT, _DOUBLE = p.NULL, p.BOOLEAN, p.INT, p.LONG, p.FLOAT, p.DOUBLE
+_BYTES, _STRING, _FIXED, _ENUM, _UNION, _ARRAY, _MAP = p.BYTES, p.STRING, p.FIXED, p.ENUM, p.UNION, p.ARRAY, p.MAP
+_AS_NUMBER, _AS_HASH, _AS_OCCURRED_AT, _AS_ACCOUNT = p.AS_NUMBER, p.AS_HASH, p.AS_OCCURRED_AT, p.AS_ACCOUNT
+_FUTURE_MS_MAX: Final = FUTURE_MS_MAX
+_K1: Final = np.uint64(0x9E3779B97F4A7C15)
+_K2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_ALL_ONES_EXPONENT: Final = 0x7FF
+
+
+@njit(inline="always")
+def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
+    """(value, next position or -Reject) of a zigzag varint of at most 64 bits."""
+    if at >= end:
+        return np.int64(0), np.int64(_TRUNCATED)
+    byte = np.uint64(buffer[at])
+    if byte < 128:  # most lengths and enum indexes: one byte
+        return np.int64(byte >> np.uint64(1)) ^ -np.int64(byte & np.uint64(1)), at + 1
+    raw = byte & np.uint64(127)
+    shift = np.uint64(7)
+    at += 1
+    while True:
+        if at >= end:
+            return np.int64(0), np.int64(_TRUNCATED)
+        byte = np.uint64(buffer[at])
+        at += 1
+        if shift == np.uint64(63) and byte > 1:
+            return np.int64(0), np.int64(_OVERLONG)
+        raw |= (byte & np.uint64(127)) << shift
+        if byte < 128:
+            return np.int64(raw >> np.uint64(1)) ^ -np.int64(raw & np.uint64(1)), at
+        shift += np.uint64(7)
+
+
+@njit(inline="always")
+def _load8(buffer, at):  # type: ignore[no-untyped-def]
+    """Eight bytes, little-endian; LLVM makes one load of it."""
+    return (
+        np.uint64(buffer[at])
+        | np.uint64(buffer[at + 1]) << np.uint64(8)
+        | np.uint64(buffer[at + 2]) << np.uint64(16)
+        | np.uint64(buffer[at + 3]) << np.uint64(24)
+        | np.uint64(buffer[at + 4]) << np.uint64(32)
+        | np.uint64(buffer[at + 5]) << np.uint64(40)
+        | np.uint64(buffer[at + 6]) << np.uint64(48)
+        | np.uint64(buffer[at + 7]) << np.uint64(56)
+    )
+
+
+@njit(inline="always")
+def _hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
+    """A 64-bit multiply-xorshift hash. Not an identity: whoever looks up must compare the bytes."""
+    mixed = np.uint64(length) * _K2
+    at = start
+    end = start + length
+    while at + 8 <= end:
+        mixed = (mixed ^ _load8(buffer, at)) * _K1
+        mixed ^= mixed >> np.uint64(32)
+        at += 8
+    tail = np.uint64(0)
+    shift = np.uint64(0)
+    while at < end:
+        tail |= np.uint64(buffer[at]) << shift
+        shift += np.uint64(8)
+        at += 1
+    mixed = (mixed ^ tail) * _K1
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= _K2
+    return mixed ^ (mixed >> np.uint64(32))
+
+
+@njit("uint64(uint8[::1], int64, int64)", nogil=True, cache=True)
+def hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
+    """The hash that columns of strings and keys carry; bounds are the caller's duty."""
+    return _hash_bytes(buffer, start, length)
+
+
+@njit(inline="always")
+def _sized(buffer, at, end):  # type: ignore[no-untyped-def]
+    """(length, start or -Reject) of length-prefixed bytes that lie whole before ``end``."""
+    length, at = _varint(buffer, at, end)
+    if at < 0:
+        return np.int64(0), at
+    if length < 0:
+        return np.int64(0), np.int64(_BAD_LENGTH)
+    if length > end - at:
+        return np.int64(0), np.int64(_BAD_LENGTH)
+    return length, at
+
+
+@njit(
+    "int64(int64, uint8[::1], int64, int64, int32[:,::1], int32[::1], int64)",
+    nogil=True,
+    cache=True,
+)
+def skip_node(node, buffer, at, end, ops, children, depth):  # type: ignore[no-untyped-def]
+    """The position after one value of ``node``, or ``-Reject``; any nesting, at most 32 deep."""
+    if depth > DEPTH_MAX:
+        return np.int64(_TOO_DEEP)
+    op = ops[node, 0]
+    if op == _NULL:
+        return at
+    if op == _BOOLEAN:
+        if at >= end:
+            return np.int64(_TRUNCATED)
+        return at + 1 if buffer[at] < 2 else np.int64(_BAD_BOOLEAN)
+    if op == _INT or op == _LONG or op == _ENUM or op == _UNION:
+        value, at = _varint(buffer, at, end)
+        if at < 0:
+            return at
+        if op == _INT and (value > 2147483647 or value < -2147483648):
+            return np.int64(_OVERLONG)
+        if op == _ENUM and (value < 0 or value >= ops[node, 1]):
+            return np.int64(_BAD_ENUM)
+        if op == _UNION:
+            if value < 0 or value >= ops[node, 3]:
+                return np.int64(_BAD_UNION)
+            return skip_node(children[ops[node, 2] + value], buffer, at, end, ops, children, depth + 1)
+        return at
+    if op == _BYTES or op == _STRING:
+        length, at = _sized(buffer, at, end)
+        return at if at < 0 else at + length
+    if op == _FLOAT or op == _DOUBLE or op == _FIXED:
+        width = 4 if op == _FLOAT else 8 if op == _DOUBLE else ops[node, 1]
+        return at + width if width <= end - at else np.int64(_TRUNCATED)
+    if op == _ARRAY or op == _MAP:
+        item = children[ops[node, 2]]
+        while True:  # blocks of items until an empty one; a negative count is followed by the block's size
+            count, at = _varint(buffer, at, end)
+            if at < 0 or count == 0:
+                return at
+            if count < 0:
+                count = -count
+                size, at = _varint(buffer, at, end)
+                if at < 0:
+                    return at
+                if size < 0 or size > end - at:
+                    return np.int64(_BAD_LENGTH)
+            # Items of no bytes (nulls, empty records) could claim any count; honest ones have a byte each.
+            if count < 0 or count > end - at:
+                return np.int64(_BAD_LENGTH)
+            for _ in range(count):
+                if op == _MAP:
+                    length, at = _sized(buffer, at, end)
+                    if at < 0:
+                        return at
+                    at += length
+                at = skip_node(item, buffer, at, end, ops, children, depth + 1)
+                if at < 0:
+                    return at
+    for index in range(ops[node, 3]):  # a record
+        at = skip_node(children[ops[node, 2] + index], buffer, at, end, ops, children, depth + 1)
+        if at < 0:
+            return at
+    return at
+
+
+@njit(
+    "int64(uint8[::1], int64[:,::1], int64, int64[:,::1], int32[:,::1])",
+    nogil=True,
+    cache=True,
+)
+def walk_records(buffer, batches, fetch_offset, longs, ints):  # type: ignore[no-untyped-def]
+    """Find every record of the decompressed batches; returns their number.
+
+    ``batches[b] = (start, end, count, base offset, base timestamp, log append time or -1)``.
+    Out, per record from ``fetch_offset`` on: ``longs[0..4] = offset, record timestamp, key start, value
+    start, headers start`` and ``ints[0..2] = key length, value length (-1: null), status``. A record whose
+    framing is broken gets status MALFORMED_RECORD, spans the rest of its batch, and ends that batch.
+    """
+    n = 0
+    for b in range(batches.shape[0]):
+        at, stop = batches[b, 0], batches[b, 1]
+        for index in range(batches[b, 2]):
+            start = at
+            length, at = _varint(buffer, at, stop)
+            broken = at < 0 or length < 1 or length > stop - at
+            end = at + length
+            timestamp_delta = np.int64(0)
+            offset_delta = np.int64(index)
+            key_length = np.int64(-1)
+            value_length = np.int64(-1)
+            key_start = start
+            value_start = start
+            if not broken:
+                at += 1  # attributes, unused in v2
+                timestamp_delta, at = _varint(buffer, at, end)
+            if not broken and at > 0:
+                offset_delta, at = _varint(buffer, at, end)
+            if not broken and at > 0:
+                key_length, at = _varint(buffer, at, end)
+                if at > 0 and key_length > end - at:
+                    at = np.int64(_BAD_LENGTH)
+                key_start = at
+                if at > 0 and key_length > 0:
+                    at += key_length
+            if not broken and at > 0:
+                value_length, at = _varint(buffer, at, end)
+                if at > 0 and value_length > end - at:
+                    at = np.int64(_BAD_LENGTH)
+                value_start = at
+                if at > 0 and value_length > 0:
+                    at += value_length
+            if broken or at < 0:
+                offset = batches[b, 3] + index
+                if offset >= fetch_offset:
+                    longs[0, n], longs[1, n] = offset, batches[b, 4]
+                    longs[2, n], longs[3, n], longs[4, n] = start, start, stop
+                    ints[0, n], ints[1, n], ints[2, n] = -1, stop - start, _MALFORMED
+                    n += 1
+                break
+            offset = batches[b, 3] + offset_delta
+            if offset >= fetch_offset:
+                longs[0, n] = offset
+                longs[1, n] = batches[b, 5] if batches[b, 5] >= 0 else batches[b, 4] + timestamp_delta
+                longs[2, n], longs[3, n], longs[4, n] = key_start, value_start, at
+                ints[0, n], ints[1, n], ints[2, n] = key_length, value_length, 0
+                n += 1
+            at = end
+    return n
+
+
+@njit("int64(uint8[::1], int64[::1], int32[:,::1], int64)", nogil=True, cache=True)
+def count_rows_of_schema(buffer, value_start, ints, header):  # type: ignore[no-untyped-def]
+    """How many leading rows carry the 5-byte ``header`` (as an integer): a whole batch, mostly."""
+    for row in range(value_start.shape[0]):
+        if ints[2, row] == 0 and ints[1, row] >= 5:
+            at = value_start[row]
+            found = (
+                np.int64(buffer[at]) << 32
+                | np.int64(buffer[at + 1]) << 24
+                | np.int64(buffer[at + 2]) << 16
+                | np.int64(buffer[at + 3]) << 8
+                | np.int64(buffer[at + 4])
+            )
+            if found != header:
+                return row
+    return value_start.shape[0]
+
+
+@njit(inline="always")
+def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: ignore[no-untyped-def]
+    """(value, next position or -Reject) of a number, boolean or enum."""
+    if op == _DOUBLE:
+        if end - at < 8:
+            return 0.0, np.int64(_TRUNCATED)
+        bits = _load8(buffer, at)
+        if (bits >> np.uint64(52)) & np.uint64(_ALL_ONES_EXPONENT) == np.uint64(_ALL_ONES_EXPONENT):
+            return 0.0, np.int64(_NOT_FINITE)
+        return np.uint64(bits).view(np.float64), at + 8
+    if op == _FLOAT:
+        if end - at < 4:
+            return 0.0, np.int64(_TRUNCATED)
+        bits4 = (
+            np.uint32(buffer[at])
+            | np.uint32(buffer[at + 1]) << np.uint32(8)
+            | np.uint32(buffer[at + 2]) << np.uint32(16)
+            | np.uint32(buffer[at + 3]) << np.uint32(24)
+        )
+        single = np.uint32(bits4).view(np.float32)
+        if not np.isfinite(single):
+            return 0.0, np.int64(_NOT_FINITE)
+        return np.float64(single), at + 4
+    if op == _BOOLEAN:
+        if at >= end:
+            return 0.0, np.int64(_TRUNCATED)
+        if buffer[at] > 1:
+            return 0.0, np.int64(_BAD_BOOLEAN)
+        return np.float64(buffer[at]), at + 1
+    value, at = _varint(buffer, at, end)
+    if at < 0:
+        return 0.0, at
+    if op == _INT and (value > 2147483647 or value < -2147483648):
+        return 0.0, np.int64(_OVERLONG)
+    if op == _ENUM:
+        if value < 0 or value >= argument:
+            return 0.0, np.int64(_BAD_ENUM)
+        mapped = enum_map[enum_offset + value] if enum_offset > 0 else np.int32(value)
+        if mapped < 0:
+            return 0.0, np.int64(_BAD_ENUM)
+        return np.float64(mapped), at
+    return np.float64(value), at
+
+
+@njit(inline="always")
+def _same_bytes(buffer, a, b, length):  # type: ignore[no-untyped-def]
+    at = np.int64(0)
+    while at + 8 <= length:
+        if _load8(buffer, a + at) != _load8(buffer, b + at):
+            return False
+        at += 8
+    while at < length:
+        if buffer[a + at] != buffer[b + at]:
+            return False
+        at += 1
+    return True
+
+
+@njit(
+    "void(uint8[::1], int64[:,::1], int32[:,::1], int64[::1], Tuple((int32[:,::1], int32[::1], int32[:,::1], int32[::1])),"
+    " int64[::1], float64[:,::1], uint64[:,::1])",
+    nogil=True,
+    cache=True,
+)
+def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # type: ignore[no-untyped-def]
+    """Decode the wanted fields of ``rows`` and check every byte of their values.
+
+    ``longs`` and ``ints`` as ``walk_records`` left them, value starts now past the framing. ``code`` is
+    (ops, children, fields, enum_map) of the schema's program. Writes a row's status to ``ints[2]``.
+    The key's hash goes to ``hashes[0]``, columns of strings to ``hashes[1 + column]``.
+    """
+    ops, children, fields, enum_map = code
+    for index in range(rows.shape[0]):
+        row = rows[index]
+        at = longs[3, row]
+        end = at + np.int64(ints[1, row])
+        key_start = longs[2, row]
+        key_length = np.int64(ints[0, row])
+        status = np.int64(0)
+        if key_length < 0:
+            status = np.int64(-_NULL_KEY)
+        moment = np.int64(-1)
+        for position in range(fields.shape[0]):
+            if status < 0:
+                break
+            node = fields[position, 0]
+            role = fields[position, 1]
+            op = ops[node, 0]
+            if role == 0:
+                if op == _DOUBLE or op == _FLOAT:
+                    _, at = _number(op, ops[node, 1], buffer, at, end, enum_map, 0)
+                elif op == _STRING or op == _BYTES:
+                    length, at = _sized(buffer, at, end)
+                    if at > 0:
+                        at += length
+                else:
+                    at = skip_node(node, buffer, at, end, ops, children, 0)
+            elif role == _AS_OCCURRED_AT:
+                moment, at = _varint(buffer, at, end)
+            elif role == _AS_ACCOUNT:
+                length, at = _sized(buffer, at, end)
+                if at > 0:
+                    if length != key_length or not _same_bytes(buffer, at, key_start, length):
+                        status = np.int64(-_KEY_MISMATCH)
+                    at += length
+            else:
+                present = True
+                if op == _UNION:
+                    branch, at = _varint(buffer, at, end)
+                    if at > 0:
+                        if branch < 0 or branch >= ops[node, 3]:
+                            at = np.int64(_BAD_UNION)
+                        else:
+                            node = children[ops[node, 2] + branch]
+                            op = ops[node, 0]
+                            present = op != _NULL
+                column = fields[position, 2]
+                if at < 0:
+                    pass
+                elif role == _AS_NUMBER:
+                    value = np.nan
+                    if present:
+                        value, at = _number(op, ops[node, 1], buffer, at, end, enum_map, fields[position, 3])
+                    numbers[column, row] = value
+                else:
+                    hashed = np.uint64(0)
+                    if present:
+                        length, at = _sized(buffer, at, end)
+                        if at > 0:
+                            hashed = _hash_bytes(buffer, at, length)
+                            at += length
+                    hashes[1 + column, row] = hashed
+            if at < 0:
+                status = at
+        if status == 0 and at != end:
+            status = np.int64(-_TRAILING)
+        if status == 0 and moment < 0:
+            status = np.int64(-_NEGATIVE_TIME)
+        if status == 0 and moment > longs[1, row] + _FUTURE_MS_MAX:
+            status = np.int64(-_FUTURE)
+        if status == 0:
+            occurred_at[row] = moment
+            hashes[0, row] = _hash_bytes(buffer, key_start, key_length)
+        ints[2, row] = np.int32(-status)

@@ -1,0 +1,265 @@
+"""An Avro writer's schema, compiled to the small arrays that the projection kernel interprets.
+
+A schema becomes a tree of nodes. The record's own fields come first, in writer order; nested types hang
+below by child lists. A field that some reader wants carries the number of its output column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from emergency_stop.columnar.columns import F64, I32
+
+NULL, BOOLEAN, INT, LONG, FLOAT, DOUBLE, BYTES, STRING, FIXED, ENUM, UNION, ARRAY, MAP, RECORD = range(14)
+_PRIMITIVES: Final = {
+    "null": NULL,
+    "boolean": BOOLEAN,
+    "int": INT,
+    "long": LONG,
+    "float": FLOAT,
+    "double": DOUBLE,
+    "bytes": BYTES,
+    "string": STRING,
+}
+_NUMBERS: Final = ("boolean", "int", "long", "float", "double")
+
+#: Output roles of a top-level field; columns of numbers and of hashes are numbered separately.
+NOT_WANTED, AS_NUMBER, AS_HASH, AS_OCCURRED_AT, AS_ACCOUNT = range(5)
+
+
+class SchemaMismatchError(ValueError):
+    """The writer's schema cannot be read as the committed record; the text says which field and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the projection kernel interprets.
+
+    ``ops[node] = (op, argument, first child, child count)``; ``children`` are node numbers.
+    ``fields[i] = (node, role, column, enum_offset)`` in writer order. ``enum_map[enum_offset + writer
+    index]`` is the reader's index. ``defaults`` are values of number columns that the writer lacks.
+    """
+
+    record: str
+    ops: I32
+    children: I32
+    fields: I32
+    enum_map: I32
+    number_defaults: F64
+    hash_defaults: tuple[str, ...]
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.ops: list[list[int]] = []
+        self.children: list[int] = []
+        self.named: dict[str, int] = {}
+        self.definitions: dict[str, dict[str, Any]] = {}
+
+    def node(self, schema: Any) -> int:
+        """Compile one schema; a named type is compiled once, so recursive types end."""
+        if isinstance(schema, str):
+            return self._by_name(schema)
+        if isinstance(schema, list):
+            return self._parent(UNION, 0, schema)
+        kind = schema["type"]
+        if kind in ("record", "error"):
+            return self._record(schema)
+        if kind == "enum":
+            return self._named(schema, ENUM, len(schema["symbols"]))
+        if kind == "fixed":
+            return self._named(schema, FIXED, int(schema["size"]))
+        if kind == "array":
+            return self._parent(ARRAY, 0, [schema["items"]])
+        if kind == "map":
+            return self._parent(MAP, 0, [schema["values"]])
+        return self.node(kind)
+
+    def _by_name(self, name: str) -> int:
+        if name in _PRIMITIVES:
+            return self._add(_PRIMITIVES[name], 0)
+        for known in (name, name.rpartition(".")[2]):
+            if known in self.named:
+                return self.named[known]
+        raise SchemaMismatchError(f"the writer's schema uses type {name!r} before defining it")
+
+    def _add(self, op: int, argument: int) -> int:
+        self.ops.append([op, argument, 0, 0])
+        return len(self.ops) - 1
+
+    def _named(self, schema: dict[str, Any], op: int, argument: int) -> int:
+        number = self._add(op, argument)
+        self._remember(schema, number)
+        return number
+
+    def _remember(self, schema: dict[str, Any], number: int) -> None:
+        name = str(schema["name"]).rpartition(".")[2]
+        self.named[name] = number
+        self.definitions[name] = schema
+
+    def _record(self, schema: dict[str, Any]) -> int:
+        number = self._add(RECORD, 0)
+        self._remember(schema, number)
+        self._adopt(number, [field["type"] for field in schema["fields"]])
+        return number
+
+    def _parent(self, op: int, argument: int, inner: list[Any]) -> int:
+        number = self._add(op, argument)
+        self._adopt(number, inner)
+        return number
+
+    def _adopt(self, number: int, inner: list[Any]) -> None:
+        numbers = [self.node(schema) for schema in inner]
+        self.ops[number][2:] = [len(self.children), len(numbers)]
+        self.children.extend(numbers)
+
+
+def _plain(schema: Any, named: dict[str, dict[str, Any]]) -> Any:
+    """The type without its logical wrapper; a name becomes its definition."""
+    if isinstance(schema, str) and schema not in _PRIMITIVES:
+        return named.get(schema.rpartition(".")[2], schema)
+    if isinstance(schema, dict) and isinstance(schema.get("type"), str) and schema["type"] in _PRIMITIVES:
+        return schema["type"]
+    return schema
+
+
+def _role(schema: Any, named: dict[str, dict[str, Any]]) -> int:
+    """How a field of this type is handed out: as a number or as the hash of a string."""
+    plain = _plain(schema, named)
+    if isinstance(plain, list):
+        roles = {_role(branch, named) for branch in plain if branch != "null"}
+        return roles.pop() if len(roles) == 1 else NOT_WANTED
+    if plain == "string":
+        return AS_HASH
+    is_enum = isinstance(plain, dict) and plain.get("type") == "enum"
+    return AS_NUMBER if is_enum or plain in _NUMBERS else NOT_WANTED
+
+
+def _symbols(schema: Any, named: dict[str, dict[str, Any]]) -> list[str] | None:
+    plain = _plain(schema, named)
+    if isinstance(plain, list):
+        found = [_symbols(branch, named) for branch in plain]
+        return next((symbols for symbols in found if symbols), None)
+    if isinstance(plain, dict) and plain.get("type") == "enum":
+        return list(plain["symbols"])
+    return None
+
+
+def _definitions(schema: Any, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if isinstance(schema, dict):
+        if "name" in schema and schema.get("type") in ("record", "enum", "fixed"):
+            found[str(schema["name"]).rpartition(".")[2]] = schema
+        for key in ("type", "items", "values"):
+            _definitions(schema.get(key), found)
+        for field in schema.get("fields", ()):
+            _definitions(field["type"], found)
+    elif isinstance(schema, list):
+        for branch in schema:
+            _definitions(branch, found)
+    return found
+
+
+def wanted_roles(reader: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, int]:
+    """Role by field name. Raises ``SchemaMismatchError`` for a field that cannot be a column."""
+    named = _definitions(reader, {})
+    types = {field["name"]: field["type"] for field in reader["fields"]}
+    roles = {}
+    for name in wanted:
+        role = _role(types[name], named) if name in types else NOT_WANTED
+        if role == NOT_WANTED:
+            raise SchemaMismatchError(f"field {name!r} of {reader['name']} is absent or not a number, enum or string")
+        roles[name] = role
+    return roles
+
+
+def compile_program(writer: dict[str, Any], reader: dict[str, Any], wanted: tuple[str, ...]) -> Program:
+    """Writer's schema + committed reader schema + wanted fields → program.
+
+    Number and hash columns are numbered in the order of ``wanted``. Raises ``SchemaMismatchError``.
+    """
+    if writer.get("type") != "record" or str(writer["name"]).rpartition(".")[2] != reader["name"]:
+        raise SchemaMismatchError(f"the writer's schema is {writer.get('name')!r}, the topic carries {reader['name']!r}")
+    compiler = _Compiler()
+    compiler.node(writer)
+    writer_named, reader_named = _definitions(writer, {}), _definitions(reader, {})
+    columns = _column_numbers(wanted_roles(reader, wanted))
+    reader_types = {field["name"]: field["type"] for field in reader["fields"]}
+    enum_map: list[int] = [0]
+    rows = []
+    _, _, first, _ = compiler.ops[0]
+    for position, field in enumerate(writer["fields"]):
+        name = field["name"]
+        role, column = _place(name, columns)
+        if role != NOT_WANTED:
+            _check_same_kind(name, field["type"], writer_named, reader_types[name], reader_named)
+        offset = 0
+        ours, theirs = _symbols(reader_types.get(name), reader_named), _symbols(field["type"], writer_named)
+        if role == AS_NUMBER and ours and theirs:
+            offset = len(enum_map)
+            enum_map += [ours.index(symbol) if symbol in ours else -1 for symbol in theirs]
+        rows.append([compiler.children[first + position], role, column, offset])
+    present = {field["name"] for field in writer["fields"]}
+    _check_required(reader, present)
+    return Program(
+        record=reader["name"],
+        ops=np.array(compiler.ops, np.int32).reshape(-1, 4),
+        children=np.array([*compiler.children, 0], np.int32),
+        fields=np.array(rows, np.int32).reshape(-1, 4),
+        enum_map=np.array(enum_map, np.int32),
+        number_defaults=_number_defaults(reader, columns, present, reader_named),
+        hash_defaults=_hash_defaults(reader, columns, present),
+    )
+
+
+def _column_numbers(roles: dict[str, int]) -> dict[str, tuple[int, int]]:
+    counters = {AS_NUMBER: 0, AS_HASH: 0}
+    columns = {}
+    for name, role in roles.items():
+        columns[name] = (role, counters[role])
+        counters[role] += 1
+    return columns
+
+
+def _place(name: str, columns: dict[str, tuple[int, int]]) -> tuple[int, int]:
+    if name == "occurred_at":
+        return AS_OCCURRED_AT, 0
+    if name == "account_id":
+        return AS_ACCOUNT, 0
+    return columns.get(name, (NOT_WANTED, 0))
+
+
+def _check_same_kind(name: str, writer: Any, writer_named: Any, reader: Any, reader_named: Any) -> None:
+    fixed = {"occurred_at": ("int", "long"), "account_id": ("string",)}
+    if name in fixed:
+        if _plain(writer, writer_named) not in fixed[name]:
+            raise SchemaMismatchError(f"field {name!r} has type {writer!r}; allowed: {', '.join(fixed[name])}")
+    elif _role(writer, writer_named) != _role(reader, reader_named):
+        raise SchemaMismatchError(f"field {name!r} has type {writer!r}, which cannot be read as {reader!r}")
+
+
+def _check_required(reader: dict[str, Any], present: set[str]) -> None:
+    missing = [field["name"] for field in reader["fields"] if "default" not in field and field["name"] not in present]
+    if missing:
+        raise SchemaMismatchError(f"the writer's schema lacks {', '.join(missing)}")
+
+
+def _number_defaults(reader: Any, columns: dict[str, tuple[int, int]], present: set[str], named: Any) -> F64:
+    values = [np.nan for role, _ in columns.values() if role == AS_NUMBER]
+    for field in reader["fields"]:
+        role, column = columns.get(field["name"], (NOT_WANTED, 0))
+        if role == AS_NUMBER and field["name"] not in present and field.get("default") is not None:
+            symbols = _symbols(field["type"], named)
+            values[column] = float(symbols.index(field["default"]) if symbols else field["default"])
+    return np.array(values, np.float64)
+
+
+def _hash_defaults(reader: Any, columns: dict[str, tuple[int, int]], present: set[str]) -> tuple[str, ...]:
+    values = ["" for role, _ in columns.values() if role == AS_HASH]
+    for field in reader["fields"]:
+        role, column = columns.get(field["name"], (NOT_WANTED, 0))
+        if role == AS_HASH and field["name"] not in present:
+            values[column] = field.get("default") or ""
+    return tuple(values)
