@@ -1,0 +1,84 @@
+# Everything here works on a fresh clone with Python 3.11 and make: what a target needs, it installs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(STAMP) ## Create .venv with the locked dependencies (every other target does it by itself)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; found $(PYTHON). Try: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "The venv module is missing (on Debian: apt install python3.11-venv)" >&2; exit 1; }
+	@echo "installing the locked dependencies into $(VENV) (once; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: check
+check: $(STAMP) ## Lint, types, layers, schema compatibility and unit tests: under a minute, no services
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m emergency_stop.wire.compatibility
+	$(PYTEST) -q tests/unit tests/contract
+
+.PHONY: test
+test: $(STAMP) ## Every test that this machine can run; names what it lacks at the end
+	$(PYTEST) tests
+
+.PHONY: demo
+demo: $(STAMP) ## The main job on embedded parts, about a minute; ends with one line of JSON
+	@$(BIN)/estop demo
+
+.PHONY: dev
+dev: $(STAMP) ## The same stack, staying up: for trying things, not for production
+	@$(BIN)/estop dev
+
+.PHONY: bench-detector
+bench-detector: $(STAMP) ## Detector against plain Faust and the oracle on Apache Kafka (Java 17, Maven)
+	@$(BIN)/python -m tests.bench.detector
+
+.PHONY: test-kill
+test-kill: $(STAMP) ## At least 20 kill -9 and pauses under load on Apache Kafka (Java 17, Maven)
+	@$(BIN)/python -m tests.campaign
+
+.PHONY: fmt
+fmt: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements.lock and deploy/image.lock anew (make lock UPGRADE=--upgrade for newer versions)
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev $(LOCK) $(UPGRADE) -o requirements.lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra server $(LOCK) -c requirements.lock -o deploy/image.lock
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock'
+
+.PHONY: docs
+docs: $(STAMP) ## Write the generated pages of docs/ anew
+	$(BIN)/python docs/state-machines/generate.py
+	$(BIN)/python docs/configuration.py
+
+.PHONY: image-lint
+image-lint: $(STAMP) ## Check deploy/, docker-compose.yml and, where Docker is present, the image's build file
+	$(PYTEST) -q tests/contract/test_deploy.py
+	@if docker buildx version >/dev/null 2>&1; then docker build --check -f deploy/Dockerfile .; \
+	else echo "skipped: Docker's buildx is not on this machine, deploy/Dockerfile was not checked by it"; fi
+
+.PHONY: clean
+clean: ## Remove .venv, caches and what a run left in .estop
+	rm -rf $(VENV) .estop .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find streams tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
