@@ -15,6 +15,8 @@ from enum import StrEnum
 
 #: The detector holds the hardest state, so it is hit most.
 WEIGHTS = {"detector-a": 5, "detector-b": 2, "coordinator": 3, "sink": 3}
+#: Whose members are there from the start to the end.
+CORE = ("detector-a", "coordinator", "sink")
 PAUSE_SHARE = 0.35
 #: How often a killed process is killed again while it starts: where Faust skips a fetched batch.
 KILL_AGAIN_SHARE = 0.3
@@ -33,7 +35,7 @@ class Kind(StrEnum):
 
 
 #: Chance alone might spare somebody: these come first, in a seeded order.
-FIRST = [(target, kind) for target in ("detector-a", "coordinator", "sink") for kind in (Kind.KILL, Kind.PAUSE)]
+FIRST = [(target, kind) for target in CORE for kind in (Kind.KILL, Kind.PAUSE)]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,8 +52,7 @@ def plan(seed: int, duration_s: float, gap_s: tuple[float, float]) -> list[Step]
     rng = random.Random(f"disturbances {seed}")
     second = _second_detector(rng, duration_s)
     steps = [*second]
-    for target in ("detector-a", "coordinator", "sink"):
-        steps.append(Step(rng.uniform(*START_UP_S), target, Kind.KILL))
+    steps += [Step(rng.uniform(*START_UP_S), target, Kind.KILL) for target in CORE]
     at_s = START_UP_S[1] + rng.uniform(*gap_s)
     for target, kind in rng.sample(FIRST, len(FIRST)):
         steps += _disturb(rng, target, kind, at_s)

@@ -45,6 +45,8 @@ class Log:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 50,
+                "log_level": 2,
                 "fetch.message.max.bytes": 4 << 20,
             }
         )
@@ -64,28 +66,31 @@ class Log:
         low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
         return int(low_high[1])
 
-    def read(self, topic: str, partition: int) -> Iterator[Message]:
-        """Every record now in the partition, in order. Raises ``TimeoutError`` when the broker falls silent."""
-        end = self.end(topic, partition)
-        self._consumer.assign([TopicPartition(topic, partition, 0)])
-        if end == self._consumer.get_watermark_offsets(TopicPartition(topic, partition))[0]:
-            return
-        while True:
-            messages = self._consumer.consume(5_000, timeout=READ_TIMEOUT_S)
-            if not messages:
-                raise TimeoutError(f"{topic}-{partition}: nothing read for {READ_TIMEOUT_S} s before its end {end}")
+    def read(self, *topics: str) -> Iterator[Message]:
+        """Every record now in ``topics``; in order within a partition, partitions mingled.
+
+        Raises ``TimeoutError`` when the broker falls silent before the end.
+        """
+        wanted = [TopicPartition(topic, number, 0) for topic in topics for number in self.partitions(topic)]
+        unread = {(at.topic, at.partition) for at in wanted}
+        self._consumer.assign(wanted)
+        silent_since_s = time.monotonic()
+        while unread:
+            # Waits for the whole count or the whole timeout, whichever comes first: both are kept small.
+            messages = self._consumer.consume(500, timeout=0.05)
+            if messages:
+                silent_since_s = time.monotonic()
+            elif time.monotonic() - silent_since_s > READ_TIMEOUT_S:
+                raise TimeoutError(f"nothing read for {READ_TIMEOUT_S} s before the end of {sorted(unread)}")
             for message in messages:
                 error = message.error()
                 if error is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    return
+                    unread.discard((message.topic(), message.partition()))
                 else:
                     raise KafkaException(error)
-
-    def read_all(self, topic: str) -> Iterator[Message]:
-        for partition in self.partitions(topic):
-            yield from self.read(topic, partition)
+        self._consumer.unassign()
 
     def positions(self, group: str, topics: Iterable[str]) -> list[Position]:
         """Where ``group`` stands by its commits; 0 for a partition without one."""
@@ -124,6 +129,7 @@ class Sender(threading.Thread):
                 "enable.idempotence": True,
                 "compression.type": "lz4",
                 "linger.ms": 20,
+                "log_level": 2,
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 500_000,
             }

@@ -73,9 +73,8 @@ class Findings:
 
     def failures(self) -> list[str]:
         """One sentence per broken equality; empty when the campaign is won."""
-        return [*self._kill_failures(), *self._row_failures(), *self._hit_failures(), *self._emergency_failures()] + [
-            *self.troubles
-        ]
+        equalities = [self._kill_failures(), self._row_failures(), self._hit_failures(), self._emergency_failures()]
+        return [failure for part in [*equalities, self.troubles] for failure in part]
 
     def _kill_failures(self) -> list[str]:
         if self.kills >= self.kills_least:
@@ -83,10 +82,11 @@ class Findings:
         return [f"only {self.kills} of at least {self.kills_least} disturbances struck a running process"]
 
     def _row_failures(self) -> list[str]:
-        out = []
-        for table in self.tables:
-            if not table.produced == table.rows == table.distinct:
-                out.append(f"{table.table}: {table.produced} produced, {table.rows} rows, {table.distinct} distinct")
+        out = [
+            f"{table.table}: {table.produced} produced, {table.rows} rows, {table.distinct} distinct"
+            for table in self.tables
+            if not table.produced == table.rows == table.distinct
+        ]
         dead = set(self.dead_letters)
         out += _difference("bad inputs without a dead letter", self.bad_inputs - dead)
         out += _difference("dead letters of good inputs", dead - self.bad_inputs)
