@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.coordinate.state import Case, Order, Target, World
-from emergency_stop.coordinate.tables import INSTANCE, InstanceEvent, Phase, Standing
+from emergency_stop.coordinate.tables import INSTANCE, InstanceEvent, Phase, RefusedMessageError, Standing
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, InstanceStop
 from emergency_stop.domain.values import AckState, Action, Scope
@@ -34,7 +34,7 @@ _STOP_EVENTS = {
 }
 
 
-class UnknownAckError(ValueError):
+class UnknownAckError(RefusedMessageError):
     """An acknowledgement of a command that was never given to that service. Nothing was changed."""
 
 

@@ -93,7 +93,7 @@ def commands(case: Case, order: Order, services: Iterable[str], world: World) ->
     ]
 
 
-def open_case(state: ScopeState, case: Case, actor: str, now_ms: int) -> Change:
+def open_case(state: ScopeState, case: Case, actor: str, now_ms: int, world: World) -> Change:
     """A new cause of the scope: its hold at once, its commands when there is a slot.
 
     Resumes under way end here: what they let run is held again.
@@ -103,7 +103,7 @@ def open_case(state: ScopeState, case: Case, actor: str, now_ms: int) -> Change:
         if other.phase is Phase.RECOVERING:
             state, ended = _resolve(state, other, EmergencyEvent.SUPERSEDED, now_ms)
             effects += ended
-    epoch = state.epoch + 1
+    epoch = world.next_epoch(state)
     case = replace(case, epoch=epoch)
     state = replace(state, epoch=epoch, stop_epoch=epoch).with_case(case).with_seen(case.cause, now_ms)
     state = _forget_beyond_bound(state)
@@ -173,7 +173,7 @@ def _escalate(state: ScopeState, case: Case, now_ms: int, world: World) -> Chang
     raised = case.level is not StopLevel.IMMEDIATE
     case = replace(case, phase=EMERGENCY.next(case.phase, EmergencyEvent.DEADLINE), level=StopLevel.IMMEDIATE)
     if raised:
-        case = replace(case, epoch=state.epoch + 1)
+        case = replace(case, epoch=world.next_epoch(state))
         state = replace(state, epoch=case.epoch, stop_epoch=case.epoch).with_case(case)
         effects.append(changed_hold(before, state, HoldEvent.CAUSE_RAISED, case.reason, now_ms))
     deadline_at = now_ms + world.policy.immediate_stop_timeout_ms

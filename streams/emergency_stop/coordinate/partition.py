@@ -15,17 +15,10 @@ from collections.abc import Iterable, Sequence
 from emergency_stop.coordinate.instances import OWING
 from emergency_stop.coordinate.lifecycle import Admit, Tick
 from emergency_stop.coordinate.services import Liveness
-from emergency_stop.coordinate.snapshot import (
-    FLOOR_KEY,
-    floor_record,
-    read_floor,
-    read_scope,
-    scope_key,
-    scope_record,
-)
+from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
-from emergency_stop.coordinate.tables import UNDER_WAY, Phase
+from emergency_stop.coordinate.tables import UNDER_WAY, Phase, RefusedMessageError
 from emergency_stop.domain.messages import Ack, Hit, Request
 from emergency_stop.domain.values import Scope
 
@@ -45,8 +38,7 @@ class Coordinator:
         self._max_concurrent_stops = max_concurrent_stops
         self._retention_ms = retention_ms
         self._scopes: dict[str, ScopeState] = {}
-        self._epoch_floor = 0
-        self._dirty: dict[bytes, None] = {}
+        self._dirty: dict[str, None] = {}
         self._due: dict[str, int] = {}
         self._due_heap: list[tuple[int, str]] = []
         self._queued: dict[str, str] = {}
@@ -55,10 +47,11 @@ class Coordinator:
         self._timed: set[str] = set()
         self._membership: frozenset[tuple[str, str, Liveness]] = frozenset()
         self._watched_at = 0
+        self._census: Counter[tuple[str, str]] = Counter()
 
     def state(self, scope: str) -> ScopeState:
         """The scope as it stands; a fresh one where nothing is remembered."""
-        return self._scopes.get(scope) or ScopeState(scope, epoch=self._epoch_floor)
+        return self._scopes.get(scope) or ScopeState(scope)
 
     @property
     def queue_length(self) -> int:
@@ -67,14 +60,17 @@ class Coordinator:
 
     def census(self) -> Counter[tuple[str, str]]:
         """How many emergencies there are by (phase, level); for metrics."""
-        return Counter((case.phase.value, case.level.value) for s in self._scopes.values() for case in s.cases)
+        return +self._census
 
     def apply(self, message: Hit | Request | Ack, now_ms: int, world: World) -> list[Effect]:
-        """Apply one input. A repeated one gives nothing; what does not fit raises as ``step`` does.
+        """Apply one input. A repeated one gives nothing.
 
-        Raises ``ValueError`` for a scope that is none.
+        Raises ``RefusedMessageError`` for one that does not fit, or whose scope is none; nothing is changed then.
         """
-        Scope.parse(message.scope)
+        try:
+            Scope.parse(message.scope)
+        except ValueError as error:
+            raise RefusedMessageError(str(error)) from error
         before = self.state(message.scope)
         after, effects = step(before, message, now_ms, world)
         if after is not before:
@@ -107,23 +103,14 @@ class Coordinator:
     def restore(self, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Load what ``take_dirty`` gave. Raises ``SnapshotError``: to start without a hold is worse than not to."""
         for key, value in records:
-            if key == FLOOR_KEY:
-                self._epoch_floor = read_floor(value)
-            else:
-                self._adopt(read_scope(key, value))
+            self._adopt(read_scope(key, value))
         self._dirty.clear()
 
     def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
-        """State records changed since the last call; the epoch floor comes before what it replaces."""
-        keys = sorted(self._dirty, key=lambda key: key != FLOOR_KEY)
+        """State records changed since the last call, ``None`` for a scope that was forgotten."""
+        states = [(scope, self._scopes.get(scope)) for scope in self._dirty]
         self._dirty.clear()
-        return [(key, self._record(key)) for key in keys]
-
-    def _record(self, key: bytes) -> bytes | None:
-        if key == FLOOR_KEY:
-            return floor_record(self._epoch_floor)
-        state = self._scopes.get(key.removeprefix(scope_key("")).decode())
-        return scope_record(state) if state else None
+        return [(scope_key(scope), scope_record(state) if state else None) for scope, state in states]
 
     def _scopes_to_visit(self, now_ms: int, world: World) -> list[str]:
         membership = world.services.membership(now_ms, world.policy.heartbeat_lost_ms)
@@ -138,9 +125,12 @@ class Coordinator:
 
     def _adopt(self, state: ScopeState) -> None:
         """Make ``state`` the scope's, and bring every index in line with it."""
-        if self._scopes.get(state.scope) is not state:
+        former = self._scopes.get(state.scope)
+        if former is not state:
+            self._census.update((case.phase.value, case.level.value) for case in state.cases)
+            self._census.subtract((case.phase.value, case.level.value) for case in (former.cases if former else ()))
             self._scopes[state.scope] = state
-            self._dirty[scope_key(state.scope)] = None
+            self._dirty[state.scope] = None
         for case in state.cases:
             (self._slots.add if _takes_slot(case) else self._slots.discard)(case.emergency_id)
             if case.phase is not Phase.QUEUED:
@@ -176,10 +166,7 @@ class Coordinator:
         return effects
 
     def _retire(self, state: ScopeState) -> None:
-        """Forget a scope of which nothing is left but its epoch, and keep that growing for its next stop."""
-        if state.epoch > self._epoch_floor:
-            self._epoch_floor = state.epoch
-            self._dirty[FLOOR_KEY] = None
+        """Forget a scope of which nothing is left but its epoch, which its hold on the broker keeps."""
         del self._scopes[state.scope]
         self._due.pop(state.scope, None)
-        self._dirty[scope_key(state.scope)] = None
+        self._dirty[state.scope] = None

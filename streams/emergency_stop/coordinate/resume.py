@@ -38,7 +38,7 @@ def resume(state: ScopeState, request: Request, now_ms: int, world: World) -> Ch
         return refuse(state, request, refusal, now_ms, action="resume_refused")
     cleared = [case for case in state.in_force if request.emergency_id in (None, case.emergency_id)]
     before, effects = state, list[Effect]()
-    state = replace(state, epoch=state.epoch + 1).with_seen(request_cause(request.request_id), now_ms)
+    state = replace(state, epoch=world.next_epoch(state)).with_seen(request_cause(request.request_id), now_ms)
     still_held = _held_services([case for case in before.in_force if case not in cleared], world)
     for case in cleared:
         state, more = _clear(state, case, still_held, now_ms, world)

@@ -10,8 +10,6 @@ from emergency_stop.coordinate.state import ScopeState
 from emergency_stop.wire.codec import from_plain
 
 VERSION: Final = 1
-#: The record that keeps epochs growing for scopes that were forgotten.
-FLOOR_KEY: Final = b"floor"
 _SCOPE_PREFIX: Final = b"scope:"
 
 
@@ -25,18 +23,6 @@ def scope_key(scope: str) -> bytes:
 
 def scope_record(state: ScopeState) -> bytes:
     return _dump({"state": dataclasses.asdict(state)})
-
-
-def floor_record(epoch: int) -> bytes:
-    return _dump({"epoch": epoch})
-
-
-def read_floor(value: bytes) -> int:
-    """Raises ``SnapshotError``."""
-    epoch = _load(FLOOR_KEY, value).get("epoch")
-    if not isinstance(epoch, int):
-        raise SnapshotError(f"state record {FLOOR_KEY!r} has no integer 'epoch'")
-    return epoch
 
 
 def read_scope(key: bytes, value: bytes) -> ScopeState:

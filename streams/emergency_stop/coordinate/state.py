@@ -6,7 +6,8 @@ between two records can then never leave half a decision behind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from emergency_stop.coordinate.services import Services
@@ -36,6 +37,8 @@ class Policy:
     #: How long finished emergencies and the ids of their causes are remembered.
     retention_ms: int = 3_600_000
     issued_by: str = "coordinator"
+    #: ``False``: hits are recorded and stop nothing; people's stops still do.
+    automatic_stops: bool = True
 
     def timeout_ms(self, level: StopLevel) -> int:
         return self.immediate_stop_timeout_ms if level is StopLevel.IMMEDIATE else self.graceful_stop_timeout_ms
@@ -43,10 +46,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a step sees besides its state and message: settings and the services' announcements."""
+    """What a step sees besides its state and message: settings, announcements, and what was published."""
 
     policy: Policy
     services: Services
+    #: The newest epoch per scope on ``estop.holds``. A predecessor may have published more than it saved,
+    #: and a scope may have been forgotten; both must not make an epoch stand for two different holds.
+    published_epochs: Mapping[str, int] = field(default_factory=dict)
+
+    def next_epoch(self, state: ScopeState) -> int:
+        return max(state.epoch, self.published_epochs.get(state.scope, 0)) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, open
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, ScopeState, World
-from emergency_stop.coordinate.tables import EMERGENCY, InvariantViolationError
+from emergency_stop.coordinate.tables import EMERGENCY, InvariantViolationError, RefusedMessageError
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, AuditRecord, Hit, Request
 from emergency_stop.domain.values import (
@@ -41,7 +41,7 @@ MANUAL_PRIORITY = 4
 _AVAILABLE_LEVELS = frozenset({StopLevel.IMMEDIATE, StopLevel.GRACEFUL, StopLevel.SERVICE_SPECIFIC})
 
 
-class UnknownEmergencyError(ValueError):
+class UnknownEmergencyError(RefusedMessageError):
     """An acknowledgement for an emergency that this scope does not have, or no longer. Nothing was changed."""
 
 
@@ -75,6 +75,8 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
     cause = hit_cause(message.hit_id)
     if message.mode is not Mode.ENFORCE:
         return state, [_noted(message, f"hit_{message.mode.value}", f"mode {message.mode.value}: not a stop", now_ms)]
+    if not world.policy.automatic_stops:
+        return state, [_noted(message, "hit_shadow", "EMERGENCY_STOP_ENABLED is false: not a stop", now_ms)]
     if _is_known(state, cause):
         return state, []
     level, note = _available(message.level)
@@ -91,8 +93,7 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         trigger_id=message.trigger_id, trigger_type=message.trigger_type, services=services,
         correlation_id=message.correlation_id, occurred_at=message.occurred_at, started_at=now_ms,
     )  # fmt: skip
-    del world
-    return open_case(state, case, f"trigger:{message.trigger_id}", now_ms)
+    return open_case(state, case, f"trigger:{message.trigger_id}", now_ms, world)
 
 
 @_apply.register
@@ -119,7 +120,7 @@ def _request(message: Request, state: ScopeState, now_ms: int, world: World) -> 
         trigger_type=TriggerType.MANUAL_TRIGGER, services=services, correlation_id=message.correlation_id,
         occurred_at=message.requested_at, started_at=now_ms,
     )  # fmt: skip
-    return open_case(state, case, message.requested_by, now_ms)
+    return open_case(state, case, message.requested_by, now_ms, world)
 
 
 @_apply.register

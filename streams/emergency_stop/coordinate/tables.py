@@ -22,7 +22,11 @@ S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)
 
 
-class IllegalTransitionError(ValueError):
+class RefusedMessageError(ValueError):
+    """A message does not fit what the coordinator knows. Nothing was changed; the text says why."""
+
+
+class IllegalTransitionError(RefusedMessageError):
     """An event that the machine does not know in its present state. Nothing was changed."""
 
     def __init__(self, machine: str, state: str, event: str) -> None:

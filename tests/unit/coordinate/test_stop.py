@@ -14,6 +14,7 @@ from emergency_stop.coordinate.tables import IllegalTransitionError
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.values import AckState, EmergencyState, HoldState, InstanceState, Mode, StopLevel
 from tests.unit.coordinate.scenario import (
+    POLICY,
     SCOPE,
     ack,
     after,
@@ -307,6 +308,11 @@ class TestRepeatedAndForeign:
         state, effects = step(ScopeState(SCOPE), hit(mode=mode), 5, world())
         assert state == ScopeState(SCOPE)
         assert [type(effect).__name__ for effect in effects] == ["AuditRecord"]
+
+    def test_with_automatic_stops_off_only_people_stop(self) -> None:
+        where = world(policy=dataclasses.replace(POLICY, automatic_stops=False))
+        assert audits(step(ScopeState(SCOPE), hit(), 5, where)[1]) == ["hit_shadow"]
+        assert holds(step(ScopeState(SCOPE), request(), 5, where)[1])[0].state is HoldState.HELD
 
     def test_foreign_acknowledgements_raise(self) -> None:
         state = opened(hit())

@@ -1,0 +1,199 @@
+"""The coordinator of one partition as the worker's shell sees it: bytes in, records to publish out.
+
+What cannot be decoded is counted and skipped (the sink dead-letters every input); what does not fit is
+counted and put on record. Neither disturbs its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.service_book import ServiceBook
+from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.partition import Coordinator
+from emergency_stop.coordinate.state import Effect, Policy, World
+from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
+from emergency_stop.domain import topics
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.ports import Publish
+from emergency_stop.wire.codec import Codec, WireError
+from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.signing import Signer
+
+log = logging.getLogger(__name__)
+
+Input = Hit | Request | Ack
+_INPUTS: Final[Mapping[str, type[Hit] | type[Request] | type[Ack]]] = {
+    topics.HITS: Hit,
+    topics.REQUESTS: Request,
+    topics.ACKS: Ack,
+}
+
+
+def records_of(batch: FetchedBatch, from_offset: int) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+    """(offset, key, value) of every record at or after ``from_offset``.
+
+    Raises ``KafkaError`` at a batch that is none; what came before it was handed out.
+    """
+    for raw in batch.batches:
+        for record in DefaultRecordBatch(bytearray(raw)):
+            if record.offset >= from_offset:
+                yield record.offset, record.key, record.value
+
+
+def home_partition(scope: str, partitions: int) -> int:
+    """Where records of ``scope`` belong: the partition that Kafka's own partitioner gives its key."""
+    return int((murmur2(scope.encode()) & 0x7FFFFFFF) % partitions)
+
+
+class CoordinatorCore:
+    """A ``ports.PartitionCore``. Calls come from one thread at a time; the service book may change under it."""
+
+    def __init__(  # noqa: PLR0913  # wiring of one object, at one place
+        self,
+        *,
+        partition: int,
+        partitions: int,
+        policy: Policy,
+        book: ServiceBook,
+        codec: Codec,
+        signer: Signer,
+        metrics: CoordinatorMetrics,
+    ) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._policy = policy
+        self._book = book
+        self._codec = codec
+        self._signer = signer
+        self._metrics = metrics
+        self._coordinator = Coordinator(policy.max_concurrent_stops, policy.retention_ms)
+        self._positions: dict[str, int] = {}
+
+    def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
+        """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
+        self._coordinator.restore(records)
+        self._positions = dict(positions)
+        self._report()
+
+    def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
+        kind = _INPUTS[batch.topic]
+        start = max(batch.fetch_offset, self._positions.get(batch.topic, 0))
+        effects: list[Effect] = []
+        strays: list[Publish] = []
+        try:
+            for offset, key, value in records_of(batch, start):
+                message = self._decode(kind, value, batch.topic, offset)
+                if message is None:
+                    continue
+                if self._is_stray(message.scope, key):
+                    strays.append(Publish(batch.topic, message.scope.encode(), value))
+                else:
+                    effects += self._apply(message, now_ms)
+        except KafkaError as error:
+            self._metrics.undecodable(batch.topic)
+            log.error("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
+        self._positions[batch.topic] = max(batch.next_offset, start)
+        self._metrics.strays(len(strays))
+        self._report()
+        return [*self._publishes(effects), *strays]
+
+    def on_tick(self, now_ms: int) -> Sequence[Publish]:
+        effects = self._coordinator.tick(now_ms, self._world())
+        self._report()
+        return self._publishes(effects)
+
+    def next_deadline(self) -> int | None:
+        return self._coordinator.next_deadline()
+
+    def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
+        return self._coordinator.take_dirty()
+
+    def close(self) -> None:
+        """The partition went to another worker: its emergencies are no longer this one's to report."""
+        self._metrics.forget(self._partition)
+
+    def _world(self) -> World:
+        return World(self._policy, self._book.services())
+
+    def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
+        try:
+            return self._codec.decode(kind, value)
+        except (WireError, UnknownSchemaError) as error:
+            self._metrics.undecodable(topic)
+            log.warning("%s-%d offset %d was skipped: %s", topic, self._partition, offset, error)
+            return None
+
+    def _is_stray(self, scope: str, key: bytes | None) -> bool:
+        """Whether a record lies where it does not belong: no key, a wrong one, or another library's partitioner.
+
+        Two partitions must never both decide about one scope, and a stop must not be lost to a bad key.
+        """
+        home = home_partition(scope, self._partitions)
+        if home == self._partition:
+            return False
+        if key == scope.encode():
+            log.info("a record for %s lies in partition %d, not %d: forwarding", scope, self._partition, home)
+        else:
+            log.warning("a record for %s has key %r: forwarding it under its scope", scope, key)
+        return True
+
+    def _apply(self, message: Input, now_ms: int) -> list[Effect]:
+        if isinstance(message, Ack):
+            known = message.service in self._book.services().known
+            self._metrics.ack(message.service if known else "other", message.state.value)
+        try:
+            return self._coordinator.apply(message, now_ms, self._world())
+        except RefusedMessageError as error:
+            self._metrics.refused(type(error).__name__)
+            return [_refusal(message, str(error), now_ms)]
+        except InvariantViolationError as error:
+            # one poisoned message must not take the stops of every other scope with it
+            self._metrics.refused(type(error).__name__)
+            log.exception("a bug: %r was not applied", message)
+            return [_refusal(message, f"internal error, please report: {error}", now_ms)]
+
+    def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
+        """Records in the order of the effects; of one emergency in one state only the newest account of it."""
+        newest = {(e.emergency_id, e.state): e for e in effects if isinstance(e, Emergency)}
+        kept = (e for e in effects if not isinstance(e, Emergency) or newest[e.emergency_id, e.state] is e)
+        return [self._publish(effect) for effect in kept]
+
+    def _publish(self, effect: Effect) -> Publish:
+        self._metrics.observe(effect)
+        if isinstance(effect, Hold):
+            signed_hold = self._signer.sign(effect)
+            return self._record(topics.HOLDS, effect.scope, signed_hold)
+        if isinstance(effect, Command):
+            return self._record(topics.commands_topic(effect.service), effect.scope, self._signer.sign(effect))
+        if isinstance(effect, Emergency):
+            # compacted: the newest record per emergency stands
+            return self._record(topics.EMERGENCIES, effect.emergency_id, effect)
+        return self._record(topics.AUDIT, effect.subject, effect)
+
+    def _record(self, topic: str, key: str, message: Effect) -> Publish:
+        return Publish(topic, key.encode(), self._codec.encode(message, topic))
+
+    def _report(self) -> None:
+        self._metrics.report(self._partition, self._coordinator.census(), self._coordinator.queue_length)
+
+
+def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:
+    if isinstance(message, Ack):
+        actor, cause = f"{message.service}/{message.instance_id}", message.ack_id
+    elif isinstance(message, Request):
+        actor, cause = message.requested_by, message.request_id
+    else:
+        actor, cause = f"trigger:{message.trigger_id}", message.hit_id
+    return decision(
+        at=now_ms, actor=actor, action=f"{type(message).__name__.lower()}_refused", subject=message.scope,
+        reason=reason, correlation_id=message.correlation_id, cause=cause,
+    )  # fmt: skip

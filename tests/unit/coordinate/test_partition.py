@@ -1,0 +1,174 @@
+"""All scopes of a partition: slots, deadlines, restart, and what is forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from emergency_stop.coordinate.partition import WATCH_MS, Coordinator
+from emergency_stop.coordinate.snapshot import SnapshotError, scope_key
+from emergency_stop.coordinate.tables import RefusedMessageError
+from emergency_stop.domain.values import AckState, HoldState, StopLevel
+from tests.unit.coordinate.scenario import ack, command_to, commands, hit, holds, instance, request, resume, world
+
+RETENTION_MS = 3_600_000
+
+
+def coordinator(slots: int = 10) -> Coordinator:
+    return Coordinator(slots, RETENTION_MS)
+
+
+def restarted(former: dict[bytes, bytes | None], slots: int = 10) -> Coordinator:
+    successor = coordinator(slots)
+    successor.restore((key, value) for key, value in former.items() if value is not None)
+    return successor
+
+
+class TestSlots:
+    """MAX_CONCURRENT_STOPS limits commands, never holds."""
+
+    def test_holds_go_out_at_once_and_commands_wait(self) -> None:
+        core = coordinator(slots=1)
+        effects = [core.apply(hit(f"h{n}", f"account:{n}"), 0, world()) for n in range(3)]
+        assert [len(holds(e)) for e in effects] == [1, 1, 1]
+        assert [len(commands(e)) for e in effects] == [2, 0, 0]
+        assert core.queue_length == 2
+
+    def test_the_queue_is_by_priority_then_age(self) -> None:
+        core = coordinator(slots=1)
+        for at, (scope, priority) in enumerate([("1", 1), ("2", 2), ("3", 4), ("4", 4)]):
+            core.apply(hit(f"h{scope}", f"account:{scope}", priority=priority), at, world())
+        order = ["account:1"]
+        for _ in range(3):
+            case = core.state(order[-1]).cases[0]
+            core.apply(ack(command_to(case, "x"), AckState.STOPPED), 10, world())
+            sent = commands(core.apply(ack(command_to(case, "y"), AckState.STOPPED), 10, world()))
+            order.append(sent[0].scope)
+        assert order == ["account:1", "account:3", "account:4", "account:2"]
+
+    def test_a_stop_that_waits_only_for_the_dead_keeps_no_slot(self) -> None:
+        core, where = coordinator(slots=1), world(instance("x"))
+        core.apply(hit("h1", "account:1"), 0, where)
+        core.apply(hit("h2", "account:2"), 0, where)
+        sent = core.apply(ack(command_to(core.state("account:1").cases[0], "x"), AckState.STOPPED), 1, where)
+        assert {command.scope for command in commands(sent)} == {"account:2"}
+
+    def test_nor_does_one_past_its_first_deadline(self) -> None:
+        core = coordinator(slots=1)
+        core.apply(hit("h1", "account:1", level=StopLevel.IMMEDIATE), 0, world())
+        core.apply(hit("h2", "account:2"), 0, world())
+        assert {command.scope for command in commands(core.tick(5_000, world()))} == {"account:1", "account:2"}
+
+    def test_one_resumed_while_it_waits_is_never_commanded(self) -> None:
+        core = coordinator(slots=1)
+        core.apply(hit("h1", "account:1"), 0, world())
+        core.apply(hit("h2", "account:2"), 0, world())
+        core.apply(resume("r1", 1, scope="account:2"), 1, world())
+        assert core.queue_length == 0
+
+
+class TestDeadlines:
+    def test_nothing_waits(self) -> None:
+        assert coordinator().next_deadline() is None
+
+    def test_while_a_stop_is_under_way_its_instances_are_watched(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 5_000, world())
+        core.tick(5_010, world())
+        assert core.next_deadline() == 5_010 + WATCH_MS
+
+    def test_then_only_what_may_be_forgotten(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 5_000, world())
+        case = core.state("account:a").cases[0]
+        for service in "xy":
+            core.apply(ack(command_to(case, service), AckState.STOPPED), 5_001, world())
+        assert core.next_deadline() == 5_000 + RETENTION_MS
+
+    def test_an_instance_that_leaves_is_noticed_by_a_tick(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        core.tick(1, world())
+        core.tick(2, world(instance("x", "9"), instance("y")))
+        assert ("x", "9") in {(t.service, t.instance_id) for t in core.state("account:a").cases[0].targets}
+
+
+class TestRestart:
+    def test_a_successor_knows_everything(self) -> None:
+        core = coordinator(slots=1)
+        core.apply(hit("h1", "account:1"), 0, world())
+        core.apply(hit("h2", "account:2"), 0, world())
+        successor = restarted(dict(core.take_dirty()), slots=1)
+        assert successor.state("account:1") == core.state("account:1")
+        assert (successor.queue_length, successor.census()) == (core.queue_length, core.census())
+        assert successor.apply(hit("h1", "account:1"), 9, world()) == []
+
+    def test_only_what_changed_is_written(self) -> None:
+        core = coordinator()
+        core.apply(hit("h1", "account:1"), 0, world())
+        assert [key for key, _ in core.take_dirty()] == [scope_key("account:1")]
+        assert list(core.take_dirty()) == []
+        core.apply(hit("h1", "account:1"), 1, world())
+        assert list(core.take_dirty()) == []
+
+    def test_a_queue_without_a_running_stop_is_due_at_once(self) -> None:
+        core = coordinator(slots=1)
+        core.apply(hit("h1", "account:1"), 0, world())
+        core.take_dirty()
+        core.apply(hit("h2", "account:2"), 0, world())
+        successor = restarted(dict(core.take_dirty()), slots=1)
+        assert successor.next_deadline() == 0
+        assert {c.scope for c in commands(successor.tick(1, world()))} == {"account:2"}
+
+    @pytest.mark.parametrize(
+        ("key", "value", "why"),
+        [
+            (scope_key("account:a"), b"{", "not JSON"),
+            (scope_key("account:a"), b'{"version":2,"state":{}}', "version 2"),
+            (scope_key("account:a"), b'{"version":1,"state":{}}', "does not hold a scope"),
+            (scope_key("account:a"), b'{"version":1,"state":{"scope":"global"}}', "another scope"),
+        ],
+    )
+    def test_state_that_cannot_be_read_is_refused(self, key: bytes, value: bytes, why: str) -> None:
+        with pytest.raises(SnapshotError, match=why):
+            coordinator().restore([(key, value)])
+
+
+class TestForgetting:
+    """Memory is bounded, epochs are for ever."""
+
+    def _resolved(self, core: Coordinator, at: int) -> None:
+        core.apply(request("r1", scope="account:1", requested_at=at), at, world())
+        core.apply(resume("r2", 1, scope="account:1"), at, world())
+        case = core.state("account:1").cases[0]
+        for service in "xy":
+            core.apply(ack(command_to(case, service), AckState.RESUMED), at, world())
+
+    def test_a_resolved_scope_is_forgotten_after_the_retention(self) -> None:
+        core = coordinator()
+        self._resolved(core, at=0)
+        core.tick(RETENTION_MS - 1, world())
+        assert core.state("account:1").cases
+        core.take_dirty()
+        core.tick(RETENTION_MS, world())
+        assert list(core.take_dirty()) == [(scope_key("account:1"), None)]
+        assert core.next_deadline() is None
+
+    def test_its_epoch_goes_on_from_what_was_published(self) -> None:
+        where = replace(world(), published_epochs={"account:1": 7})
+        (hold,) = holds(coordinator().apply(request("r9", scope="account:1"), 0, where))
+        assert (hold.state, hold.epoch) == (HoldState.HELD, 8)
+
+    def test_what_holds_is_never_forgotten(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        core.tick(100 * RETENTION_MS, world())
+        assert core.state("account:a").in_force
+
+
+def test_a_scope_that_is_none_is_refused_without_a_trace() -> None:
+    core = coordinator()
+    with pytest.raises(RefusedMessageError, match="is not one of: global, service:<name>, account:<id>"):
+        core.apply(request(scope="account-123"), 0, world())
+    assert list(core.take_dirty()) == []
