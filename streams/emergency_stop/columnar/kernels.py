@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from emergency_stop.columnar import program as p
 from emergency_stop.domain.reasons import FUTURE_MS_MAX, Reject
 
 DEPTH_MAX: Final = 32
+#: Network bytes are never written to; a read-only argument takes both kinds of arrays.
+_BUFFER: Final = types.Array(types.uint8, 1, "C", readonly=True)
+_I64, _U64 = types.int64, types.uint64
+_I64S, _I64S2 = types.int64[::1], types.int64[:, ::1]
+_I32S, _I32S2 = types.int32[::1], types.int32[:, ::1]
 _TRUNCATED: Final = -int(Reject.TRUNCATED)
 _OVERLONG: Final = -int(Reject.OVERLONG_VARINT)
 _BAD_LENGTH: Final = -int(Reject.BAD_LENGTH)
@@ -100,7 +105,7 @@ def _hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
     return mixed ^ (mixed >> np.uint64(32))
 
 
-@njit("uint64(uint8[::1], int64, int64)", nogil=True, cache=True)
+@njit(_U64(_BUFFER, _I64, _I64), nogil=True, cache=True)
 def hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
     """The hash that columns of strings and keys carry; bounds are the caller's duty."""
     return _hash_bytes(buffer, start, length)
@@ -119,78 +124,104 @@ def _sized(buffer, at, end):  # type: ignore[no-untyped-def]
     return length, at
 
 
-@njit(
-    "int64(int64, uint8[::1], int64, int64, int32[:,::1], int32[::1], int64)",
-    nogil=True,
-    cache=True,
-)
-def skip_node(node, buffer, at, end, ops, children, depth):  # type: ignore[no-untyped-def]
-    """The position after one value of ``node``, or ``-Reject``; any nesting, at most 32 deep."""
-    if depth > DEPTH_MAX:
-        return np.int64(_TOO_DEEP)
-    op = ops[node, 0]
-    if op == _NULL:
+@njit(inline="always")
+def _skip_leaf(op, argument, buffer, at, end):  # type: ignore[no-untyped-def]
+    """The position after a value of a type without parts, or ``-Reject``."""
+    if op == _STRING or op == _BYTES:
+        length, at = _sized(buffer, at, end)
+        return at if at < 0 else at + length
+    if op == _INT or op == _LONG or op == _ENUM:
+        value, at = _varint(buffer, at, end)
+        if at > 0 and op == _INT and (value > 2147483647 or value < -2147483648):
+            return np.int64(_OVERLONG)
+        if at > 0 and op == _ENUM and (value < 0 or value >= argument):
+            return np.int64(_BAD_ENUM)
         return at
     if op == _BOOLEAN:
         if at >= end:
             return np.int64(_TRUNCATED)
         return at + 1 if buffer[at] < 2 else np.int64(_BAD_BOOLEAN)
-    if op == _INT or op == _LONG or op == _ENUM or op == _UNION:
-        value, at = _varint(buffer, at, end)
-        if at < 0:
-            return at
-        if op == _INT and (value > 2147483647 or value < -2147483648):
-            return np.int64(_OVERLONG)
-        if op == _ENUM and (value < 0 or value >= ops[node, 1]):
-            return np.int64(_BAD_ENUM)
-        if op == _UNION:
-            if value < 0 or value >= ops[node, 3]:
-                return np.int64(_BAD_UNION)
-            return skip_node(children[ops[node, 2] + value], buffer, at, end, ops, children, depth + 1)
+    if op == _NULL:
         return at
-    if op == _BYTES or op == _STRING:
-        length, at = _sized(buffer, at, end)
-        return at if at < 0 else at + length
-    if op == _FLOAT or op == _DOUBLE or op == _FIXED:
-        width = 4 if op == _FLOAT else 8 if op == _DOUBLE else ops[node, 1]
-        return at + width if width <= end - at else np.int64(_TRUNCATED)
-    if op == _ARRAY or op == _MAP:
-        item = children[ops[node, 2]]
-        while True:  # blocks of items until an empty one; a negative count is followed by the block's size
-            count, at = _varint(buffer, at, end)
-            if at < 0 or count == 0:
+    width = 4 if op == _FLOAT else 8 if op == _DOUBLE else argument
+    return at + width if width <= end - at else np.int64(_TRUNCATED)
+
+
+@njit(inline="always")
+def _block(buffer, at, end):  # type: ignore[no-untyped-def]
+    """(items, next position or -Reject) of an array's or map's block header; 0 items end it."""
+    count, at = _varint(buffer, at, end)
+    if at > 0 and count < 0:
+        count = -count
+        size, at = _varint(buffer, at, end)
+        if at > 0 and (size < 0 or size > end - at):
+            return np.int64(0), np.int64(_BAD_LENGTH)
+    # Items of no bytes (nulls, empty records) could claim any count; honest ones have a byte each.
+    if at > 0 and (count < 0 or count > end - at):
+        return np.int64(0), np.int64(_BAD_LENGTH)
+    return count, at
+
+
+@njit(_I64(_I64, _BUFFER, _I64, _I64, _I32S2, _I32S), nogil=True, cache=True)
+def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-def]
+    """The position after one value of ``node``, or ``-Reject``; any nesting, at most 32 deep.
+
+    A stack of open parents instead of recursion: compiled recursion cannot be kept in the cache.
+    """
+    parent = np.empty(DEPTH_MAX, np.int64)
+    left = np.empty(DEPTH_MAX, np.int64)  # a record's fields, or a block's items, still to come
+    depth = 0
+    while True:
+        op = ops[node, 0]
+        if op == _UNION:
+            branch, at = _varint(buffer, at, end)
+            if at < 0:
                 return at
-            if count < 0:
-                count = -count
-                size, at = _varint(buffer, at, end)
+            if branch < 0 or branch >= ops[node, 3]:
+                return np.int64(_BAD_UNION)
+            node = children[ops[node, 2] + branch]
+            continue
+        if op < _UNION:
+            at = _skip_leaf(op, ops[node, 1], buffer, at, end)
+            if at < 0:
+                return at
+        else:
+            if depth == DEPTH_MAX:
+                return np.int64(_TOO_DEEP)
+            parent[depth] = node
+            left[depth] = 0 if op == _ARRAY or op == _MAP else ops[node, 3]
+            depth += 1
+            if op == _ARRAY or op == _MAP:
+                left[depth - 1], at = _block(buffer, at, end)
                 if at < 0:
                     return at
-                if size < 0 or size > end - at:
-                    return np.int64(_BAD_LENGTH)
-            # Items of no bytes (nulls, empty records) could claim any count; honest ones have a byte each.
-            if count < 0 or count > end - at:
-                return np.int64(_BAD_LENGTH)
-            for _ in range(count):
-                if op == _MAP:
-                    length, at = _sized(buffer, at, end)
-                    if at < 0:
-                        return at
-                    at += length
-                at = skip_node(item, buffer, at, end, ops, children, depth + 1)
+                if left[depth - 1] == 0:
+                    depth -= 1
+        while depth > 0 and left[depth - 1] == 0:  # close what is complete
+            op = ops[parent[depth - 1], 0]
+            if op == _ARRAY or op == _MAP:
+                left[depth - 1], at = _block(buffer, at, end)
                 if at < 0:
                     return at
-    for index in range(ops[node, 3]):  # a record
-        at = skip_node(children[ops[node, 2] + index], buffer, at, end, ops, children, depth + 1)
-        if at < 0:
+                if left[depth - 1] > 0:
+                    break
+            depth -= 1
+        if depth == 0:
             return at
-    return at
+        open_node = parent[depth - 1]
+        op = ops[open_node, 0]
+        if op == _MAP:
+            length, at = _sized(buffer, at, end)
+            if at < 0:
+                return at
+            at += length
+        is_block = op == _ARRAY or op == _MAP
+        index = 0 if is_block else ops[open_node, 3] - left[depth - 1]
+        node = np.int64(children[ops[open_node, 2] + index])
+        left[depth - 1] -= 1
 
 
-@njit(
-    "int64(uint8[::1], int64[:,::1], int64, int64[:,::1], int32[:,::1])",
-    nogil=True,
-    cache=True,
-)
+@njit(_I64(_BUFFER, _I64S2, _I64, _I64S2, _I32S2), nogil=True, cache=True)
 def walk_records(buffer, batches, fetch_offset, longs, ints):  # type: ignore[no-untyped-def]
     """Find every record of the decompressed batches; returns their number.
 
@@ -251,7 +282,7 @@ def walk_records(buffer, batches, fetch_offset, longs, ints):  # type: ignore[no
     return n
 
 
-@njit("int64(uint8[::1], int64[::1], int32[:,::1], int64)", nogil=True, cache=True)
+@njit(_I64(_BUFFER, _I64S, _I32S2, _I64), nogil=True, cache=True)
 def count_rows_of_schema(buffer, value_start, ints, header):  # type: ignore[no-untyped-def]
     """How many leading rows carry the 5-byte ``header`` (as an integer): a whole batch, mostly."""
     for row in range(value_start.shape[0]):
@@ -314,6 +345,18 @@ def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: igno
 
 
 @njit(inline="always")
+def _skip_union_of_leaves(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-def]
+    """Nullable fields without the stack of ``skip_node``, which takes everything else."""
+    if ops[node, 0] == _UNION and at < end and buffer[at] < 128 and not buffer[at] & 1:
+        branch = buffer[at] >> 1
+        if branch < ops[node, 3]:
+            inner = children[ops[node, 2] + branch]
+            if ops[inner, 0] < _UNION:
+                return _skip_leaf(ops[inner, 0], ops[inner, 1], buffer, at + 1, end)
+    return skip_node(node, buffer, at, end, ops, children)
+
+
+@njit(inline="always")
 def _same_bytes(buffer, a, b, length):  # type: ignore[no-untyped-def]
     at = np.int64(0)
     while at + 8 <= length:
@@ -328,8 +371,16 @@ def _same_bytes(buffer, a, b, length):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    "void(uint8[::1], int64[:,::1], int32[:,::1], int64[::1], Tuple((int32[:,::1], int32[::1], int32[:,::1], int32[::1])),"
-    " int64[::1], float64[:,::1], uint64[:,::1])",
+    types.void(
+        _BUFFER,
+        _I64S2,
+        _I32S2,
+        _I64S,
+        types.Tuple((_I32S2, _I32S, _I32S2, _I32S)),
+        _I64S,
+        types.float64[:, ::1],
+        types.uint64[:, ::1],
+    ),
     nogil=True,
     cache=True,
 )
@@ -360,12 +411,10 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
             if role == 0:
                 if op == _DOUBLE or op == _FLOAT:
                     _, at = _number(op, ops[node, 1], buffer, at, end, enum_map, 0)
-                elif op == _STRING or op == _BYTES:
-                    length, at = _sized(buffer, at, end)
-                    if at > 0:
-                        at += length
+                elif op < _UNION:
+                    at = _skip_leaf(op, ops[node, 1], buffer, at, end)
                 else:
-                    at = skip_node(node, buffer, at, end, ops, children, 0)
+                    at = _skip_union_of_leaves(node, buffer, at, end, ops, children)
             elif role == _AS_OCCURRED_AT:
                 moment, at = _varint(buffer, at, end)
             elif role == _AS_ACCOUNT:

@@ -22,8 +22,8 @@ class Registry(Protocol):
         """The id under which values of ``record`` are written to ``topic``."""
         ...
 
-    def writer_schema(self, schema_id: int) -> dict[str, Any]:
-        """The schema of ``schema_id`` as plain JSON. Raises ``UnknownSchemaError``."""
+    def writer_schema(self, schema_id: int | str) -> dict[str, Any]:
+        """The schema of an id, or of a GUID (32 hex digits), as plain JSON. Raises ``UnknownSchemaError``."""
         ...
 
 
@@ -37,8 +37,8 @@ class LocalRegistry:
     def schema_id(self, record: str, topic: str) -> int:
         return self._ids[record]
 
-    def writer_schema(self, schema_id: int) -> dict[str, Any]:
-        record = self._records.get(schema_id)
+    def writer_schema(self, schema_id: int | str) -> dict[str, Any]:
+        record = self._records.get(schema_id) if isinstance(schema_id, int) else None
         if record is None:
             raise UnknownSchemaError(schema_id)
         return load_record_schema(record)
