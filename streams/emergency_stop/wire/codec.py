@@ -1,4 +1,7 @@
-"""Control messages ⇄ Confluent wire format: ``0x00``, 4-byte big-endian schema id, Avro body."""
+"""Control messages ⇄ Confluent wire format: ``0x00``, 4-byte big-endian schema id, Avro body.
+
+The newer framing, ``0x01`` and a 16-byte schema GUID, is read too, and never written.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from emergency_stop.wire.schemas import load_record_schema
 
 MAGIC: Final = 0
 HEADER_BYTES: Final = 5
+GUID_MAGIC: Final = 1
+GUID_HEADER_BYTES: Final = 17
 M = TypeVar("M")
 
 
@@ -41,15 +46,19 @@ def encode_record(record: str, value: Mapping[str, Any], schema_id: int) -> byte
     return frame(schema_id, out.getvalue())
 
 
-def split_frame(value: bytes | None) -> tuple[int, memoryview]:
-    """(schema id, body). Raises ``WireError`` for anything that is not Confluent framing."""
+def split_frame(value: bytes | None) -> tuple[int | str, memoryview]:
+    """(schema id, or GUID as 32 hex digits; body). Raises ``WireError`` for anything that is not Confluent framing."""
     if value is None:
         raise WireError("value is null")
-    if len(value) < HEADER_BYTES:
-        raise WireError(f"value of {len(value)} bytes is shorter than the {HEADER_BYTES}-byte header")
-    if value[0] != MAGIC:
-        raise WireError(f"first byte is {value[0]:#04x}, expected {MAGIC:#04x} (Confluent wire format)")
-    return int.from_bytes(value[1:HEADER_BYTES], "big"), memoryview(value)[HEADER_BYTES:]
+    header_bytes = GUID_HEADER_BYTES if value[:1] == bytes([GUID_MAGIC]) else HEADER_BYTES
+    if len(value) < header_bytes:
+        raise WireError(f"value of {len(value)} bytes is shorter than the {header_bytes}-byte header")
+    body = memoryview(value)[header_bytes:]
+    if value[0] == MAGIC:
+        return int.from_bytes(value[1:header_bytes], "big"), body
+    if value[0] == GUID_MAGIC:
+        return value[1:header_bytes].hex(), body
+    raise WireError(f"first byte is {value[0]:#04x}, not {MAGIC:#04x} or {GUID_MAGIC:#04x} as in Confluent's format")
 
 
 def _builder(hint: Any) -> Callable[[Any], Any]:
@@ -83,7 +92,7 @@ def from_plain(kind: type[M], value: Mapping[str, Any]) -> M:
 
     Entries that ``kind`` does not know are left out; a missing one takes its default, or raises ``TypeError``.
     """
-    built: M = _record_builder(kind)(value)
+    built: M = _record_builder(typing.cast(type[Any], kind))(value)
     return built
 
 
@@ -95,7 +104,7 @@ class Codec:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[int | str, Any] = {}
 
     def encode(self, message: Any, topic: str) -> bytes:
         """Message → wire bytes for ``topic``."""
@@ -114,7 +123,7 @@ class Codec:
             self._writers[schema_id] = writer
         try:
             plain = fastavro.schemaless_reader(io.BytesIO(body), writer, _parsed(kind.__name__))
-            built: M = _record_builder(kind)(plain)
+            built: M = _record_builder(typing.cast(type[Any], kind))(plain)
         except Exception as error:  # fastavro raises many types for bad bytes; all mean the same here
             raise WireError(f"not a {kind.__name__}: {type(error).__name__}: {error}") from error
         return built
