@@ -35,10 +35,22 @@ class CompactedTail:
     """Follows ``topic`` and hands every record, in partition order, to ``on_record``.
 
     ``on_record`` runs on the event loop and must not block or raise. After a lost connection the tail
-    goes on where it was. ``caught_up`` ends once everything that the topic held at start was handed over.
+    goes on where it was; a log that became shorter meanwhile (records were lost) is read anew from its
+    beginning. ``caught_up`` ends once everything that the topic held at start was handed over. With
+    ``from_end`` only what is appended after start is handed over, and ``caught_up`` fixes that point.
     """
 
-    def __init__(self, brokers: str, topic: str, on_record: Callable[[TailRecord], None], *, client_id: str) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        topic: str,
+        on_record: Callable[[TailRecord], None],
+        *,
+        client_id: str,
+        from_end: bool = False,
+    ) -> None:
+        self._from_end = from_end
+        self._last_poll_ms = 0
         self._brokers = brokers
         self._topic = topic
         self._on_record = on_record
@@ -79,7 +91,7 @@ class CompactedTail:
         return self._caught_up.is_set()
 
     def silent_ms(self) -> int:
-        """How long ago the broker last answered a poll, milliseconds. Large means: the state is stale."""
+        """How long ago every partition was last answered for, milliseconds. Large means: the state is stale."""
         return int((time.monotonic() - self._progress) * 1000)
 
     async def _run(self) -> None:
@@ -106,6 +118,7 @@ class CompactedTail:
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         partitions = await self._assign(consumer, set())
         goals = await consumer.end_offsets([TopicPartition(self._topic, number) for number in partitions])
+        self._place(consumer, goals)
         rescan_at = time.monotonic() + RESCAN_MS / 1000
         while True:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=5_000)
@@ -118,8 +131,6 @@ class CompactedTail:
                 rescan_at = time.monotonic() + RESCAN_MS / 1000
 
     def _hand_over(self, record: Any) -> None:
-        if record.offset < self._next.get(record.partition, 0):
-            return
         self._next[record.partition] = record.offset + 1
         self._on_record(TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp))
 
@@ -133,16 +144,32 @@ class CompactedTail:
             consumer.seek(TopicPartition(self._topic, number), self._next.get(number, 0))
         return partitions
 
+    def _place(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
+        """Set the positions that ``_assign`` could not know: the end at first, the beginning of a log that shrank."""
+        for partition, end in ends.items():
+            if self._from_end and not self._caught_up.is_set():
+                self._next.setdefault(partition.partition, end)
+            elif self._next.get(partition.partition, 0) > end:
+                log.error("%s lost records: its log ends at %d; reading it anew from the beginning", partition, end)
+                self._next[partition.partition] = 0
+            consumer.seek(partition, self._next.get(partition.partition, 0))
+
     async def _note_positions(self, consumer: AIOKafkaConsumer, goals: dict[TopicPartition, int]) -> None:
         """Positions, unlike offsets of records, also pass compaction gaps and control records."""
-        if not _is_connected(consumer):
-            return
-        self._progress = time.monotonic()
+        self._note_answers(consumer)
         if self._caught_up.is_set():
             return
         reached = [await consumer.position(partition) >= goal for partition, goal in goals.items()]
         if all(reached):
             self._caught_up.set()
+
+    def _note_answers(self, consumer: AIOKafkaConsumer) -> None:
+        """getmany() answers "nothing" when the broker is away too; only the fetch responses tell the difference."""
+        polls = [consumer.last_poll_timestamp(partition) for partition in consumer.assignment()]
+        oldest = min((poll or 0 for poll in polls), default=0)
+        if oldest > self._last_poll_ms:
+            self._last_poll_ms = oldest
+            self._progress = time.monotonic()
 
 
 async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
@@ -155,8 +182,3 @@ async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
             return set(found)
         log.info("waiting for topic %s to be created", topic)
         await asyncio.sleep(RETRY_MS / 1000)
-
-
-def _is_connected(consumer: AIOKafkaConsumer) -> bool:
-    # getmany() answers "nothing" when the broker is away; only the connections tell the difference.
-    return any(connection.connected() for connection in consumer._client._conns.values())  # noqa: SLF001
