@@ -92,7 +92,7 @@ def from_plain(kind: type[M], value: Mapping[str, Any]) -> M:
 
     Entries that ``kind`` does not know are left out; a missing one takes its default, or raises ``TypeError``.
     """
-    built: M = _record_builder(typing.cast(type[Any], kind))(value)
+    built: M = _record_builder(typing.cast("Any", kind))(value)
     return built
 
 
@@ -123,7 +123,7 @@ class Codec:
             self._writers[schema_id] = writer
         try:
             plain = fastavro.schemaless_reader(io.BytesIO(body), writer, _parsed(kind.__name__))
-            built: M = _record_builder(typing.cast(type[Any], kind))(plain)
+            built: M = _record_builder(typing.cast("Any", kind))(plain)
         except Exception as error:  # fastavro raises many types for bad bytes; all mean the same here
             raise WireError(f"not a {kind.__name__}: {type(error).__name__}: {error}") from error
         return built
