@@ -188,7 +188,7 @@ class Settings:
         "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."
     )
     checkpoint_interval_ms: int = _setting(
-        "ESTOP_CHECKPOINT_INTERVAL_MS", 1_000, _integer(10, 600_000), "How often the detector's state is made durable, ms."
+        "ESTOP_CHECKPOINT_INTERVAL_MS", 5_000, _integer(10, 600_000), "How often the detector's state is made durable, ms."
     )
     session_timeout_ms: int = _setting(
         "ESTOP_SESSION_TIMEOUT_MS", 6_000, _integer(1_000, 300_000), "Kafka group session timeout, ms."

@@ -17,5 +17,4 @@ class FetchedBatch:
     partition: int
     fetch_offset: int
     next_offset: int
-    high_watermark: int
     batches: tuple[bytes, ...]
