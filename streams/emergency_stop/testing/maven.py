@@ -13,7 +13,7 @@ from typing import Final
 
 from emergency_stop.adapters.embedded_broker import BrokerUnavailableError
 
-CACHE_VARIABLE: Final = "ESTOP_CACHE"
+CACHE_VARIABLE: Final = "XDG_CACHE_HOME"
 FETCH_WITHIN_S: Final = 300
 _COMPLETE: Final = ".complete"
 
@@ -31,8 +31,8 @@ _DEPENDENCY: Final = (
 
 
 def cache_root() -> Path:
-    """Where downloads are kept between runs: ``ESTOP_CACHE``, else ``~/.cache/estop``."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "estop")
+    """Where downloads are kept between runs: ``estop`` in ``XDG_CACHE_HOME``, else in ``~/.cache``."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache") / "estop"
 
 
 def find_java() -> str:
