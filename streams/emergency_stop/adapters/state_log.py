@@ -1,9 +1,12 @@
 """A partition's state as a compacted log of its own, fenced by the group's generation.
 
-A record's key is ``generation (8 bytes, big-endian) + kind + core key``. Compaction keeps the last writer
-of a key, and the last writer can be a zombie: a worker that was paused past its session and goes on. Its
-keys carry its old generation, so they can never replace its successor's; a reader takes, per core key, the
-record of the highest generation. Superseded keys are tombstoned by the new owner.
+A record's key is ``fence (8 bytes, big-endian) + kind + core key``. Compaction keeps the last writer of a
+key, and the last writer can be a zombie: a worker that was paused past its session and goes on. Its keys
+carry its old fence, so they can never replace its successor's; a reader takes, per core key, the record of
+the highest fence. Superseded keys are tombstoned by the new owner.
+
+A fence is ``epoch << 32 | generation``. The generation grows with every rebalance, but starts over when the
+broker forgets the group, and stays the same when a static member restarts; then the epoch grows instead.
 """
 
 from __future__ import annotations
@@ -21,53 +24,65 @@ from emergency_stop.ports import Publisher
 
 log = logging.getLogger(__name__)
 
-_GENERATION_BYTES: Final = 8
+_FENCE_BYTES: Final = 8
+_GENERATION_BITS: Final = 32
 _POSITION: Final = b"P"
 _STATE: Final = b"S"
 _FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
-def state_key(generation: int, core_key: bytes) -> bytes:
-    return generation.to_bytes(_GENERATION_BYTES, "big") + _STATE + core_key
+def state_key(fence: int, core_key: bytes) -> bytes:
+    return fence.to_bytes(_FENCE_BYTES, "big") + _STATE + core_key
 
 
-def position_key(generation: int) -> bytes:
-    return generation.to_bytes(_GENERATION_BYTES, "big") + _POSITION
+def position_key(fence: int) -> bytes:
+    return fence.to_bytes(_FENCE_BYTES, "big") + _POSITION
+
+
+def next_fence(newest: int, generation: int) -> int:
+    """The fence of an owner at ``generation`` after a log whose newest fence is ``newest`` (-1: empty)."""
+    if newest < 0:
+        return generation
+    epoch, last = newest >> _GENERATION_BITS, newest & ((1 << _GENERATION_BITS) - 1)
+    return (epoch if generation > last else epoch + 1) << _GENERATION_BITS | generation
 
 
 @dataclass(slots=True)
 class RestoredState:
-    """What the log says: live records by core key, positions (next offset by topic), and who wrote what."""
+    """What the log says: live records by core key, positions (next offset by topic), and under which fence."""
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
-    generations: dict[bytes, int] = field(default_factory=dict)
-    position_generation: int = -1
+    fences: dict[bytes, int] = field(default_factory=dict)
+    position_fence: int = -1
+    newest_fence: int = -1
     superseded: list[bytes] = field(default_factory=list)
 
 
 def fold(entries: Iterable[tuple[bytes, bytes | None]]) -> RestoredState:
-    """Log entries in offset order → the state. Pure; a tombstone removes its own generation's record only."""
+    """Log entries in offset order → the state. Pure; a tombstone removes its own fence's record only."""
     newest: dict[bytes, bytes | None] = {}
     for key, value in entries:
         newest[key] = value
     state = RestoredState()
-    for key in sorted(newest):  # generations ascend, so a later one replaces an earlier
+    for key in sorted(newest):  # fences ascend, so a later one replaces an earlier
         value = newest[key]
+        fence = int.from_bytes(key[:_FENCE_BYTES], "big")
+        state.newest_fence = max(state.newest_fence, fence)
         if value is None:
             continue
-        generation, kind = int.from_bytes(key[:_GENERATION_BYTES], "big"), key[_GENERATION_BYTES : _GENERATION_BYTES + 1]
-        core_key = key[_GENERATION_BYTES + 1 :]
+        kind = key[_FENCE_BYTES : _FENCE_BYTES + 1]
+        core_key = key[_FENCE_BYTES + 1 :]
         if kind == _POSITION:
-            if state.position_generation >= 0:
-                state.superseded.append(position_key(state.position_generation))
-            state.position_generation, state.positions = generation, json.loads(value)
+            if state.position_fence >= 0:
+                state.superseded.append(position_key(state.position_fence))
+            state.position_fence, state.positions = fence, json.loads(value)
             continue
-        if core_key in state.generations:
-            state.superseded.append(state_key(state.generations[core_key], core_key))
-        state.generations[core_key] = generation
+        if core_key in state.fences:
+            state.superseded.append(state_key(state.fences[core_key], core_key))
+        state.fences[core_key] = fence
         state.records[core_key] = value
-    # An empty value is a removal that older generations' records must not undo.
+    # An empty value is a removal that older fences' records must not undo.
     for core_key in [core_key for core_key, value in state.records.items() if value == b""]:
         del state.records[core_key]
     return state
@@ -100,43 +115,43 @@ async def read_state(brokers: str, topic: str, partition: int, *, client_id: str
 
 
 class StateLog:
-    """Writes one partition's state under one generation. Every write is awaited before the next step."""
+    """Writes one partition's state under the fence of one owner. Every write is awaited before the next step."""
 
     def __init__(self, publisher: Publisher, topic: str, partition: int, generation: int, restored: RestoredState) -> None:
         self._publisher = publisher
         self._topic = topic
         self._partition = partition
-        self.generation = generation
-        self._generations = restored.generations
-        self._position_generation = restored.position_generation
+        self.fence = next_fence(restored.newest_fence, generation)
+        self._fences = restored.fences
+        self._position_fence = restored.position_fence
 
     def move_to(self, generation: int) -> None:
-        """Go on as the owner under a newer generation of the same group."""
-        self.generation = generation
+        """Go on as the owner under the group's next generation, without having lost the partition."""
+        self.fence = next_fence(self.fence, generation)
 
     async def write_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Make core records durable; ``None`` removes. Returns the bytes written."""
         superseded, sends, size = [], [], 0
         for core_key, value in records:
-            earlier = self._generations.get(core_key)
-            if earlier is not None and earlier != self.generation:
+            earlier = self._fences.get(core_key)
+            if earlier is not None and earlier != self.fence:
                 superseded.append(state_key(earlier, core_key))
-            self._generations[core_key] = self.generation
+            self._fences[core_key] = self.fence
             size += len(value or b"")
-            sends.append(self._put(state_key(self.generation, core_key), value or b""))
+            sends.append(self._put(state_key(self.fence, core_key), value or b""))
         await asyncio.gather(*sends)
         await self.remove(superseded)
         return size
 
     async def write_positions(self, positions: Mapping[str, int]) -> None:
         """Make the positions durable: from here on a restart goes on after them."""
-        await self._put(position_key(self.generation), json.dumps(dict(positions)).encode())
-        if self._position_generation not in (-1, self.generation):
-            await self.remove([position_key(self._position_generation)])
-        self._position_generation = self.generation
+        await self._put(position_key(self.fence), json.dumps(dict(positions)).encode())
+        if self._position_fence not in (-1, self.fence):
+            await self.remove([position_key(self._position_fence)])
+        self._position_fence = self.fence
 
     async def remove(self, keys: Iterable[bytes]) -> None:
-        """Tombstone keys that a higher generation has replaced."""
+        """Tombstone keys that a higher fence has replaced."""
         await asyncio.gather(*(self._put(key, None) for key in keys))
 
     async def _put(self, key: bytes, value: bytes | None) -> None:

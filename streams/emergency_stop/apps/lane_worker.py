@@ -1,0 +1,370 @@
+"""A Faust worker around pure partition cores: group membership and flow from Faust, positions its own.
+
+Theory of operation. Faust's agent hands over one message per fetched partition response. Each batch says
+from which position it was fetched. The partition's own position record says what was applied. A batch from
+beyond that (Faust 0.15.3 can skip a fetched batch when a rebalance meets start-up) is not processed; the
+consumer is sent back. A batch from before it is skipped by the core, row by row. So a committed offset is
+only a hint, and what was applied survives any crash exactly once. A generation change drops every core
+whose ownership was interrupted; they are read back from the state log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import faust
+from aiokafka.structs import TopicPartition
+
+from emergency_stop.adapters.lane_transport import LaneTransport
+from emergency_stop.apps.lane_partition import LaneCounters, LanePartition
+from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.ports import Clock, PartitionCore, Publisher
+
+log = logging.getLogger(__name__)
+
+EXIT_CRASHED: Final = 70
+EXIT_STALLED: Final = 75
+_TICK_MS: Final = 50
+_STALL_CHECK_MS: Final = 5_000
+_REBALANCE_MS_MAX: Final = 30_000
+_FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSpec:
+    """What a lane worker is. ``checkpoint_interval_ms`` 0: a checkpoint after every batch and tick.
+
+    ``prepare`` runs, once, before the first batch is applied (for example: read the triggers).
+    """
+
+    app_id: str
+    brokers: str
+    input_topics: tuple[str, ...]
+    state_topic: str
+    core_factory: Callable[[int], PartitionCore]
+    instance_id: str
+    session_timeout_ms: int = 6_000
+    checkpoint_interval_ms: int = 5_000
+    stall_timeout_ms: int = 60_000
+    prepare: Callable[[], Awaitable[None]] | None = None
+    background: tuple[Callable[[], Awaitable[None]], ...] = ()
+
+
+class LaneSchema(faust.Schema[Any, Any]):
+    """Hands keys and values through as the seam made them."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.value
+
+
+class LaneApp(faust.App):
+    """A Faust app on the lane's transport."""
+
+    lane_topics: frozenset[str] = frozenset()
+    lane_flush: Callable[[], Awaitable[None]] | None = None
+
+    def _new_transport(self) -> LaneTransport:
+        return LaneTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk."""
+
+    async def flush_lane(self) -> None:
+        """Called by the transport before partitions leave."""
+        if self.lane_flush is not None:
+            await self.lane_flush()
+
+
+@dataclass(slots=True)
+class _Ownership:
+    """Partitions held under one generation; restoring ones are awaited."""
+
+    generation: int = -1
+    partitions: dict[int, asyncio.Task[LanePartition]] = field(default_factory=dict)
+
+
+class LaneWorker:
+    """Runs a ``LaneSpec``. One per process; ``run`` blocks until a signal or a crash."""
+
+    def __init__(self, spec: LaneSpec, publisher: Publisher, clock: Clock) -> None:
+        self._spec = spec
+        self._publisher = publisher
+        self._clock = clock
+        self._owned = _Ownership()
+        self._prepared = asyncio.Event()
+        self._failed: asyncio.Future[int] | None = None
+        self._next_checkpoint: dict[int, float] = {}
+        self._checkpoints: set[asyncio.Task[None]] = set()
+        self._progress: dict[TopicPartition, tuple[int, float]] = {}
+        self.counters = LaneCounters()
+        self.app = self._make_app()
+
+    # -- life cycle -----------------------------------------------------------------------------
+
+    async def serve(self, stop: asyncio.Event) -> int:
+        """Work until ``stop`` is set. Returns an exit code: 0, or why the process must be restarted."""
+        self._failed = asyncio.get_running_loop().create_future()
+        self.app.finalize()
+        tasks = [asyncio.create_task(self._guarded(job)) for job in self._jobs()]
+        await self.app.start()
+        stopping = asyncio.create_task(stop.wait())
+        crashed = asyncio.create_task(self._watch_crash())
+        watched: set[asyncio.Future[Any]] = {stopping, crashed, self._failed}
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        code = self._failed.result() if self._failed.done() else EXIT_CRASHED if crashed.done() else 0
+        if code == 0:
+            await self.flush()
+        for task in (*tasks, stopping, crashed, *self._checkpoints):
+            task.cancel()
+        if code == 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.app.stop(), 10)
+        return code
+
+    def _jobs(self) -> list[Callable[[], Awaitable[None]]]:
+        return [self._prepare, self._tick_forever, self._watch_progress, *self._spec.background]
+
+    async def _prepare(self) -> None:
+        if self._spec.prepare is not None:
+            await self._spec.prepare()
+        self._prepared.set()
+
+    async def _guarded(self, job: Callable[[], Awaitable[None]]) -> None:
+        """A background job that raises ends the process: nothing must look alive that is not."""
+        try:
+            await job()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("the worker's %s failed; ending the process so that it is restarted", job)
+            self._fail(EXIT_CRASHED)
+
+    async def _watch_crash(self) -> None:
+        while not self.app.crashed and not self.app.should_stop:
+            await asyncio.sleep(_TICK_MS / 1000)
+
+    def _fail(self, code: int) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_result(code)
+
+    def ready_conditions(self) -> dict[str, bool]:
+        """Readiness by name; all must be true."""
+        tasks = self._owned.partitions.values()
+        return {
+            "prepared": self._prepared.is_set(),
+            "assigned": self._owned.generation >= 0,
+            "restored": all(task.done() and not task.cancelled() for task in tasks),
+            "not_rebalancing": not self.app.rebalancing,
+        }
+
+    def position(self, topic: str, partition: int) -> int | None:
+        """The next offset to apply, where this worker owns the partition and has restored it."""
+        task = self._owned.partitions.get(partition)
+        return task.result().expected(topic) if task is not None and _succeeded(task) else None
+
+    # -- Faust ----------------------------------------------------------------------------------
+
+    def _make_app(self) -> LaneApp:
+        spec = self._spec
+        session_s = spec.session_timeout_ms / 1000
+        app = LaneApp(
+            spec.app_id,
+            broker=f"kafka://{spec.brokers.replace(',', ';kafka://')}",
+            broker_client_id=f"{spec.app_id}-{spec.instance_id}",
+            consumer_group_instance_id=spec.instance_id,
+            broker_session_timeout=session_s,
+            broker_heartbeat_interval=session_s / 4,
+            broker_rebalance_timeout=max(session_s, _REBALANCE_MS_MAX / 1000),
+            broker_max_poll_interval=600.0,
+            broker_commit_interval=1.0,
+            consumer_max_fetch_size=_FETCH_BYTES_MAX,
+            consumer_auto_offset_reset="earliest",
+            stream_wait_empty=False,
+            stream_buffer_maxsize=16,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            web_enabled=False,
+            store="memory://",
+            cache="memory://",
+            producer_acks=-1,
+        )
+        app.lane_topics = frozenset(spec.input_topics)
+        app.lane_flush = self.flush
+        topic = app.topic(*spec.input_topics, schema=LaneSchema())
+        app.agent(topic, name=f"{spec.app_id}-lane", concurrency=1)(self._consume)
+        on_assigned: Any = app.on_partitions_assigned  # its stub knows no keyword arguments
+        on_assigned.connect(self._on_assigned, weak=False)
+        return app
+
+    async def _consume(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self._on_event(event)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # Faust would acknowledge what an agent raised on; so the process ends before it can.
+                log.exception("a batch could not be applied; ending the process before it is acknowledged")
+                self._fail(EXIT_CRASHED)
+                await asyncio.Event().wait()
+
+    async def _on_assigned(self, sender: Any, assigned: Any, **_: Any) -> None:
+        generation = int(self.app.consumer_generation_id)
+        numbers = {tp.partition for tp in assigned if tp.topic in self.app.lane_topics}
+        kept = self._owned.partitions if generation == self._owned.generation + 1 else {}
+        for number, task in self._owned.partitions.items():
+            if number not in numbers or number not in kept:
+                task.cancel()
+        owned = _Ownership(generation)
+        for number in numbers:
+            held = kept.get(number)
+            if held is not None and _succeeded(held):
+                held.result().state_log.move_to(generation)
+                owned.partitions[number] = held
+            else:
+                owned.partitions[number] = asyncio.create_task(self._restore(number, generation))
+        self._owned = owned
+        self._progress.clear()
+        log.info("generation %d owns partitions %s", generation, sorted(numbers))
+
+    async def _restore(self, number: int, generation: int) -> LanePartition:
+        spec = self._spec
+        try:
+            await self._prepared.wait()
+            return await LanePartition.restore(
+                number,
+                spec.core_factory(number),
+                self._publisher,
+                self.counters,
+                brokers=spec.brokers,
+                state_topic=spec.state_topic,
+                generation=generation,
+            )
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("partition %d could not be restored; ending the process", number)
+            self._fail(EXIT_CRASHED)
+            raise
+
+    # -- batches --------------------------------------------------------------------------------
+
+    async def _on_event(self, event: Any) -> None:
+        batch: FetchedBatch = event.value
+        task = self._owned.partitions.get(batch.partition)
+        if task is None or event.message.generation_id != self._owned.generation:
+            return  # fetched under an earlier ownership; whoever owns the partition now fetches it again
+        partition = await task
+        if batch.fetch_offset > partition.expected(batch.topic) and not await self._may_jump(batch, partition):
+            return
+        partition.apply(batch, event, self._clock.now_ms())
+        if self._spec.checkpoint_interval_ms == 0:
+            self._checkpoint_soon(partition)
+
+    async def _may_jump(self, batch: FetchedBatch, partition: LanePartition) -> bool:
+        """A batch from beyond the expected offset: true only if what lies between is gone from the broker."""
+        where = TopicPartition(batch.topic, batch.partition)
+        expected = partition.expected(batch.topic)
+        earliest = (await self.app.consumer.earliest_offsets(where))[where]
+        if batch.fetch_offset <= earliest:
+            if expected > 0:
+                self.counters.lost_offsets += earliest - expected
+                log.error(
+                    "%s-%d: offsets %d to %d were deleted by retention before they were applied; raise the topic's"
+                    " retention or add workers",
+                    *where, expected, earliest - 1,
+                )
+            return True
+        self.counters.mended_positions += 1
+        log.warning("%s-%d: fetched from %d, but applied only to %d; going back", *where, batch.fetch_offset, expected)
+        await self.app.consumer.seek(where, max(expected, earliest))
+        return False
+
+    # -- durability -----------------------------------------------------------------------------
+
+    def _checkpoint_soon(self, partition: LanePartition) -> None:
+        """Start a checkpoint beside the processing; it takes all that was applied until it starts."""
+        job = asyncio.create_task(self._guarded(lambda: self._checkpoint(partition)))
+        self._checkpoints.add(job)
+        job.add_done_callback(self._checkpoints.discard)
+
+    async def _checkpoint(self, partition: LanePartition) -> None:
+        await self._alive()
+        task = self._owned.partitions.get(partition.number)
+        if task is None or not _succeeded(task) or task.result() is not partition:
+            return  # lost meanwhile; the successor works from what is durable
+        await partition.checkpoint()
+
+    async def _alive(self) -> None:
+        """Write nothing while the group may have given our partitions away: wait for the next heartbeat."""
+        consumer: Any = self.app.consumer  # a LaneConsumer; Faust types it as its base
+        while consumer.silent_ms() > self._spec.session_timeout_ms:
+            await asyncio.sleep(_TICK_MS / 1000)
+
+    async def flush(self) -> None:
+        """Checkpoint every partition now."""
+        await asyncio.gather(*(self._checkpoint(partition) for partition in self._restored()))
+
+    def _restored(self) -> Sequence[LanePartition]:
+        tasks = self._owned.partitions.values()
+        return [task.result() for task in tasks if _succeeded(task)]
+
+    async def _tick_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        due: dict[int, float] = {}
+        interval_s = self._spec.checkpoint_interval_ms / 1000
+        while True:
+            await asyncio.sleep(_TICK_MS / 1000)
+            for partition in self._restored():
+                now_ms = self._clock.now_ms()
+                deadline = partition.core.next_deadline()
+                if deadline is not None and deadline <= now_ms:
+                    partition.tick(now_ms)
+                if partition.needs_checkpoint and loop.time() >= due.get(partition.number, 0.0):
+                    due[partition.number] = loop.time() + interval_s
+                    self._checkpoint_soon(partition)
+
+    async def _watch_progress(self) -> None:
+        """Faust can stall without an error; the broker's end offsets tell, and a restart mends."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_STALL_CHECK_MS / 1000)
+            if self.app.rebalancing or self._owned.generation < 0:
+                self._progress.clear()
+                continue
+            where = [TopicPartition(t, n) for t in self._spec.input_topics for n in self._owned.partitions]
+            ends = await self.app.consumer.highwaters(*where)
+            for tp in where:
+                position = self.position(tp.topic, tp.partition) or 0
+                before, since = self._progress.get(tp, (-1, loop.time()))
+                if position != before or position >= ends[tp]:
+                    self._progress[tp] = (position, loop.time())
+                elif (loop.time() - since) * 1000 > self._spec.stall_timeout_ms:
+                    log.error("%s: no progress at %d of %d; ending the process so that it is restarted", tp, position, ends[tp])
+                    self._fail(EXIT_STALLED)
+
+
+def _succeeded(task: asyncio.Task[LanePartition]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+    """Run ``serve(stop)`` on a new event loop; SIGINT and SIGTERM set ``stop``. Returns its exit code."""
+
+    async def main() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        return await serve(stop)
+
+    return asyncio.run(main())
