@@ -111,6 +111,10 @@ class CompactedTail:
             except (KafkaError, OSError) as error:
                 log.warning("tail of %s lost the broker (%s); reconnecting from where it was", self._topic, error)
                 await asyncio.sleep(RETRY_MS / 1000)
+            except Exception:
+                # a tail that dies would leave its reader with a state that silently grows old
+                log.exception("tail of %s: a record was not taken in; going on behind it", self._topic)
+                await asyncio.sleep(RETRY_MS / 1000)
             finally:
                 with contextlib.suppress(KafkaError, OSError):
                     await consumer.stop()

@@ -1,0 +1,299 @@
+"""Whether a service may act: the pure state behind ``StopGuard``.
+
+Theory of operation. Three things shut a scope, and the most severe over the scopes that apply wins:
+
+* a **hold** (topic ``estop.holds``), THE state: the newest record of a scope, in the order of its log;
+* an **order**: a stop command that is ahead of its hold, or of which no hold is known. It stands until a
+  hold or a resume with a larger epoch comes;
+* an **alarm**: a stop whose signature is bad. It is obeyed (when in doubt, stop), but its epoch proves
+  nothing, so any hold with a good signature ends it.
+
+What tightens is always taken. What loosens must be signed (where keys are configured) and must not be
+older than what it loosens. Nothing here reads a clock, and nothing may be called from two threads.
+
+The fast path is ``Permit`` in ``sdk/permit.py``. It reads and writes the public attributes below itself,
+because a method call per step would double its cost: two look-ups to enter, a few stores to leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, NoReturn, Protocol
+
+from emergency_stop.domain.messages import Command, Hold, targets_service
+from emergency_stop.domain.values import LEVEL_SEVERITY, HoldState, Scope, ScopeKind, StopLevel
+
+#: Accounts whose last side effect is remembered; past it the longest-known one is forgotten.
+REMEMBERED_ACCOUNTS_MAX: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """Why a scope may not act. ``emergency_id`` is empty where no emergency is behind it."""
+
+    scope: str
+    epoch: int
+    level: StopLevel
+    reason: str
+    emergency_id: str = ""
+
+
+class Stopped(Exception):
+    """An action is not permitted, or was cancelled because a stop came. Carries what stands in its way."""
+
+    def __init__(self, shut: Shut, account_id: str | None) -> None:
+        subject = "this service" if account_id is None else f"account {account_id}"
+        super().__init__(
+            f"{subject} may not act: {shut.scope} is stopped ({shut.level.value}, epoch {shut.epoch}): {shut.reason};"
+            " try again after the hold has been lifted"
+        )
+        self.scope = shut.scope
+        self.level = shut.level
+        self.epoch = shut.epoch
+        self.reason = shut.reason
+        self.emergency_id = shut.emergency_id
+        self.account_id = account_id
+
+
+class Verdict(StrEnum):
+    """What became of a hold or a resume."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    ALARM = "alarm"
+    REFUSED_UNTRUSTED = "refused_untrusted"
+    REFUSED_STALE = "refused_stale"
+    STILL_HELD = "still_held"
+    AWAITS_HOLD = "awaits_hold"
+
+
+class InFlight(Protocol):
+    """One permitted action that has not ended."""
+
+    account_id: str | None
+
+    def revoke(self) -> bool:
+        """Ask the action to end now; ``False`` where nobody can be asked. It stays in flight until it has left."""
+        ...
+
+
+@dataclass(slots=True)
+class Revocation:
+    """How often an action in flight was asked to end, and because of what."""
+
+    shut: Shut
+    times: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The accepted hold of a scope, reduced to this service."""
+
+    epoch: int
+    shut: Shut | None
+
+
+class Gate:
+    """The gate of one instance of ``service``. Shut with ``closed`` until ``open`` is called."""
+
+    def __init__(self, service: str, closed: str = "the guard is not started") -> None:
+        self.service = service
+        self.own_scope: Final = str(Scope.service(service))
+        self._holds: dict[str, _Known] = {}
+        self._orders: dict[str, Shut] = {}
+        self._alarms: dict[str, Shut] = {}
+        self._closed: Shut | None = Shut(self.own_scope, 0, StopLevel.IMMEDIATE, closed)
+        #: The most severe stop that covers every account; ``None`` where there is none.
+        self.wide: Shut | None = self._closed
+        #: Stops of single accounts.
+        self.accounts: dict[str | None, Shut] = {}
+        self.in_flight_actions: set[InFlight] = set()
+        self.revoked: dict[InFlight, Revocation] = {}
+        #: When an action of an account last ended, milliseconds since the epoch.
+        self.last_at: dict[str | None, int] = {}
+        self.last_any_at: int | None = None
+        self.permitted = 0
+        self.refused = 0
+        #: Called when an action has left, while it is set: somebody waits for a scope to become quiet.
+        self.watcher: Callable[[InFlight], None] | None = None
+
+    def refuse(self, account_id: str | None) -> NoReturn:
+        """Raise ``Stopped`` with the most severe of what shuts the gate for ``account_id``."""
+        shut = self.shut_for(account_id)
+        if shut is None:
+            raise AssertionError(f"refused an action for {account_id} that nothing forbids")
+        self.refused += 1
+        raise Stopped(shut, account_id)
+
+    def forget_oldest(self) -> None:
+        """Keep ``last_at`` within its bound."""
+        del self.last_at[next(iter(self.last_at))]
+
+    # ----------------------------------------------------------------------------------------- questions
+
+    def shut_for(self, account_id: str | None) -> Shut | None:
+        """The most severe stop over all scopes that apply to an action for ``account_id``."""
+        account = self.accounts.get(account_id)
+        if account is None or self.wide is None:
+            return self.wide or account
+        return _worse(self.wide, account)
+
+    def shut_of(self, scope: str) -> Shut | None:
+        """What shuts exactly this scope; broader ones do not count."""
+        known = self._holds.get(scope)
+        return _worst((known.shut if known else None, self._orders.get(scope), self._alarms.get(scope)))
+
+    def epoch_of(self, scope: str) -> int:
+        """The largest epoch that was applied to ``scope``; 0 where none is known."""
+        known, order = self._holds.get(scope), self._orders.get(scope)
+        return max(known.epoch if known else 0, order.epoch if order else 0)
+
+    @property
+    def held_scopes(self) -> int:
+        """Scopes that are shut for this service, each counted once."""
+        wide = sum(self.shut_of(scope) is not None for scope in ("global", self.own_scope))
+        return len(self.accounts) + wide
+
+    def in_flight_in(self, scope: str) -> set[InFlight]:
+        """The actions in flight that ``scope`` covers; looks at each action in flight."""
+        parsed = Scope.parse(scope)
+        if parsed.kind is ScopeKind.ACCOUNT:
+            return {action for action in self.in_flight_actions if action.account_id == parsed.name}
+        if parsed.kind is ScopeKind.SERVICE and parsed.name != self.service:
+            return set()
+        return set(self.in_flight_actions)
+
+    def in_flight(self, scope: str) -> int:
+        """How many actions in flight ``scope`` covers; 0 is the proof of a stop."""
+        return len(self.in_flight_in(scope))
+
+    def last_side_effect_at(self, scope: str, now_ms: int) -> int | None:
+        """When the instance last acted in ``scope``: now, while something is in flight; ``None`` if it never did."""
+        if self.in_flight(scope):
+            return now_ms
+        parsed = Scope.parse(scope)
+        return self.last_at.get(parsed.name) if parsed.kind is ScopeKind.ACCOUNT else self.last_any_at
+
+    def revoke(self, scope: str, *, again: bool = False) -> int:
+        """Ask every action in flight in ``scope`` to end now; returns how many were asked.
+
+        Those asked before are left to clean up in peace, unless ``again``.
+        """
+        shut = self.shut_of(scope) or self._closed
+        if shut is None:
+            return 0
+        chosen = self.in_flight_in(scope)
+        asked = [action for action in chosen if (again or action not in self.revoked) and action.revoke()]
+        for action in asked:
+            self.revoked.setdefault(action, Revocation(shut)).times += 1
+        return len(asked)
+
+    # ------------------------------------------------------------------------------------------- changes
+
+    def open(self) -> None:
+        """The holds have been read: from now on they alone decide."""
+        self._closed = None
+        self._refresh_wide()
+
+    def close(self, reason: str) -> None:
+        """Shut for everything, whatever the holds say."""
+        self._closed = Shut(self.own_scope, self.epoch_of(self.own_scope), StopLevel.IMMEDIATE, reason)
+        self._refresh_wide()
+
+    def apply_hold(self, hold: Hold, *, trusted: bool) -> Verdict:
+        """Take over a record of ``estop.holds``, in its partition's order. Raises ``ValueError`` for a bad scope.
+
+        A stop is taken over even with a small epoch, but the epoch that a resume must reach never falls.
+        """
+        shut = self._reduced(hold)
+        if not trusted:
+            return self.raise_alarm(shut) if shut else Verdict.REFUSED_UNTRUSTED
+        known = self._holds.get(hold.scope)
+        if known is not None and hold.epoch < known.epoch and _severity(shut) < _severity(known.shut):
+            return Verdict.REFUSED_STALE
+        order = self._orders.get(hold.scope)
+        self._alarms.pop(hold.scope, None)
+        if order is not None and order.epoch < hold.epoch:
+            del self._orders[hold.scope]
+        fresh = _Known(max(hold.epoch, known.epoch if known else 0), shut)
+        self._holds[hold.scope] = fresh
+        self._refresh(hold.scope)
+        return Verdict.UNCHANGED if known == fresh else Verdict.APPLIED
+
+    def apply_stop(self, command: Command, *, trusted: bool) -> Verdict:
+        """Shut the scope of a stop command, whether or not its hold is known. Raises ``ValueError`` for a bad scope."""
+        Scope.parse(command.scope)
+        shut = Shut(command.scope, command.epoch, command.level, command.reason, command.emergency_id)
+        if not trusted:
+            return self.raise_alarm(shut)
+        standing = self._orders.get(command.scope)
+        if standing is not None:
+            shut = replace(_worse(standing, shut), epoch=max(standing.epoch, shut.epoch))
+        self._orders[command.scope] = shut
+        self._refresh(command.scope)
+        return Verdict.APPLIED
+
+    def raise_alarm(self, shut: Shut) -> Verdict:
+        """Obey a stop that proves nothing: forged, unreadable or unsigned."""
+        standing = self._alarms.get(shut.scope)
+        self._alarms[shut.scope] = _worse(standing, shut) if standing else shut
+        self._refresh(shut.scope)
+        return Verdict.ALARM
+
+    def apply_resume(self, command: Command, *, trusted: bool) -> Verdict:
+        """Whether a resume may be confirmed. It ends orders; a hold is lifted by its own record alone."""
+        if not trusted:
+            return Verdict.REFUSED_UNTRUSTED
+        known, order = self._holds.get(command.scope), self._orders.get(command.scope)
+        newest_stop = max(known.epoch if known and known.shut else 0, order.epoch if order else 0)
+        if command.epoch < newest_stop:
+            return Verdict.REFUSED_STALE
+        self._orders.pop(command.scope, None)
+        self._alarms.pop(command.scope, None)
+        self._refresh(command.scope)
+        if known is None or known.shut is None:
+            return Verdict.APPLIED
+        return Verdict.STILL_HELD if known.epoch >= command.epoch else Verdict.AWAITS_HOLD
+
+    def _reduced(self, hold: Hold) -> Shut | None:
+        """What ``hold`` means for this service: its most severe cause that covers it."""
+        scope = Scope.parse(hold.scope)
+        if hold.state is HoldState.RUNNING or (scope.kind is ScopeKind.SERVICE and scope.name != self.service):
+            return None
+        own = scope.kind is ScopeKind.SERVICE
+        causes = [c for c in hold.causes if own or not c.services or targets_service(c.services, self.service)]
+        if not causes:
+            # a hold that names no cause still holds
+            return None if hold.causes else Shut(hold.scope, hold.epoch, hold.level or StopLevel.IMMEDIATE, hold.reason)
+        worst = max(causes, key=lambda cause: LEVEL_SEVERITY[cause.level])
+        return Shut(hold.scope, hold.epoch, worst.level, worst.reason, worst.emergency_id)
+
+    def _refresh(self, scope: str) -> None:
+        parsed = Scope.parse(scope)
+        if parsed.kind is not ScopeKind.ACCOUNT:
+            self._refresh_wide()
+            return
+        shut = self.shut_of(scope)
+        if shut is None:
+            self.accounts.pop(parsed.name, None)
+        else:
+            self.accounts[parsed.name] = shut
+
+    def _refresh_wide(self) -> None:
+        self.wide = _worst((self._closed, self.shut_of("global"), self.shut_of(self.own_scope)))
+
+
+def _severity(shut: Shut | None) -> int:
+    return 0 if shut is None else LEVEL_SEVERITY[shut.level]
+
+
+def _worse(first: Shut, second: Shut) -> Shut:
+    """The more severe of two; of equals the first."""
+    return second if _severity(second) > _severity(first) else first
+
+
+def _worst(shuts: Iterable[Shut | None]) -> Shut | None:
+    present = [shut for shut in shuts if shut is not None]
+    return max(present, key=_severity, default=None)
