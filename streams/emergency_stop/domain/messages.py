@@ -214,9 +214,22 @@ class AuditRecord:
     after: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One side effect of a reference service, stamped and written while its permit was held."""
+
+    service: str
+    instance_id: str
+    account_id: str
+    operation: str
+    performed_at: int
+    #: Counts the instance's side effects from 1, without gaps.
+    sequence: int
+
+
 def targets_service(services: tuple[str, ...], service: str) -> bool:
     """Whether a list of target services covers ``service``."""
     return ALL_SERVICES in services or service in services
 
 
-ControlMessage = Hit | Request | Command | Ack | Hold | Emergency | ServiceInstance | AuditRecord
+ControlMessage = Hit | Request | Command | Ack | Hold | Emergency | ServiceInstance | AuditRecord | Activity

@@ -38,6 +38,7 @@ AUDIT: Final = "estop.audit"
 DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
 COORDINATOR_STATE: Final = "estop.coordinator-state"
+ACTIVITY: Final = "services.activity"
 COMMANDS_PREFIX: Final = "estop.commands."
 
 TELEMETRY: Final[tuple[TopicSpec, ...]] = (
@@ -68,6 +69,9 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(COORDINATOR_STATE, None, compacted=True),
 )
 
+#: What the reference services did: written for every side effect, so that effects after a stop can be counted.
+ACTIVITY_SPEC: Final = TopicSpec(ACTIVITY, "Activity")
+
 
 def commands_topic(service: str) -> str:
     """The topic on which ``service`` receives its commands."""
@@ -80,4 +84,4 @@ def commands_spec(service: str) -> TopicSpec:
 
 def all_topics(services: tuple[str, ...]) -> tuple[TopicSpec, ...]:
     """Every topic of an installation whose services are ``services``."""
-    return (*TELEMETRY, *CONTROL, *(commands_spec(service) for service in services))
+    return (*TELEMETRY, *CONTROL, ACTIVITY_SPEC, *(commands_spec(service) for service in services))
