@@ -223,7 +223,7 @@ class Activity:
     account_id: str
     operation: str
     performed_at: int
-    #: Counts the instance's side effects from 1, without gaps.
+    #: Counts the instance's side effects.
     sequence: int
 
 
