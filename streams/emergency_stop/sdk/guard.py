@@ -117,6 +117,11 @@ class StopGuard:
         self._started_at = 0
         self._counts = dict.fromkeys(("proven", "failed", "resumes", "commands", "holds", "untrusted", "unreadable"), 0)
 
+    def handle_stops(self, on_stop: StopHandler, save_state: StateSaver | None = None) -> None:
+        """Name the handlers after construction, for a service that is built around its guard. Before ``start``."""
+        self._on_stop = on_stop
+        self._save_state = save_state
+
     # ----------------------------------------------------------------------------------------- permission
 
     def permit(self, account_id: str | None = None) -> Permit:
