@@ -1,0 +1,44 @@
+"""Documents agree with the code: generated pages are fresh, links lead somewhere, targets exist."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize(
+    ("generator", "page"),
+    [("docs/configuration.py", "docs/configuration.md"), ("docs/adr/index.py", "docs/adr/README.md")],
+)
+def test_generated_pages_are_fresh(generator: str, page: str) -> None:
+    fresh = runpy.run_path(str(ROOT / generator))["page"]()
+    assert (ROOT / page).read_text() == fresh, f"run: make docs (it runs {generator})"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for named in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE):
+        assert named in targets, f"{page.name} names `make {named}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_variable_that_is_named_is_a_setting(page: Path) -> None:
+    from emergency_stop.config import describe_settings
+
+    known = {setting["variable"] for setting in describe_settings()}
+    for named in re.findall(r"\bESTOP_[A-Z_]+[A-Z]", page.read_text()):
+        assert named in known, f"{page.name} names {named}"
