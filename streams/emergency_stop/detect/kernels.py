@@ -1,0 +1,353 @@
+"""Compiled loops over accounts' state. Arrays and scalars in, arrays out; callers validate and allocate.
+
+Every kernel has a naive twin in ``tests/oracle``. They release the GIL and keep no reference.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit, types
+
+from emergency_stop.detect.plan import PANES, Aggregate, Comparison
+
+_PANES: Final = PANES
+_AVG: Final = int(Aggregate.AVG)
+_MAX: Final = int(Aggregate.MAX)
+_BELOW: Final = int(Comparison.BELOW)
+_ABOVE: Final = int(Comparison.ABOVE)
+#: No sample yet: earlier than any pane or moment.
+EMPTY: Final = -(2**62)
+_EMPTY: Final = EMPTY
+IN_ORDER, OUT_OF_ORDER, TOO_LATE, NOT_A_SAMPLE = 0, 1, 2, 3
+_IN_ORDER, _OUT_OF_ORDER, _TOO_LATE, _NOT_A_SAMPLE = IN_ORDER, OUT_OF_ORDER, TOO_LATE, NOT_A_SAMPLE
+
+_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+_I64, _F64 = types.int64, types.float64
+_I64S, _I64S2, _F64S, _F64S2 = types.int64[::1], types.int64[:, ::1], types.float64[::1], types.float64[:, ::1]
+_I32S, _I32S2, _U64S, _U64S2, _U8S = (
+    types.int32[::1],
+    types.int32[:, ::1],
+    types.uint64[::1],
+    types.uint64[:, ::1],
+    types.uint8[::1],
+)
+
+
+@njit(
+    _I64(
+        types.Tuple((_BYTES, _U64S, _I64S, _I32S)),
+        types.Tuple((_I32S, _U64S, _I64S, _I32S)),
+        _U8S,
+        _I64,
+        _I64,
+        _I32S,
+    ),
+    nogil=True,
+    cache=True,
+)
+def find_slots(keys, table, arena, used, first_new, slots):  # type: ignore[no-untyped-def]
+    """Account slot of every row; unknown keys get the next free slot. Returns the arena bytes in use.
+
+    ``keys`` = (buffer, hash, start, length) of the rows. ``table`` = (open addressing table of slots or
+    -1, and per slot: hash, key start in ``arena``, key length or -1 where the slot is free). A hash is not
+    an identity: key bytes are compared. The table must have room for a new account per row, and ``arena``
+    for all keys. ``first_new`` is the first free slot; new ones follow it.
+    """
+    buffer, hashes, starts, lengths = keys
+    places, slot_hash, slot_start, slot_length = table
+    mask = np.uint64(places.shape[0] - 1)
+    free = first_new
+    for row in range(hashes.shape[0]):
+        wanted = hashes[row]
+        start = starts[row]
+        length = lengths[row]
+        place = wanted & mask
+        while True:
+            slot = places[place]
+            if slot < 0:
+                slot = np.int32(free)
+                free += 1
+                places[place] = slot
+                slot_hash[slot] = wanted
+                slot_start[slot] = used
+                slot_length[slot] = length
+                for index in range(length):
+                    arena[used + index] = buffer[start + index]
+                used += length
+                break
+            if slot_hash[slot] == wanted and slot_length[slot] == length:
+                at = slot_start[slot]
+                same = True
+                for index in range(length):
+                    if arena[at + index] != buffer[start + index]:
+                        same = False
+                        break
+                if same:
+                    break
+            place = (place + np.uint64(1)) & mask
+        slots[row] = slot
+    return used
+
+
+@njit(types.void(_I32S, _U64S, _I32S, _I64), nogil=True, cache=True)
+def rebuild_table(places, slot_hash, slot_length, count):  # type: ignore[no-untyped-def]
+    """Enter the first ``count`` slots into an empty table (all -1)."""
+    mask = np.uint64(places.shape[0] - 1)
+    for slot in range(count):
+        if slot_length[slot] < 0:
+            continue
+        place = slot_hash[slot] & mask
+        while places[place] >= 0:
+            place = (place + np.uint64(1)) & mask
+        places[place] = slot
+
+
+@njit(_I64(_I32S, _I64S, _I64S, _U8S, _I64), nogil=True, cache=True)
+def mark_pages(slots, offsets, page_next, dirty, page_shift):  # type: ignore[no-untyped-def]
+    """Mark the rows' pages dirty; rows that a page already contains get slot -1. Returns their number.
+
+    ``page_next[page]`` is the first offset that the page does not contain yet.
+    """
+    skipped = 0
+    for row in range(slots.shape[0]):
+        page = slots[row] >> page_shift
+        if offsets[row] < page_next[page]:
+            slots[row] = -1
+            skipped += 1
+        else:
+            dirty[page] = 1
+    return skipped
+
+
+@njit(
+    types.void(
+        _I64,
+        _I64,
+        types.Tuple((_I32S, _I64S, _F64S)),
+        types.Tuple((_I64S, _I64S, _F64S2, _I32S2)),
+        types.Tuple((_F64S, _I32S, _U8S)),
+    ),
+    nogil=True,
+    cache=True,
+)
+def fold_panes(aggregate, pane_ms, rows, state, out):  # type: ignore[no-untyped-def]
+    """Avg, max or min over the newest pane of the account and the eleven before it.
+
+    ``rows`` = (slot or -1, occurred_at, value). ``state`` per slot = (newest pane, newest moment, pane
+    values, pane counts). ``out`` per row = (aggregate, samples, order). Sums add up in arrival order within
+    a pane, and pane by pane from the oldest to the newest, so that replays agree to the last bit.
+    """
+    slots, moments, values = rows
+    newest_pane, newest_moment, pane_value, pane_count = state
+    result, samples, order = out
+    for row in range(slots.shape[0]):
+        slot = slots[row]
+        value = values[row]
+        if slot < 0 or value != value:
+            order[row] = _NOT_A_SAMPLE
+            continue
+        moment = moments[row]
+        pane = moment // pane_ms
+        newest = newest_pane[slot]
+        if newest == _EMPTY or pane - newest >= _PANES:
+            for index in range(_PANES):
+                pane_count[slot, index] = 0
+                pane_value[slot, index] = 0.0
+            newest = pane
+        elif pane > newest:
+            for step in range(newest + 1, pane + 1):
+                pane_count[slot, step % _PANES] = 0
+                pane_value[slot, step % _PANES] = 0.0
+            newest = pane
+        elif pane <= newest - _PANES:
+            order[row] = _TOO_LATE
+            continue
+        newest_pane[slot] = newest
+        order[row] = _IN_ORDER if moment >= newest_moment[slot] else _OUT_OF_ORDER
+        if moment > newest_moment[slot]:
+            newest_moment[slot] = moment
+        index = pane % _PANES
+        count = pane_count[slot, index]
+        if aggregate == _AVG:
+            pane_value[slot, index] += value
+        elif count == 0 or (value > pane_value[slot, index]) == (aggregate == _MAX):
+            pane_value[slot, index] = value
+        pane_count[slot, index] = count + 1
+        total = 0.0
+        n = 0
+        index = (newest + 1) % _PANES  # the oldest pane
+        for _ in range(_PANES):
+            count = pane_count[slot, index]
+            if count > 0:
+                folded = pane_value[slot, index]
+                if aggregate == _AVG:
+                    total += folded
+                elif n == 0 or (folded > total) == (aggregate == _MAX):
+                    total = folded
+                n += count
+            index = index + 1 if index + 1 < _PANES else 0
+        result[row] = total / n if aggregate == _AVG else total
+        samples[row] = n
+
+
+@njit(
+    types.void(_I64, types.Tuple((_I32S, _I64S)), _I64S2, types.Tuple((_F64S, _I32S, _U8S))),
+    nogil=True,
+    cache=True,
+)
+def count_latest(window_ms, rows, latest, out):  # type: ignore[no-untyped-def]
+    """How many of the ``depth`` latest moments lie in the window that ends at the newest one.
+
+    ``latest`` per slot: moments, newest first. Exact for every limit up to ``depth``: the k-th latest
+    moment tells whether there are k.
+    """
+    slots, moments = rows
+    result, samples, order = out
+    depth = latest.shape[1]
+    for row in range(slots.shape[0]):
+        slot = slots[row]
+        if slot < 0:
+            order[row] = _NOT_A_SAMPLE
+            continue
+        moment = moments[row]
+        newest = latest[slot, 0]
+        if newest != _EMPTY and moment <= newest - window_ms:
+            order[row] = _TOO_LATE
+            continue
+        order[row] = _IN_ORDER if moment >= newest else _OUT_OF_ORDER
+        place = depth
+        while place > 0 and latest[slot, place - 1] < moment:
+            place -= 1
+        if place < depth:
+            for index in range(depth - 1, place, -1):
+                latest[slot, index] = latest[slot, index - 1]
+            latest[slot, place] = moment
+        n = 0
+        while n < depth and latest[slot, n] > latest[slot, 0] - window_ms:
+            n += 1
+        result[row] = n
+        samples[row] = n
+
+
+@njit(
+    types.void(
+        _I64,
+        types.Tuple((_I32S, _I64S, _U64S)),
+        types.Tuple((_I64S2, _U64S2)),
+        types.Tuple((_F64S, _I32S, _U8S)),
+    ),
+    nogil=True,
+    cache=True,
+)
+def count_distinct(window_ms, rows, state, out):  # type: ignore[no-untyped-def]
+    """How many of the ``depth`` most recently seen distinct values were seen in the window.
+
+    ``state`` per slot = (latest moment, value), latest first. Exact up to ``depth``: a value that falls
+    out was seen before ``depth`` others, whose moments only grow.
+    """
+    slots, moments, values = rows
+    latest, seen = state
+    result, samples, order = out
+    depth = latest.shape[1]
+    for row in range(slots.shape[0]):
+        slot = slots[row]
+        if slot < 0:
+            order[row] = _NOT_A_SAMPLE
+            continue
+        moment = moments[row]
+        value = values[row]
+        newest = latest[slot, 0]
+        if newest != _EMPTY and moment <= newest - window_ms:
+            order[row] = _TOO_LATE
+            continue
+        order[row] = _IN_ORDER if moment >= newest else _OUT_OF_ORDER
+        last = depth - 1  # where the entry that makes room is: the value itself, or the oldest
+        for index in range(depth):
+            if latest[slot, index] != _EMPTY and seen[slot, index] == value:
+                last = index
+                break
+        known = latest[slot, last] != _EMPTY and seen[slot, last] == value
+        if moment > latest[slot, last] or (not known and latest[slot, last] == _EMPTY):
+            place = last
+            while place > 0 and latest[slot, place - 1] < moment:
+                latest[slot, place] = latest[slot, place - 1]
+                seen[slot, place] = seen[slot, place - 1]
+                place -= 1
+            latest[slot, place] = moment
+            seen[slot, place] = value
+        n = 0
+        while n < depth and latest[slot, n] > latest[slot, 0] - window_ms:
+            n += 1
+        result[row] = n
+        samples[row] = n
+
+
+@njit(
+    _I64(
+        types.Tuple((_I32S, _I64S)),
+        types.Tuple((_F64S, _I32S, _U8S)),
+        _F64S,
+        _I64S,
+        types.Tuple((_F64, _F64)),
+        types.Tuple((_I64S, _I32S, _I64S)),
+        types.Tuple((_I64S, _I32S)),
+    ),
+    nogil=True,
+    cache=True,
+)
+def evaluate(rows, first, second, limits, thresholds, state, hits):  # type: ignore[no-untyped-def]
+    """One trigger's condition on every row; returns the number of hits.
+
+    ``rows`` = (slot or -1, occurred_at); ``first`` = (aggregate, samples, order) of the first term;
+    ``second`` is the aggregate of the second term, or empty. ``limits`` = comparison, second comparison,
+    min_samples, for_ms, cooldown_ms, only this slot or -1, and a cell that gets the number of suppressed
+    hits. ``state`` per slot = (cooldown until, hits
+    suppressed since the last one, condition true since). ``hits`` = (row, suppressed before it).
+    """
+    slots, moments = rows
+    value, samples, order = first
+    until, suppressed, since = state
+    hit_rows, hit_suppressed = hits
+    comparison, comparison2, samples_min, for_ms, cooldown_ms, only = (
+        limits[0], limits[1], limits[2], limits[3], limits[4], limits[5],
+    )  # fmt: skip
+    n = 0
+    for row in range(slots.shape[0]):
+        slot = slots[row]
+        if slot < 0 or order[row] >= _TOO_LATE or (only >= 0 and slot != only):
+            continue
+        seen = value[row]
+        if comparison == _BELOW:
+            holds = seen < thresholds[0]
+        elif comparison == _ABOVE:
+            holds = seen > thresholds[0]
+        else:
+            holds = seen >= thresholds[0]
+        if holds and second.shape[0] > 0:
+            other = second[row]
+            if comparison2 == _BELOW:
+                holds = other < thresholds[1]
+            elif comparison2 == _ABOVE:
+                holds = other > thresholds[1]
+            else:
+                holds = other >= thresholds[1]
+        if not holds or samples[row] < samples_min:
+            since[slot] = _EMPTY
+            continue
+        moment = moments[row]
+        if since[slot] == _EMPTY:
+            since[slot] = moment
+        if moment - since[slot] < for_ms:
+            continue
+        if moment < until[slot]:
+            suppressed[slot] += 1
+            limits[6] += 1
+            continue
+        until[slot] = moment + cooldown_ms
+        hit_rows[n] = row
+        hit_suppressed[n] = suppressed[slot]
+        suppressed[slot] = 0
+        n += 1
+    return n

@@ -1,0 +1,159 @@
+"""Windows of one series, and cooldowns of one trigger, for all accounts of a topic-partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emergency_stop.columnar.columns import F64, I32, U8, Columns
+from emergency_stop.detect.accounts import grown
+from emergency_stop.detect.kernels import (
+    EMPTY,
+    NOT_A_SAMPLE,
+    OUT_OF_ORDER,
+    TOO_LATE,
+    count_distinct,
+    count_latest,
+    evaluate,
+    fold_panes,
+)
+from emergency_stop.detect.plan import PANES, Aggregate, Condition, Filter, Series
+
+Arrays = tuple[np.ndarray[Any, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A series' value on every row as the row itself saw it: aggregate, samples in the window, order."""
+
+    value: F64
+    samples: I32
+    order: U8
+
+    @property
+    def late(self) -> int:
+        """Rows older than their account's window: counted, not applied."""
+        return int(np.count_nonzero(self.order == TOO_LATE))
+
+
+class SeriesState:
+    """A series' arrays, one row per slot."""
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.arrays: Arrays = _empty_arrays(series)
+
+    def ensure(self, capacity: int) -> None:
+        if capacity > len(self.arrays[0]):
+            self.arrays = tuple(
+                grown(array, capacity, fill) for array, fill in zip(self.arrays, _fills(self.series), strict=True)
+            )
+
+    def fold(self, columns: Columns, slots: I32) -> Folded:
+        """Apply the rows; slots of -1 are left out."""
+        series = self.series
+        chosen = _filtered(columns, slots, series.filter)
+        out = (np.zeros(columns.n, np.float64), np.zeros(columns.n, np.int32), np.full(columns.n, NOT_A_SAMPLE, np.uint8))
+        if series.aggregate is Aggregate.COUNT:
+            count_latest(series.window_ms, (chosen, columns.occurred_at), self.arrays[0], out)
+        elif series.aggregate is Aggregate.DISTINCT:
+            rows = (chosen, columns.occurred_at, columns.fields[series.field])
+            count_distinct(series.window_ms, rows, self.arrays, out)
+        else:
+            rows = (chosen, columns.occurred_at, columns.fields[series.field])
+            fold_panes(int(series.aggregate), series.pane_ms, rows, self.arrays, out)
+        return Folded(*out)
+
+
+def _empty_arrays(series: Series) -> Arrays:
+    if series.aggregate is Aggregate.COUNT:
+        return (np.zeros((0, series.depth), np.int64),)
+    if series.aggregate is Aggregate.DISTINCT:
+        return np.zeros((0, series.depth), np.int64), np.zeros((0, series.depth), np.uint64)
+    return (
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int64),
+        np.zeros((0, PANES), np.float64),
+        np.zeros((0, PANES), np.int32),
+    )
+
+
+def _fills(series: Series) -> tuple[int, ...]:
+    if series.aggregate is Aggregate.COUNT:
+        return (EMPTY,)
+    return (EMPTY, 0) if series.aggregate is Aggregate.DISTINCT else (EMPTY, EMPTY, 0, 0)
+
+
+def _filtered(columns: Columns, slots: I32, chosen: Filter | None) -> I32:
+    if chosen is None:
+        return slots
+    field = columns.fields[chosen.field]
+    passes = field >= chosen.value if chosen.at_least else field == chosen.value
+    return np.where(passes, slots, np.int32(-1)).astype(np.int32, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A condition that came true on a row, outside its cooldown."""
+
+    row: int
+    condition: Condition
+    observed: float
+    samples: int
+    late: bool
+    suppressed_before: int
+
+
+class ConditionState:
+    """A trigger's cooldowns and how long its condition has held, one row per slot."""
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+        self.suppressed = 0
+        self.arrays: Arrays = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+    def ensure(self, capacity: int) -> None:
+        if capacity > len(self.arrays[0]):
+            until, suppressed, since = self.arrays
+            self.arrays = (grown(until, capacity, EMPTY), grown(suppressed, capacity, 0), grown(since, capacity, EMPTY))
+
+    def evaluate(self, columns: Columns, slots: I32, folded: dict[Series, Folded], only_slot: int) -> list[Crossing]:
+        """Hits in row order. ``only_slot`` -1: every account; -2: none of the rows."""
+        if only_slot < -1:
+            return []
+        first, *others = self.condition.terms
+        second = others[0] if others else None
+        series = folded[first.series]
+        trigger = self.condition.trigger
+        second_comparison = second.comparison if second else 0
+        limits = np.array(
+            (first.comparison, second_comparison, trigger.min_samples, trigger.for_ms, trigger.cooldown_period, only_slot, 0),
+            np.int64,
+        )
+        hits = (np.empty(columns.n, np.int64), np.empty(columns.n, np.int32))
+        n = evaluate(
+            (slots, columns.occurred_at),
+            (series.value, series.samples, series.order),
+            folded[second.series].value if second else _NONE,
+            limits,
+            (float(first.threshold), float(second.threshold) if second else 0.0),
+            self.arrays,
+            hits,
+        )
+        self.suppressed += int(limits[6])
+        return [self._crossing(series, int(row), int(before)) for row, before in zip(hits[0][:n], hits[1][:n], strict=True)]
+
+    def _crossing(self, series: Folded, row: int, before: int) -> Crossing:
+        return Crossing(
+            row=row,
+            condition=self.condition,
+            observed=float(series.value[row]),
+            samples=int(series.samples[row]),
+            late=bool(series.order[row] == OUT_OF_ORDER),
+            suppressed_before=before,
+        )
+
+
+_NONE: F64 = np.zeros(0, np.float64)

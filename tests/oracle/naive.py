@@ -1,0 +1,144 @@
+"""The detector's naive twin: plain Python, written from the semantics, importing nothing of the detector.
+
+Every event of an account is remembered; every aggregate is computed anew from what lies in the window.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+PANES = 12
+
+
+@dataclass
+class Rule:
+    """``kind``: avg, max, min (of ``field``), count, or cascade (count and distinct of ``field``)."""
+
+    rule_id: str
+    kind: str
+    field: str
+    compare: str
+    threshold: float
+    window_ms: int
+    cooldown_ms: int
+    min_samples: int = 1
+    for_ms: int = 0
+    distinct: int = 0
+    where: tuple[str, str, float] | None = None
+    account: str | None = None
+
+
+@dataclass
+class Event:
+    offset: int
+    account: str
+    at: int
+    values: dict[str, Any]
+
+
+@dataclass
+class _Account:
+    panes: dict[int, list[float]] = field(default_factory=dict)
+    newest: int | None = None
+    moments: list[tuple[int, Any]] = field(default_factory=list)
+    cooldown_until: int | None = None
+    suppressed: int = 0
+    since: int | None = None
+
+
+@dataclass(frozen=True)
+class NaiveHit:
+    rule_id: str
+    account: str
+    offset: int
+    observed: float
+    late: bool
+    suppressed_before: int
+
+
+class NaiveDetector:
+    """Feed events in log order; ``hits`` fills."""
+
+    def __init__(self, rules: list[Rule]) -> None:
+        self.rules = sorted(rules, key=lambda rule: rule.rule_id)
+        self.accounts: dict[tuple[str, str], _Account] = defaultdict(_Account)
+        self.hits: list[NaiveHit] = []
+        self.late = 0
+
+    def feed(self, event: Event) -> None:
+        for rule in self.rules:
+            if rule.where is not None and not _passes(event.values[rule.where[0]], rule.where[1], rule.where[2]):
+                continue
+            account = self.accounts[rule.rule_id, event.account]
+            folded = _panes(rule, account, event) if rule.kind in ("avg", "max", "min") else _counts(rule, account, event)
+            if folded is None:
+                self.late += 1
+                continue
+            if rule.account is None or rule.account == event.account:
+                self._judge(rule, account, event, *folded)
+
+    def _judge(
+        self, rule: Rule, account: _Account, event: Event, observed: float, samples: int, late: bool, also: bool
+    ) -> None:
+        holds = also and samples >= rule.min_samples and _compare(observed, rule.compare, rule.threshold)
+        if not holds:
+            account.since = None
+            return
+        if account.since is None:
+            account.since = event.at
+        if event.at - account.since < rule.for_ms:
+            return
+        if account.cooldown_until is not None and event.at < account.cooldown_until:
+            account.suppressed += 1
+            return
+        account.cooldown_until = event.at + rule.cooldown_ms
+        self.hits.append(NaiveHit(rule.rule_id, event.account, event.offset, observed, late, account.suppressed))
+        account.suppressed = 0
+
+
+def _compare(value: float, compare: str, threshold: float) -> bool:
+    return {"<": value < threshold, ">": value > threshold, ">=": value >= threshold}[compare]
+
+
+def _passes(value: float, compare: str, threshold: float) -> bool:
+    return value >= threshold if compare == ">=" else value == threshold
+
+
+def _panes(rule: Rule, account: _Account, event: Event) -> tuple[float, int, bool, bool] | None:
+    pane_ms = -(-rule.window_ms // PANES)
+    pane = event.at // pane_ms
+    newest = max(account.panes, default=pane)
+    if pane <= newest - PANES:
+        return None
+    late = account.newest is not None and event.at < account.newest
+    account.newest = event.at if account.newest is None else max(account.newest, event.at)
+    account.panes.setdefault(pane, []).append(event.values[rule.field])
+    newest = max(newest, pane)
+    window = [account.panes[number] for number in sorted(account.panes) if newest - PANES < number <= newest]
+    samples = sum(len(values) for values in window)
+    if rule.kind == "avg":
+        total = 0.0
+        for values in window:
+            subtotal = 0.0
+            for value in values:
+                subtotal += value
+            total += subtotal
+        return total / samples, samples, late, True
+    fold = max if rule.kind == "max" else min
+    return fold(fold(values) for values in window), samples, late, True
+
+
+def _counts(rule: Rule, account: _Account, event: Event) -> tuple[float, int, bool, bool] | None:
+    newest = max((moment for moment, _ in account.moments), default=None)
+    if newest is not None and event.at <= newest - rule.window_ms:
+        return None
+    late = newest is not None and event.at < newest
+    account.moments.append((event.at, event.values.get(rule.field)))
+    newest = event.at if newest is None else max(newest, event.at)
+    inside = [value for moment, value in account.moments if moment > newest - rule.window_ms]
+    depth = max(int(rule.threshold), rule.min_samples)
+    count = min(len(inside), depth)
+    distinct_holds = rule.kind != "cascade" or len(set(inside)) >= rule.distinct
+    return float(count), count, late, distinct_holds
