@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from emergency_stop.columnar.fetched import FetchedBatch
 
@@ -72,4 +72,18 @@ class PartitionCore(Protocol):
 
     def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
         """State records changed since the last call; ``None`` removes one."""
+        ...
+
+
+@runtime_checkable
+class RecordingCore(PartitionCore, Protocol):
+    """A core whose decisions must be on record before anything of them is published.
+
+    Its records carry what is still to be published, so a successor repeats it exactly. Within a
+    checkpoint the shell calls ``on_durable`` once the records of ``take_dirty`` are durable, makes its
+    effects durable before the positions, and comes back soon for the records that it changed.
+    """
+
+    def on_durable(self) -> Sequence[Publish]:
+        """Effects of everything that the records taken last contain. Empty where nothing waited."""
         ...

@@ -55,7 +55,7 @@ def home_partition(scope: str, partitions: int) -> int:
 
 
 class CoordinatorCore:
-    """A ``ports.PartitionCore``. Calls come from one thread at a time; the service book may change under it."""
+    """A ``ports.RecordingCore``. Calls come from one thread at a time; the service book may change under it."""
 
     def __init__(  # noqa: PLR0913  # wiring of one object, at one place
         self,
@@ -107,15 +107,19 @@ class CoordinatorCore:
         return [*self._publishes(effects), *strays]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
-        effects = self._coordinator.tick(now_ms, self._world())
+        self._coordinator.tick(now_ms, self._world())
         self._report()
-        return self._publishes(effects)
+        return ()
 
     def next_deadline(self) -> int | None:
         return self._coordinator.next_deadline()
 
     def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
         return self._coordinator.take_dirty()
+
+    def on_durable(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
+        return self._publishes(self._coordinator.take_effects())
 
     def close(self) -> None:
         """The partition went to another worker: its emergencies are no longer this one's to report."""
@@ -162,10 +166,11 @@ class CoordinatorCore:
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        """Records in the order of the effects; of one emergency in one state only the newest account of it."""
-        newest = {(e.emergency_id, e.state): e for e in effects if isinstance(e, Emergency)}
-        kept = (e for e in effects if not isinstance(e, Emergency) or newest[e.emergency_id, e.state] is e)
-        return [self._publish(effect) for effect in kept]
+        """Records in the order of the effects; of a scope's holds, and of accounts of one emergency in one state,
+        only the newest: what is superseded within the same moment would only be a risk to whoever reads it last.
+        """
+        newest = {_identity(effect): effect for effect in effects}
+        return [self._publish(effect) for effect in effects if newest[_identity(effect)] is effect]
 
     def _publish(self, effect: Effect) -> Publish:
         self._metrics.observe(effect)
@@ -184,6 +189,16 @@ class CoordinatorCore:
 
     def _report(self) -> None:
         self._metrics.report(self._partition, self._coordinator.census(), self._coordinator.queue_length)
+
+
+def _identity(effect: Effect) -> tuple[str, ...]:
+    if isinstance(effect, Hold):
+        return "hold", effect.scope
+    if isinstance(effect, Command):
+        return "command", effect.command_id
+    if isinstance(effect, Emergency):
+        return "emergency", effect.emergency_id, effect.state.value
+    return "audit", effect.audit_id
 
 
 def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:

@@ -10,7 +10,7 @@ from typing import Any
 
 from emergency_stop.adapters.state_log import StateLog, read_state
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.ports import PartitionCore, Publish, Publisher
+from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +91,28 @@ class LanePartition:
         """Let time pass in the core."""
         effects = self.core.on_tick(now_ms)
         self._start(effects)
-        self._touched = self._touched or bool(effects)
+        self._touched = self._touched or bool(effects) or isinstance(self.core, RecordingCore)
+
+    async def _publish_recorded(self) -> None:
+        """Effects that had to wait for their records; a crash here repeats them from those records."""
+        if isinstance(self.core, RecordingCore) and (recorded := self.core.on_durable()):
+            sends = self._sends(recorded)
+            self._touched = True
+            await asyncio.gather(*sends)
 
     def _start(self, effects: Sequence[Publish]) -> None:
+        self._effects += self._sends(effects)
+
+    def _sends(self, effects: Sequence[Publish]) -> list[asyncio.Future[None]]:
         self.counters.effects += len(effects)
-        for effect in effects:
-            send = self.publisher.publish(
-                effect.topic, effect.key, effect.value, partition=effect.partition, headers=effect.headers
+        return [
+            asyncio.ensure_future(
+                self.publisher.publish(
+                    effect.topic, effect.key, effect.value, partition=effect.partition, headers=effect.headers
+                )
             )
-            self._effects.append(asyncio.ensure_future(send))
+            for effect in effects
+        ]
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -120,6 +133,7 @@ class LanePartition:
             await asyncio.gather(*effects)
             if touched:
                 self.counters.state_bytes += await self.state_log.write_records(dirty)
+                await self._publish_recorded()
                 await self.state_log.write_positions(positions)
             for event in events:
                 event.ack()

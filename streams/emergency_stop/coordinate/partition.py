@@ -1,9 +1,13 @@
 """All scopes of one partition: which of them is due, which stops may send their commands, what changed.
 
-Holds go out as soon as their cause is known. Only orchestration is limited: at most
-``max_concurrent_stops`` emergencies wait for their instances at once, the others queue by priority, then
-age. A stop leaves its slot when no live instance owes its proof any more or its first deadline is over,
-so that dead services cannot keep others waiting.
+**Decisions are recorded before they are published.** What follows from a change of state goes to an outbox
+that lies in the same state record as the change, and is handed out only after ``take_dirty`` gave that
+record away to be written. A successor after a crash therefore repeats exactly what was decided, with the
+same epochs and ids, and never decides the same input differently because time went on.
+
+**Holds go out at once; only orchestration is limited.** At most ``max_concurrent_stops`` emergencies wait
+for their instances, the others queue by priority, then age. A stop leaves its slot when no live instance
+owes its proof any more or its first deadline is over, so that dead services cannot keep others waiting.
 """
 
 from __future__ import annotations
@@ -11,34 +15,50 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from emergency_stop.coordinate.instances import OWING
-from emergency_stop.coordinate.lifecycle import Admit, Tick
+from emergency_stop.coordinate.lifecycle import Admit, Change, Tick
 from emergency_stop.coordinate.services import Liveness
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
 from emergency_stop.coordinate.tables import UNDER_WAY, Phase, RefusedMessageError
-from emergency_stop.domain.messages import Ack, Hit, Request
-from emergency_stop.domain.values import Scope
+from emergency_stop.domain.messages import Ack, Hit, Hold, Request
+from emergency_stop.domain.values import HoldState, Scope
 
 #: How soon a change among the instances is noticed while a stop is under way.
-WATCH_MS = 1_000
-_TIMED = frozenset({*UNDER_WAY, Phase.RECOVERING})
+WATCH_MS: Final = 1_000
+#: How long deadlines wait after a restart: answers that came meanwhile are read first.
+RESTART_GRACE_MS: Final = 2_000
+_TIMED: Final = frozenset({*UNDER_WAY, Phase.RECOVERING})
 
 
 def _takes_slot(case: Case) -> bool:
     return case.phase is Phase.STOPPING and any(target.standing in OWING for target in case.targets)
 
 
+def _stops(effects: list[Effect]) -> bool:
+    return any(isinstance(effect, Hold) and effect.state is HoldState.HELD for effect in effects)
+
+
+def _kinds(state: ScopeState | None) -> list[tuple[str, str]]:
+    return [(case.phase.value, case.level.value) for case in state.cases] if state else []
+
+
 class Coordinator:
-    """Not thread-safe. Every method but ``restore`` and ``take_dirty`` takes the time and the world."""
+    """Not thread-safe. The cycle is ``apply`` or ``tick``, then ``take_dirty``, and once that is durable
+    ``take_effects``.
+    """
 
     def __init__(self, max_concurrent_stops: int, retention_ms: int) -> None:
         self._max_concurrent_stops = max_concurrent_stops
         self._retention_ms = retention_ms
         self._scopes: dict[str, ScopeState] = {}
         self._dirty: dict[str, None] = {}
+        #: Effects per scope: decided since the last ``take_dirty``, and given away with it.
+        self._fresh: dict[str, list[Effect]] = {}
+        self._recorded: dict[str, list[Effect]] = {}
         self._due: dict[str, int] = {}
         self._due_heap: list[tuple[int, str]] = []
         self._queued: dict[str, str] = {}
@@ -47,6 +67,7 @@ class Coordinator:
         self._timed: set[str] = set()
         self._membership: frozenset[tuple[str, str, Liveness]] = frozenset()
         self._watched_at = 0
+        self._deadlines_from: int | None = 0
         self._census: Counter[tuple[str, str]] = Counter()
 
     def state(self, scope: str) -> ScopeState:
@@ -63,7 +84,7 @@ class Coordinator:
         return +self._census
 
     def apply(self, message: Hit | Request | Ack, now_ms: int, world: World) -> list[Effect]:
-        """Apply one input. A repeated one gives nothing.
+        """Apply one input; a repeated one changes nothing. Returns effects that rest on no change of state.
 
         Raises ``RefusedMessageError`` for one that does not fit, or whose scope is none; nothing is changed then.
         """
@@ -72,45 +93,73 @@ class Coordinator:
         except ValueError as error:
             raise RefusedMessageError(str(error)) from error
         before = self.state(message.scope)
-        after, effects = step(before, message, now_ms, world)
-        if after is not before:
-            self._adopt(after)
-        return [*effects, *self._fill_slots(now_ms, world)]
+        change = step(before, message, now_ms, world)
+        if change[0] is before:
+            return change[1]
+        self._adopt(change)
+        self._fill_slots(now_ms, world)
+        return []
 
-    def tick(self, now_ms: int, world: World) -> list[Effect]:
+    def tick(self, now_ms: int, world: World) -> None:
         """Apply the passing of time and what changed among the services since the last tick."""
-        effects: list[Effect] = []
-        for scope in self._scopes_to_visit(now_ms, world):
-            after, more = step(self.state(scope), Tick(scope), now_ms, world)
-            effects += more
-            self._adopt(after)
-            if not after.cases and not after.seen:
-                self._retire(after)
-        self._watched_at = now_ms
-        return [*effects, *self._fill_slots(now_ms, world)]
+        if self._deadlines_from is None:
+            self._deadlines_from = now_ms + RESTART_GRACE_MS
+        if now_ms >= self._deadlines_from:
+            for scope in self._scopes_to_visit(now_ms, world):
+                change = step(self.state(scope), Tick(scope), now_ms, world)
+                self._adopt(change)
+                if not change[0].cases and not change[0].seen:
+                    self._retire(change[0])
+            self._watched_at = now_ms
+        self._fill_slots(now_ms, world)
+
+    def take_effects(self) -> list[Effect]:
+        """What may be published now: everything decided before the last ``take_dirty``.
+
+        Scopes that are to stop come first; within a scope the order is that of the decisions.
+        """
+        recorded, self._recorded = self._recorded, {}
+        self._dirty |= dict.fromkeys(recorded)
+        by_urgency = sorted(recorded.values(), key=lambda effects: not _stops(effects))
+        return [effect for effects in by_urgency for effect in effects]
 
     def next_deadline(self) -> int | None:
-        """When ``tick`` is next due; ``None`` when nothing waits."""
+        """When ``tick`` is next due; ``None`` when nothing waits. At once after a restart: its outbox waits."""
+        if self._deadlines_from is None:
+            return 0
+        if self._queued and len(self._slots) < self._max_concurrent_stops:
+            return 0
         while self._due_heap and self._due.get(self._due_heap[0][1]) != self._due_heap[0][0]:
             heapq.heappop(self._due_heap)
         times = [self._due_heap[0][0]] if self._due_heap else []
         if self._timed:
             times.append(self._watched_at + WATCH_MS)
-        if self._queued and len(self._slots) < self._max_concurrent_stops:
-            times.append(0)
-        return min(times, default=None)
+        return max(min(times), self._deadlines_from) if times else None
 
     def restore(self, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Load what ``take_dirty`` gave. Raises ``SnapshotError``: to start without a hold is worse than not to."""
         for key, value in records:
-            self._adopt(read_scope(key, value))
+            state, outbox = read_scope(key, value)
+            self._adopt((state, []))
+            if outbox:
+                self._recorded[state.scope] = outbox
+            self._deadlines_from = None
         self._dirty.clear()
 
     def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
-        """State records changed since the last call, ``None`` for a scope that was forgotten."""
-        states = [(scope, self._scopes.get(scope)) for scope in self._dirty]
-        self._dirty.clear()
-        return [(scope_key(scope), scope_record(state) if state else None) for scope, state in states]
+        """State records changed since the last call, ``None`` for a scope that was forgotten.
+
+        Once they are durable, ``take_effects`` may be called.
+        """
+        for scope, effects in self._fresh.items():
+            self._recorded.setdefault(scope, []).extend(effects)
+        self._fresh = {}
+        dirty, self._dirty = self._dirty, {}
+        return [(scope_key(scope), self._record(scope)) for scope in dirty]
+
+    def _record(self, scope: str) -> bytes | None:
+        state, outbox = self._scopes.get(scope), self._recorded.get(scope, [])
+        return scope_record(state or ScopeState(scope), outbox) if state or outbox else None
 
     def _scopes_to_visit(self, now_ms: int, world: World) -> list[str]:
         membership = world.services.membership(now_ms, world.policy.heartbeat_lost_ms)
@@ -123,13 +172,17 @@ class Coordinator:
                 visit.add(scope)
         return sorted(visit)
 
-    def _adopt(self, state: ScopeState) -> None:
-        """Make ``state`` the scope's, and bring every index in line with it."""
+    def _adopt(self, change: Change) -> None:
+        """Make the new state the scope's, bring every index in line with it, and keep its effects."""
+        state, effects = change
         former = self._scopes.get(state.scope)
         if former is not state:
-            self._census.update((case.phase.value, case.level.value) for case in state.cases)
-            self._census.subtract((case.phase.value, case.level.value) for case in (former.cases if former else ()))
+            self._census.update(_kinds(state))
+            self._census.subtract(_kinds(former))
             self._scopes[state.scope] = state
+            self._dirty[state.scope] = None
+        if effects:
+            self._fresh.setdefault(state.scope, []).extend(effects)
             self._dirty[state.scope] = None
         for case in state.cases:
             (self._slots.add if _takes_slot(case) else self._slots.discard)(case.emergency_id)
@@ -153,17 +206,12 @@ class Coordinator:
             self._due[state.scope] = due
             heapq.heappush(self._due_heap, (due, state.scope))
 
-    def _fill_slots(self, now_ms: int, world: World) -> list[Effect]:
-        effects: list[Effect] = []
+    def _fill_slots(self, now_ms: int, world: World) -> None:
         while self._queue and len(self._slots) < self._max_concurrent_stops:
             _, _, emergency_id = heapq.heappop(self._queue)
             scope = self._queued.get(emergency_id)
-            if scope is None:
-                continue  # resumed while it waited
-            after, more = step(self.state(scope), Admit(scope, emergency_id), now_ms, world)
-            self._adopt(after)
-            effects += more
-        return effects
+            if scope is not None:  # else it was resumed while it waited
+                self._adopt(step(self.state(scope), Admit(scope, emergency_id), now_ms, world))
 
     def _retire(self, state: ScopeState) -> None:
         """Forget a scope of which nothing is left but its epoch, which its hold on the broker keeps."""

@@ -1,16 +1,21 @@
-"""A scope's state ⇄ bytes, for the state log. One record per scope, JSON, with the version of its form."""
+"""A scope ⇄ bytes, for the state log: one JSON record with the version of its form, the scope's state, and
+the effects of decisions that it contains and that may not have reached the broker yet.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from emergency_stop.coordinate.state import ScopeState
+from emergency_stop.coordinate.state import Effect, ScopeState
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold
 from emergency_stop.wire.codec import from_plain
 
 VERSION: Final = 1
 _SCOPE_PREFIX: Final = b"scope:"
+_EFFECTS: Final[Mapping[str, type[Effect]]] = {kind.__name__: kind for kind in (Hold, Command, Emergency, AuditRecord)}
 
 
 class SnapshotError(ValueError):
@@ -21,19 +26,31 @@ def scope_key(scope: str) -> bytes:
     return _SCOPE_PREFIX + scope.encode()
 
 
-def scope_record(state: ScopeState) -> bytes:
-    return _dump({"state": dataclasses.asdict(state)})
+def scope_record(state: ScopeState, outbox: Sequence[Effect] = ()) -> bytes:
+    effects = [{"kind": type(effect).__name__, **_plain_effect(effect)} for effect in outbox]
+    return _dump({"state": dataclasses.asdict(state), "outbox": effects})
 
 
-def read_scope(key: bytes, value: bytes) -> ScopeState:
-    """Raises ``SnapshotError``, also for a record that lies under another scope's key."""
+def _plain_effect(effect: Effect) -> dict[str, Any]:
+    # signed when it is published, with the key of that time
+    return {name: value for name, value in dataclasses.asdict(effect).items() if name != "signature"}
+
+
+def read_scope(key: bytes, value: bytes) -> tuple[ScopeState, list[Effect]]:
+    """(state, effects to publish again). Raises ``SnapshotError``, also for a record that lies under another scope's key."""
     try:
-        state = from_plain(ScopeState, _load(key, value)["state"])
+        content = _load(key, value)
+        state = from_plain(ScopeState, content["state"])
+        outbox = [_read_effect(effect) for effect in content["outbox"]]
     except (KeyError, TypeError, ValueError) as error:
         raise SnapshotError(f"state record {key!r} does not hold a scope: {error}") from error
     if scope_key(state.scope) != key:
         raise SnapshotError(f"state record {key!r} holds another scope: {state.scope!r}")
-    return state
+    return state, outbox
+
+
+def _read_effect(plain: Mapping[str, Any]) -> Effect:
+    return from_plain(_EFFECTS[plain["kind"]], plain)
 
 
 def _dump(content: dict[str, Any]) -> bytes:

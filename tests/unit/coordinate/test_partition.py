@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from emergency_stop.coordinate.partition import WATCH_MS, Coordinator
+from emergency_stop.coordinate.partition import RESTART_GRACE_MS, WATCH_MS, Coordinator
 from emergency_stop.coordinate.snapshot import SnapshotError, scope_key
+from emergency_stop.coordinate.state import Effect, World
 from emergency_stop.coordinate.tables import RefusedMessageError
+from emergency_stop.domain.messages import Ack, Hit, Request
 from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from tests.unit.coordinate.scenario import ack, command_to, commands, hit, holds, instance, request, resume, world
 
@@ -17,6 +19,19 @@ RETENTION_MS = 3_600_000
 
 def coordinator(slots: int = 10) -> Coordinator:
     return Coordinator(slots, RETENTION_MS)
+
+
+def given(core: Coordinator, message: Hit | Request | Ack, at: int, where: World) -> list[Effect]:
+    """What one input leads to, once its records are written."""
+    effects = core.apply(message, at, where)
+    core.take_dirty()
+    return effects + core.take_effects()
+
+
+def ticked(core: Coordinator, at: int, where: World) -> list[Effect]:
+    core.tick(at, where)
+    core.take_dirty()
+    return core.take_effects()
 
 
 def restarted(former: dict[bytes, bytes | None], slots: int = 10) -> Coordinator:
@@ -30,7 +45,7 @@ class TestSlots:
 
     def test_holds_go_out_at_once_and_commands_wait(self) -> None:
         core = coordinator(slots=1)
-        effects = [core.apply(hit(f"h{n}", f"account:{n}"), 0, world()) for n in range(3)]
+        effects = [given(core, hit(f"h{n}", f"account:{n}"), 0, world()) for n in range(3)]
         assert [len(holds(e)) for e in effects] == [1, 1, 1]
         assert [len(commands(e)) for e in effects] == [2, 0, 0]
         assert core.queue_length == 2
@@ -38,27 +53,27 @@ class TestSlots:
     def test_the_queue_is_by_priority_then_age(self) -> None:
         core = coordinator(slots=1)
         for at, (scope, priority) in enumerate([("1", 1), ("2", 2), ("3", 4), ("4", 4)]):
-            core.apply(hit(f"h{scope}", f"account:{scope}", priority=priority), at, world())
+            given(core, hit(f"h{scope}", f"account:{scope}", priority=priority), at, world())
         order = ["account:1"]
         for _ in range(3):
             case = core.state(order[-1]).cases[0]
-            core.apply(ack(command_to(case, "x"), AckState.STOPPED), 10, world())
-            sent = commands(core.apply(ack(command_to(case, "y"), AckState.STOPPED), 10, world()))
+            given(core, ack(command_to(case, "x"), AckState.STOPPED), 10, world())
+            sent = commands(given(core, ack(command_to(case, "y"), AckState.STOPPED), 10, world()))
             order.append(sent[0].scope)
         assert order == ["account:1", "account:3", "account:4", "account:2"]
 
     def test_a_stop_that_waits_only_for_the_dead_keeps_no_slot(self) -> None:
         core, where = coordinator(slots=1), world(instance("x"))
-        core.apply(hit("h1", "account:1"), 0, where)
-        core.apply(hit("h2", "account:2"), 0, where)
-        sent = core.apply(ack(command_to(core.state("account:1").cases[0], "x"), AckState.STOPPED), 1, where)
+        given(core, hit("h1", "account:1"), 0, where)
+        given(core, hit("h2", "account:2"), 0, where)
+        sent = given(core, ack(command_to(core.state("account:1").cases[0], "x"), AckState.STOPPED), 1, where)
         assert {command.scope for command in commands(sent)} == {"account:2"}
 
     def test_nor_does_one_past_its_first_deadline(self) -> None:
         core = coordinator(slots=1)
-        core.apply(hit("h1", "account:1", level=StopLevel.IMMEDIATE), 0, world())
-        core.apply(hit("h2", "account:2"), 0, world())
-        assert {command.scope for command in commands(core.tick(5_000, world()))} == {"account:1", "account:2"}
+        given(core, hit("h1", "account:1", level=StopLevel.IMMEDIATE), 0, world())
+        given(core, hit("h2", "account:2"), 0, world())
+        assert {command.scope for command in commands(ticked(core, 5_000, world()))} == {"account:1", "account:2"}
 
     def test_one_resumed_while_it_waits_is_never_commanded(self) -> None:
         core = coordinator(slots=1)
@@ -74,16 +89,16 @@ class TestDeadlines:
 
     def test_while_a_stop_is_under_way_its_instances_are_watched(self) -> None:
         core = coordinator()
-        core.apply(hit(), 5_000, world())
-        core.tick(5_010, world())
+        given(core, hit(), 5_000, world())
+        ticked(core, 5_010, world())
         assert core.next_deadline() == 5_010 + WATCH_MS
 
     def test_then_only_what_may_be_forgotten(self) -> None:
         core = coordinator()
-        core.apply(hit(), 5_000, world())
+        given(core, hit(), 5_000, world())
         case = core.state("account:a").cases[0]
         for service in "xy":
-            core.apply(ack(command_to(case, service), AckState.STOPPED), 5_001, world())
+            given(core, ack(command_to(case, service), AckState.STOPPED), 5_001, world())
         assert core.next_deadline() == 5_000 + RETENTION_MS
 
     def test_an_instance_that_leaves_is_noticed_by_a_tick(self) -> None:
@@ -102,24 +117,61 @@ class TestRestart:
         successor = restarted(dict(core.take_dirty()), slots=1)
         assert successor.state("account:1") == core.state("account:1")
         assert (successor.queue_length, successor.census()) == (core.queue_length, core.census())
-        assert successor.apply(hit("h1", "account:1"), 9, world()) == []
+        successor.apply(hit("h1", "account:1"), 9, world())
+        assert list(successor.take_dirty()) == []
+
+    def test_nothing_is_published_before_its_record_is_given_away(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        assert core.take_effects() == []
+        core.take_dirty()
+        assert [type(effect).__name__ for effect in core.take_effects()][:2] == ["Hold", "Emergency"]
+
+    def test_a_successor_publishes_exactly_what_was_decided(self) -> None:
+        """The records were written, then the process died, perhaps after publishing."""
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        records = dict(core.take_dirty())
+        assert restarted(records).take_effects() == core.take_effects()
+
+    def test_what_was_published_and_recorded_as_such_is_not_repeated(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        records = dict(core.take_dirty())
+        core.take_effects()
+        records |= dict(core.take_dirty())
+        assert restarted(records).take_effects() == []
+
+    def test_deadlines_wait_until_answers_that_came_meanwhile_are_read(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        case = core.state("account:a").cases[0]
+        successor = restarted(dict(core.take_dirty()))
+        successor.tick(60_000, world())
+        assert successor.state("account:a").cases[0].phase.value == "stopping"
+        for service in "xy":
+            successor.apply(ack(command_to(case, service), AckState.STOPPED), 60_001, world())
+        successor.tick(60_000 + RESTART_GRACE_MS, world())
+        assert successor.state("account:a").cases[0].success is True
 
     def test_only_what_changed_is_written(self) -> None:
         core = coordinator()
         core.apply(hit("h1", "account:1"), 0, world())
         assert [key for key, _ in core.take_dirty()] == [scope_key("account:1")]
         assert list(core.take_dirty()) == []
+        core.take_effects()
+        assert [key for key, _ in core.take_dirty()] == [scope_key("account:1")], "its outbox is empty now"
         core.apply(hit("h1", "account:1"), 1, world())
         assert list(core.take_dirty()) == []
 
     def test_a_queue_without_a_running_stop_is_due_at_once(self) -> None:
         core = coordinator(slots=1)
         core.apply(hit("h1", "account:1"), 0, world())
-        core.take_dirty()
         core.apply(hit("h2", "account:2"), 0, world())
-        successor = restarted(dict(core.take_dirty()), slots=1)
+        queued = {key: value for key, value in core.take_dirty() if key == scope_key("account:2")}
+        successor = restarted(queued, slots=1)
         assert successor.next_deadline() == 0
-        assert {c.scope for c in commands(successor.tick(1, world()))} == {"account:2"}
+        assert {c.scope for c in commands(ticked(successor, 1, world()))} == {"account:2"}
 
     @pytest.mark.parametrize(
         ("key", "value", "why"),
@@ -127,7 +179,7 @@ class TestRestart:
             (scope_key("account:a"), b"{", "not JSON"),
             (scope_key("account:a"), b'{"version":2,"state":{}}', "version 2"),
             (scope_key("account:a"), b'{"version":1,"state":{}}', "does not hold a scope"),
-            (scope_key("account:a"), b'{"version":1,"state":{"scope":"global"}}', "another scope"),
+            (scope_key("account:a"), b'{"version":1,"state":{"scope":"global"},"outbox":[]}', "another scope"),
         ],
     )
     def test_state_that_cannot_be_read_is_refused(self, key: bytes, value: bytes, why: str) -> None:
@@ -144,6 +196,8 @@ class TestForgetting:
         case = core.state("account:1").cases[0]
         for service in "xy":
             core.apply(ack(command_to(case, service), AckState.RESUMED), at, world())
+        core.take_dirty()
+        core.take_effects()
 
     def test_a_resolved_scope_is_forgotten_after_the_retention(self) -> None:
         core = coordinator()
@@ -157,7 +211,7 @@ class TestForgetting:
 
     def test_its_epoch_goes_on_from_what_was_published(self) -> None:
         where = replace(world(), published_epochs={"account:1": 7})
-        (hold,) = holds(coordinator().apply(request("r9", scope="account:1"), 0, where))
+        (hold,) = holds(given(coordinator(), request("r9", scope="account:1"), 0, where))
         assert (hold.state, hold.epoch) == (HoldState.HELD, 8)
 
     def test_what_holds_is_never_forgotten(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_time_to_stop_runs_from_the_event_to_the_last_proof() -> None:
         ({"epoch": 0}, "claims stopped at epoch 0, but the stop is epoch 1"),
     ],
 )
-def test_a_false_proof_is_a_failure(changes: dict[str, int], reason: str) -> None:
+def test_a_false_proof_is_a_failure(changes: dict[str, Any], reason: str) -> None:
     state = opened(hit())
     state = after(state, [ack(command_to(state.cases[0], "x"), D, **changes)])
     target = state.cases[0].targets[0]
@@ -292,7 +293,7 @@ class TestRepeatedAndForeign:
         [{"level": StopLevel.IMMEDIATE}, {"target_services": ("y",)}, {"trigger_id": "t2"}],
         ids=["more severe", "other services", "other trigger"],
     )
-    def test_a_hit_that_stops_more_is_a_further_cause(self, changes: dict[str, object]) -> None:
+    def test_a_hit_that_stops_more_is_a_further_cause(self, changes: dict[str, Any]) -> None:
         state = opened(hit(target_services=("x",)))
         state, effects = step(state, hit("h2", **changes), 5, world())
         (hold,) = holds(effects)
