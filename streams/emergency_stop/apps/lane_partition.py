@@ -10,7 +10,7 @@ from typing import Any
 
 from emergency_stop.adapters.state_log import StateLog, read_state
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore
+from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore, RecordingCore
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,17 @@ class LanePartition:
     @property
     def needs_checkpoint(self) -> bool:
         return self._touched or bool(self._events)
+
+    async def _publish_recorded(self) -> None:
+        """What a recording core decided is on record now; publish it before the position passes its causes."""
+        if not isinstance(self.core, RecordingCore):
+            return
+        effects = self.core.on_durable()
+        if effects:
+            self._start(effects)
+            sends, self._effects = self._effects, []
+            await asyncio.gather(*sends)
+            self._touched = True  # the records now say that it is published; write them soon
 
     async def checkpoint(self) -> None:
         """Make all that was applied so far durable, then acknowledge it. Raises what publishing raises."""

@@ -27,10 +27,14 @@ GUID_FRAME_BYTES: Final = 17
 _NO_HASH: Final = np.uint64(0)
 
 
+def key_hash(key: bytes) -> int:
+    """What ``Columns.key_hash`` holds for ``key``."""
+    return int(hash_bytes(np.frombuffer(key, np.uint8), 0, len(key)))
+
+
 def string_hash(text: str) -> int:
     """What a hash column holds for ``text``."""
-    data = np.frombuffer(text.encode(), np.uint8)
-    return int(hash_bytes(data, 0, len(data)))
+    return key_hash(text.encode())
 
 
 class ColumnDecoder:
@@ -82,8 +86,7 @@ class ColumnDecoder:
         for row in np.flatnonzero(records.ints[2] == 0).tolist():
             groups.setdefault(_schema_of(records, row), []).append(row)
         return [
-            (_stripped(records, np.array(rows, np.int64), GUID_FRAME_BYTES if isinstance(schema, str) else FRAME_BYTES), schema)
-            for schema, rows in groups.items()
+            (_stripped(records, np.array(rows, np.int64), _frame_bytes(schema)), schema) for schema, rows in groups.items()
         ]
 
     def _program(self, schema: int | str, fields: tuple[str, ...]) -> Program | Reject:
@@ -125,6 +128,10 @@ def _schema_of(records: Records, row: int) -> int | str:
     if records.buffer[at] == 0:
         return int.from_bytes(records.buffer[at + 1 : at + FRAME_BYTES].tobytes(), "big")
     return records.buffer[at + 1 : at + GUID_FRAME_BYTES].tobytes().hex()
+
+
+def _frame_bytes(schema: int | str) -> int:
+    return GUID_FRAME_BYTES if isinstance(schema, str) else FRAME_BYTES
 
 
 def _stripped(records: Records, rows: Any, frame_bytes: int) -> Any:

@@ -114,7 +114,8 @@ class Accounts:
 
     def finish_loading(self, position: int) -> None:
         """Rebuild the table. New accounts start on a fresh page if the last one is ahead of ``position``:
-        a replayed event of an account new to it would be taken for one that the page contains."""
+        a replayed event of an account new to it would be taken for one that the page contains.
+        """
         pages = -(-self.count // PAGE_SLOTS)
         if pages and self.page_next[pages - 1] > position:
             self.count = pages * PAGE_SLOTS
@@ -126,7 +127,7 @@ class Accounts:
         return self._hash[page * PAGE_SLOTS : min((page + 1) * PAGE_SLOTS, self.count)]
 
 
-def grown(array: np.ndarray, length: int, fill: float) -> np.ndarray:  # type: ignore[type-arg]
+def grown(array: np.ndarray, length: int, fill: float) -> np.ndarray:
     """A longer copy whose new rows hold ``fill``."""
     longer = np.full((length, *array.shape[1:]), fill, array.dtype)
     longer[: len(array)] = array

@@ -1,0 +1,57 @@
+"""The detector's metrics, read from its counters when Prometheus asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from emergency_stop.apps.detector_core import DetectorCore
+from emergency_stop.apps.lane_worker import LaneWorker
+from emergency_stop.apps.trigger_book import TriggerBook
+
+
+class DetectorCollector(Collector):
+    """Nothing is counted twice: the hot path counts per batch, and this only reads."""
+
+    def __init__(self, worker: LaneWorker, cores: Mapping[int, DetectorCore], book: TriggerBook) -> None:
+        self._worker = worker
+        self._cores = cores
+        self._book = book
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._per_topic()
+        counters = self._worker.counters
+        for name, text, value in (
+            ("estop_detector_batches", "Fetched batches applied.", counters.batches),
+            ("estop_positions_mended", "Times the consumer was sent back to what was applied.", counters.mended_positions),
+            ("estop_offsets_lost", "Offsets deleted by retention before they were applied.", counters.lost_offsets),
+            ("estop_checkpoints", "Checkpoints made durable.", counters.checkpoints),
+            ("estop_state_bytes", "State bytes written.", counters.state_bytes),
+            ("estop_restores", "Partitions read back from the state log.", counters.restores),
+            ("estop_triggers_refused", "Trigger records that could not be taken.", self._book.refused),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
+        yield GaugeMetricFamily("estop_checkpoint_ms", "Length of the last checkpoint, ms.", counters.checkpoint_ms_last)
+        yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
+
+    def _per_topic(self) -> Iterator[Metric]:
+        events = CounterMetricFamily("estop_events", "Events applied.", labels=["topic", "partition"])
+        rejected = CounterMetricFamily("estop_rejected", "Events refused.", labels=["topic", "reason"])
+        late = CounterMetricFamily("estop_late", "Events older than their window.", labels=["topic", "partition"])
+        hits = CounterMetricFamily("estop_hits", "Hits published.", labels=["topic", "partition"])
+        suppressed = CounterMetricFamily("estop_suppressed", "Hits in cooldown.", labels=["topic", "partition"])
+        reasons: dict[tuple[str, str], int] = {}
+        for partition, core in list(self._cores.items()):
+            for topic, detector in list(core.detectors.items()):
+                counts, labels = detector.counts, [topic, str(partition)]
+                events.add_metric(labels, counts.events)
+                late.add_metric(labels, counts.late)
+                hits.add_metric(labels, counts.hits)
+                suppressed.add_metric(labels, counts.suppressed)
+                for reason, count in counts.by_reason.items():
+                    reasons[topic, reason] = reasons.get((topic, reason), 0) + count
+        for (topic, reason), count in reasons.items():
+            rejected.add_metric([topic, reason], count)
+        yield from (events, rejected, late, hits, suppressed)

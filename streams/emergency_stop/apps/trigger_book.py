@@ -1,0 +1,53 @@
+"""The triggers in force, kept up to date from the compacted topic ``estop.triggers``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from emergency_stop.adapters.kafka_tail import TailRecord
+from emergency_stop.detect.plan import TopicPlan, compile_plan
+from emergency_stop.domain.default_triggers import builtin_suspension
+from emergency_stop.domain.triggers import Trigger
+from emergency_stop.wire.codec import Codec, WireError
+from emergency_stop.wire.registry import UnknownSchemaError
+
+log = logging.getLogger(__name__)
+
+
+class TriggerBook:
+    """The newest version per trigger, beside the built-in one, which no record can replace."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._builtin = builtin_suspension()
+        self._triggers: dict[str, Trigger] = {}
+        self._plans: Mapping[str, TopicPlan] | None = None
+        self.refused = 0
+
+    def record(self, record: TailRecord) -> None:
+        """One record of the topic. A bad one is counted and logged; the version before it stays in force."""
+        key = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._triggers.pop(key, None)
+        else:
+            try:
+                trigger = self._codec.decode(Trigger, record.value)
+                compile_plan([trigger])
+            except (WireError, UnknownSchemaError, KeyError, ValueError) as error:
+                self.refused += 1
+                log.error("trigger %r at offset %d was not taken: %s", key, record.offset, error)
+                return
+            self._triggers[trigger.trigger_id] = trigger
+        self._plans = None
+
+    def triggers(self) -> tuple[Trigger, ...]:
+        """Everything that is known, removed ones left out, sorted by id."""
+        known = {**self._triggers, self._builtin.trigger_id: self._builtin}
+        return tuple(known[name] for name in sorted(known) if not known[name].removed)
+
+    def plans(self) -> Mapping[str, TopicPlan]:
+        """The compiled plan per topic; the same object until something changes."""
+        if self._plans is None:
+            self._plans = compile_plan(self.triggers())
+        return self._plans
