@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from emergency_stop.adapters.clickhouse import migrate_from_settings
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.config import Settings
 from emergency_stop.domain.topics import all_topics

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 EXIT_CONFIG: Final = 78
+PORT_MAX: Final = 65_535
 DAY_MS: Final = 86_400_000
 DEFAULT_SERVICES: Final = (
     "accountHealthMonitor",
@@ -65,7 +66,8 @@ def _names(allowed: tuple[str, ...] | None = None) -> Parser:
         names = tuple(name.strip() for name in text.split(",") if name.strip())
         for name in names:
             if allowed is not None and name not in allowed:
-                raise ValueError(f"has unknown name {name!r}{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}")
+                hint = did_you_mean(name, allowed)
+                raise ValueError(f"has unknown name {name!r}{hint}; allowed: {', '.join(allowed)}")
             if allowed is None and not all(letter.isalnum() or letter in "-." for letter in name):
                 raise ValueError(f"has {name!r}, but a service name has letters, digits, dots and hyphens only")
         if allowed is None and not names:
@@ -88,7 +90,7 @@ def _choice(*allowed: str) -> Parser:
 def _brokers(text: str) -> str:
     for address in text.split(","):
         host, colon, port = address.strip().rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
+        if not (host and colon and port.isdigit() and 0 < int(port) <= PORT_MAX):
             raise ValueError(f"has {address.strip()!r}; allowed: host:port, several separated by commas")
     return text.replace(" ", "")
 
@@ -188,7 +190,7 @@ class Settings:
         "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."
     )
     checkpoint_interval_ms: int = _setting(
-        "ESTOP_CHECKPOINT_INTERVAL_MS", 5_000, _integer(10, 600_000), "How often the detector's state is made durable, ms."
+        "ESTOP_CHECKPOINT_INTERVAL_MS", 5_000, _integer(10, 600_000), "How often a worker's state is made durable, ms."
     )
     session_timeout_ms: int = _setting(
         "ESTOP_SESSION_TIMEOUT_MS", 6_000, _integer(1_000, 300_000), "Kafka group session timeout, ms."
@@ -264,7 +266,8 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.graceful_stop_timeout_ms < settings.immediate_stop_timeout_ms:
         problems.append(
             f"GRACEFUL_STOP_TIMEOUT={settings.graceful_stop_timeout_ms} is shorter than"
-            f" IMMEDIATE_STOP_TIMEOUT={settings.immediate_stop_timeout_ms}; graceful escalates to immediate, so it must be longer"
+            f" IMMEDIATE_STOP_TIMEOUT={settings.immediate_stop_timeout_ms};"
+            " graceful escalates to immediate, so it must be longer"
         )
     return problems
 

@@ -72,7 +72,8 @@ class NaiveDetector:
             if rule.where is not None and not _passes(event.values[rule.where[0]], rule.where[1], rule.where[2]):
                 continue
             account = self.accounts[rule.rule_id, event.account]
-            folded = _panes(rule, account, event) if rule.kind in ("avg", "max", "min") else _counts(rule, account, event)
+            fold = _panes if rule.kind in ("avg", "max", "min") else _counts
+            folded = fold(rule, account, event)
             if folded is None:
                 self.late += 1
                 continue

@@ -133,7 +133,7 @@ class CrashingRun:
 
     def _restored(self) -> TopicDetector:
         detector = TopicDetector(
-            self._plan, hash_key=lambda key: string_hash(key.decode()), correlate=lambda columns, row: None
+            self._plan, hash_key=lambda key: string_hash(key.decode()), correlate=lambda _columns, _row: None
         )
         detector.load(self._pages.items(), self._position)
         return detector

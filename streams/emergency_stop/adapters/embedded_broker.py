@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 READY_WITHIN_MS: Final = 20_000
 STOP_WITHIN_MS: Final = 5_000
@@ -46,7 +46,7 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log_path: Path, *
             return
         time.sleep(0.05)
     tail = log_path.read_text(errors="replace")[-2000:] if log_path.exists() else ""
-    raise BrokerUnavailableError(f"the broker did not listen on port {port} within {within_ms} ms; its log ends:\n{tail}")
+    raise BrokerUnavailableError(f"no broker listens on port {port} after {within_ms} ms; its log ends:\n{tail}")
 
 
 class EmbeddedBroker:
@@ -91,9 +91,11 @@ class EmbeddedBroker:
             process.kill()
             process.wait()
 
-    def __enter__(self) -> EmbeddedBroker:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()

@@ -102,5 +102,5 @@ async def _cleanup_policies(admin: AIOKafkaAdminClient, names: list[str]) -> dic
     policies: dict[str, str] = {}
     for response in responses:
         for _, _, _, name, entries in response.resources:
-            policies.update({name: entry[1] for entry in entries if entry[0] == "cleanup.policy"})
+            policies.update((name, entry[1]) for entry in entries if entry[0] == "cleanup.policy")
     return policies

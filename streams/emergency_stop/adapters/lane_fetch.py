@@ -83,7 +83,7 @@ def _partition_records(
     fetch_offset: int,
     key_deserializer: Any,
     value_deserializer: Any,
-    check_crcs: bool,  # noqa: FBT001  (aiokafka's own positional call)
+    check_crcs: bool,
     isolation_level: int,
 ) -> Any:
     if isinstance(key_deserializer, LaneTopics) and tp.topic in key_deserializer.topics:
@@ -109,7 +109,13 @@ class LaneRecords:
     """
 
     def __init__(
-        self, tp: TopicPartition, raw: Any, aborted: list[tuple[int, int]] | None, fetch_offset: int, *, check_crcs: bool
+        self,
+        tp: TopicPartition,
+        raw: Any,
+        aborted: list[tuple[int, int]] | None,
+        fetch_offset: int,
+        *,
+        check_crcs: bool,
     ) -> None:
         self._tp = tp
         self._raw = memoryview(raw)

@@ -61,9 +61,7 @@ class RestoredState:
 
 def fold(entries: Iterable[tuple[bytes, bytes | None]]) -> RestoredState:
     """Log entries in offset order → the state. Pure; a tombstone removes its own fence's record only."""
-    newest: dict[bytes, bytes | None] = {}
-    for key, value in entries:
-        newest[key] = value
+    newest = dict(entries)
     state = RestoredState()
     for key in sorted(newest):  # fences ascend, so a later one replaces an earlier
         value = newest[key]
@@ -117,7 +115,9 @@ async def read_state(brokers: str, topic: str, partition: int, *, client_id: str
 class StateLog:
     """Writes one partition's state under the fence of one owner. Every write is awaited before the next step."""
 
-    def __init__(self, publisher: Publisher, topic: str, partition: int, generation: int, restored: RestoredState) -> None:
+    def __init__(
+        self, publisher: Publisher, topic: str, partition: int, generation: int, restored: RestoredState
+    ) -> None:
         self._publisher = publisher
         self._topic = topic
         self._partition = partition

@@ -31,7 +31,7 @@ from emergency_stop.wire.signing import Signer
 log = logging.getLogger(__name__)
 
 Input = Hit | Request | Ack
-_INPUTS: Final[Mapping[str, type[Hit] | type[Request] | type[Ack]]] = {
+_INPUTS: Final[Mapping[str, type[Hit | Request | Ack]]] = {
     topics.HITS: Hit,
     topics.REQUESTS: Request,
     topics.ACKS: Ack,
@@ -57,7 +57,7 @@ def home_partition(scope: str, partitions: int) -> int:
 class CoordinatorCore:
     """A ``ports.RecordingCore``. Calls come from one thread at a time; the service book may change under it."""
 
-    def __init__(  # noqa: PLR0913  # wiring of one object, at one place
+    def __init__(  # wiring of one object, at one place
         self,
         *,
         partition: int,
@@ -100,7 +100,8 @@ class CoordinatorCore:
                     effects += self._apply(message, now_ms)
         except KafkaError as error:
             self._metrics.undecodable(batch.topic)
-            log.error("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
+            text = "%s-%d: a record batch is damaged and was skipped: %s"
+            log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
         self._report()

@@ -74,7 +74,7 @@ def unpack(batch: FetchedBatch) -> Records:
         end += len(payload)
         parts.append(payload)
     buffer = _joined(parts)
-    bound = int(table[:, 2].sum()) if len(parts) else 0
+    bound = int(table[:, 2].sum()) if parts else 0
     if bound > end:
         raise CorruptBatchError(f"{batch.topic}-{batch.partition}: {bound} records claimed in {end} bytes")
     longs, ints = np.empty((5, bound), np.int64), np.empty((3, bound), np.int32)

@@ -181,7 +181,7 @@ def compile_program(writer: dict[str, Any], reader: dict[str, Any], wanted: tupl
     Number and hash columns are numbered in the order of ``wanted``. Raises ``SchemaMismatchError``.
     """
     if writer.get("type") != "record" or str(writer["name"]).rpartition(".")[2] != reader["name"]:
-        raise SchemaMismatchError(f"the writer's schema is {writer.get('name')!r}, the topic carries {reader['name']!r}")
+        raise SchemaMismatchError(f"the writer's schema is {writer.get('name')!r}, the topic's is {reader['name']!r}")
     compiler = _Compiler()
     compiler.node(writer)
     writer_named, reader_named = _definitions(writer, {}), _definitions(reader, {})

@@ -17,7 +17,7 @@ def summary(state: ScopeState) -> str:
     return json.dumps({"epoch": state.epoch, "hold": hold_state(state).value, "held_by": held_by})
 
 
-def decision(  # noqa: PLR0913  # the fields of the record, all by name
+def decision(  # the fields of the record, all by name
     *,
     at: int,
     actor: str,

@@ -37,7 +37,7 @@ def _plain_effect(effect: Effect) -> dict[str, Any]:
 
 
 def read_scope(key: bytes, value: bytes) -> tuple[ScopeState, list[Effect]]:
-    """(state, effects to publish again). Raises ``SnapshotError``, also for a record that lies under another scope's key."""
+    """(state, effects to publish again). Raises ``SnapshotError``, also for a record under another scope's key."""
     try:
         content = _load(key, value)
         state = from_plain(ScopeState, content["state"])

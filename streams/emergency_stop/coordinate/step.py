@@ -66,7 +66,7 @@ def _check(before: ScopeState, after: ScopeState) -> None:
 
 
 @singledispatch
-def _apply(message: object, state: ScopeState, now_ms: int, world: World) -> Change:
+def _apply(message: object, state: ScopeState, now_ms: int, world: World) -> Change:  # noqa: ARG001  # as its overloads
     raise TypeError(f"a coordinator does not know messages of type {type(message).__name__}")
 
 

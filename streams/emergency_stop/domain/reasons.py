@@ -56,7 +56,7 @@ _EXPLANATIONS = {
     Reject.BAD_UNION: "a union branch is outside the schema's branches",
     Reject.BAD_BOOLEAN: "a boolean is neither 0 nor 1",
     Reject.NOT_FINITE: "a number is NaN or infinite; send finite numbers only",
-    Reject.FUTURE_TIMESTAMP: "occurred_at is more than 60 s after the record's own timestamp; check the producer's clock",
+    Reject.FUTURE_TIMESTAMP: "occurred_at is over 60 s after the record's own timestamp; check the producer's clock",
     Reject.NEGATIVE_TIMESTAMP: "occurred_at is before 1970",
     Reject.KEY_MISMATCH: "the key is not the value's account_id; key telemetry by account id",
     Reject.MALFORMED_RECORD: "the record's own framing inside its batch is broken",

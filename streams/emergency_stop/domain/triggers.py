@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -247,7 +248,7 @@ def _thresholds(reader: _Reader, trigger_type: TriggerType) -> dict[str, float]:
         if limits and name not in limits:
             allowed = ", ".join(limits)
             reader.note(f"thresholds.{name}", value, f"is unknown{_nearest(name, tuple(limits))}; allowed: {allowed}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
             reader.note(f"thresholds.{name}", value, "must be a number")
         else:
             values[name] = float(value)

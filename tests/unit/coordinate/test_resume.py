@@ -93,9 +93,7 @@ def test_nothing_to_resume() -> None:
 
 
 def test_a_refused_resume_never_succeeds_later() -> None:
-    """
-    resume "epoch 1" refused (nothing holds) ──── stop, epoch 1 ──── the same resume again: still nothing
-    """
+    """Resume "epoch 1" refused (nothing holds) ──── stop, epoch 1 ──── the same resume again: still nothing"""
     state = after(ScopeState(SCOPE), [resume("r1", epoch=1), hit()])
     assert step(state, resume("r1", epoch=1), 60, world()) == (state, [])
 

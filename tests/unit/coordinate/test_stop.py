@@ -107,9 +107,7 @@ def test_a_service_is_stopped_when_it_says_so_and_not_before(
 
 
 def test_time_to_stop_runs_from_the_event_to_the_last_proof() -> None:
-    """
-    event 100 ──── hit handled 130 ──── x stopped 150 ──── y stopped 190 ──── acks read 250
-    """
+    """Event 100 ──── hit handled 130 ──── x stopped 150 ──── y stopped 190 ──── acks read 250"""
     state = opened(hit(occurred_at=100), at=130)
     case = state.cases[0]
     state = after(state, [ack(command_to(case, "x"), D, at=150)], at=250)
@@ -134,9 +132,7 @@ def test_a_false_proof_is_a_failure(changes: dict[str, Any], reason: str) -> Non
 
 
 def test_silence_escalates_then_ends_partial_with_reasons() -> None:
-    """
-    0 graceful ──── 60 000 immediate, new epoch, only to y ──── 65 000 partial
-    """
+    """0 graceful ──── 60 000 immediate, new epoch, only to y ──── 65 000 partial"""
     state = opened(hit())
     state = after(state, [ack(command_to(state.cases[0], "x"), D), ack(command_to(state.cases[0], "y"), R)])
     where = world(instance("x", heartbeat_at=60_000), instance("y", heartbeat_at=60_000))

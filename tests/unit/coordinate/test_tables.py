@@ -19,17 +19,17 @@ from emergency_stop.coordinate.tables import (
     Phase,
 )
 
-#              received   stopping   stopped    failed     left       lost       silent     resume     resumed    refused
+#              received   stopping   stopped    failed     left       lost       silent     resume     resumed   refused
 INSTANCE_ROWS = """
-pending        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
-received       received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
-stopping       stopping   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
-unknown        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -          -
-stopped        stopped    stopped    stopped    failed     stopped    stopped    stopped    resuming   -          -
-failed         failed     failed     stopped    failed     stopped    failed     failed     resuming   -          -
-resuming       resuming   resuming   resuming   resuming   resuming   resuming   resuming   -          resumed    refused
-resumed        resumed    resumed    resumed    resumed    resumed    resumed    resumed    -          resumed    resumed
-refused        refused    refused    refused    refused    refused    refused    refused    -          resumed    refused
+pending        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
+received       received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
+stopping       stopping   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
+unknown        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
+stopped        stopped    stopped    stopped    failed     stopped    stopped    stopped    resuming   -         -
+failed         failed     failed     stopped    failed     stopped    failed     failed     resuming   -         -
+resuming       resuming   resuming   resuming   resuming   resuming   resuming   resuming   -          resumed   refused
+resumed        resumed    resumed    resumed    resumed    resumed    resumed    resumed    -          resumed   resumed
+refused        refused    refused    refused    refused    refused    refused    refused    -          resumed   refused
 """
 INSTANCE_EVENTS = "received stopping stopped failed left lost silent resume resumed refused".split()
 
