@@ -1,0 +1,105 @@
+"""A lane worker whose job is the simplest one that tells the truth about loss: it counts records.
+
+Sixteen pages of counts per partition, each with the offsets it has applied, as the detector's pages
+have; every thousandth record makes an effect. Run as ``python -m tests.integration.counting_worker
+<brokers> <instance id>``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker, run_until_signal
+from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.ports import Publish
+
+TOPICS = ("count.a", "count.b")
+STATE_TOPIC = "count.state"
+EFFECTS_TOPIC = "count.effects"
+GROUP = "count"
+PAGES = 16
+EFFECT_EVERY = 1_000
+SESSION_TIMEOUT_MS = 6_000
+
+
+class CountingCore:
+    """A ``PartitionCore``: counts per page, each page with the next offset of each topic."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * PAGES
+        self._applied: list[dict[str, int]] = [{} for _ in range(PAGES)]
+        self._dirty: set[int] = set()
+
+    def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
+        for applied in self._applied:
+            applied.update(positions)
+        for key, value in records:
+            page = json.loads(value)
+            self._counts[key[0]] = page["count"]
+            for topic, offset in page["applied"].items():
+                self._applied[key[0]][topic] = max(offset, self._applied[key[0]].get(topic, 0))
+
+    def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
+        effects = []
+        for raw in batch.batches:
+            for record in DefaultRecordBatch(raw):
+                page = record.offset % PAGES
+                applied = self._applied[page]
+                if record.offset < max(batch.fetch_offset, applied.get(batch.topic, 0)):
+                    continue
+                self._counts[page] += 1
+                applied[batch.topic] = record.offset + 1
+                self._dirty.add(page)
+                if record.offset % EFFECT_EVERY == 0:
+                    name = f"{batch.topic}-{batch.partition}-{record.offset}".encode()
+                    effects.append(Publish(EFFECTS_TOPIC, name, b"hit"))
+        return effects
+
+    def on_tick(self, now_ms: int) -> Sequence[Publish]:
+        return ()
+
+    def next_deadline(self) -> int | None:
+        return None
+
+    def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
+        dirty, self._dirty = self._dirty, set()
+        return [
+            (bytes([page]), json.dumps({"count": self._counts[page], "applied": self._applied[page]}).encode())
+            for page in sorted(dirty)
+        ]
+
+
+async def serve(brokers: str, instance_id: str, stop: asyncio.Event) -> int:
+    publisher = KafkaPublisher(brokers, client_id=instance_id)
+    await publisher.start()
+    spec = LaneSpec(
+        app_id=GROUP,
+        brokers=brokers,
+        input_topics=TOPICS,
+        state_topic=STATE_TOPIC,
+        core_factory=lambda _: CountingCore(),
+        instance_id=instance_id,
+        session_timeout_ms=SESSION_TIMEOUT_MS,
+        checkpoint_interval_ms=300,
+    )
+    try:
+        return await LaneWorker(spec, publisher, SystemClock()).serve(stop)
+    finally:
+        await publisher.stop()
+
+
+def main(brokers: str, instance_id: str) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    return run_until_signal(lambda stop: serve(brokers, instance_id, stop))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

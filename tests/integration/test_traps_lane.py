@@ -1,0 +1,120 @@
+"""Faust and aiokafka lose batches when start-up, rebalances, kills and pauses meet; the lane does not.
+
+Real workers, Apache Kafka, a backlog that keeps fetches in flight from the first moment. A wrong
+committed offset, a skipped batch or a zombie's late write shows as a wrong count at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from emergency_stop.adapters.state_log import fold
+from emergency_stop.testing.brokers import ApacheKafka
+from tests.campaign.children import Child
+from tests.campaign.conductor import Conductor
+from tests.campaign.disturbances import Kind, Step
+from tests.campaign.log import Log
+from tests.integration import counting_worker as counting
+
+PARTITIONS = 4
+EVENTS = 400_000
+DEADLINE_S = 90.0
+
+
+@pytest.mark.needs("java", "maven")
+def test_every_record_counts_once_through_joins_kills_and_pauses(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+    """Worker a starts, b joins meanwhile; a is killed, and again as it starts; b sleeps past its session.
+
+    ```
+    a  start---------kill-start-kill-start------------------------------
+    b     join---------------------------pause======resume(zombie)--leave
+    ```
+    """
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 30)))
+    print(f"seed {seed} (set SEED to repeat)")
+    rng = random.Random(seed)
+    _prepare(apache_kafka.bootstrap)
+    workers = {name: _worker(name, apache_kafka.bootstrap, tmp_path) for name in ("a", "b")}
+    conductor = Conductor(workers)
+    workers["a"].join()
+    try:
+        conductor.perform(_agenda(rng))
+        with Log(apache_kafka.bootstrap) as log:
+            conductor.wait("all applied", lambda: _behind(log) == 0, lambda: _behind(log), DEADLINE_S)
+            conductor.leave_all()
+            assert _counted(log) == EVENTS
+            assert _effects(log) == _expected_effects(log)
+    finally:
+        for worker in workers.values():
+            worker.kill()
+
+
+def _agenda(rng: random.Random) -> list[Step]:
+    kill = rng.uniform(4, 6)
+    again = kill + rng.uniform(0.8, 3)
+    pause = again + rng.uniform(1, 4)
+    return [
+        Step(rng.uniform(0.3, 2.0), "b", Kind.JOIN),
+        Step(kill, "a", Kind.KILL),
+        Step(again, "a", Kind.KILL),
+        Step(pause, "b", Kind.PAUSE),
+        Step(pause + counting.SESSION_TIMEOUT_MS / 1000 + rng.uniform(1, 4), "b", Kind.RESUME),
+        Step(pause + 14, "b", Kind.LEAVE),
+    ]
+
+
+def _worker(name: str, bootstrap: str, logs: Path) -> Child:
+    return Child(
+        name, [sys.executable, "-m", "tests.integration.counting_worker", bootstrap, f"worker-{name}"], {}, logs
+    )
+
+
+def _prepare(bootstrap: str) -> None:
+    """Topics, and a backlog in small batches, so that many fetches are in flight when workers meet."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    topics = [NewTopic(name, PARTITIONS, 1) for name in (*counting.TOPICS, counting.EFFECTS_TOPIC)]
+    topics.append(NewTopic(counting.STATE_TOPIC, PARTITIONS, 1, config={"cleanup.policy": "compact"}))
+    for created in admin.create_topics(topics).values():
+        created.result()
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "batch.size": 16_384, "acks": "all"})
+    for number in range(EVENTS):
+        topic = counting.TOPICS[number % 10 == 0]
+        producer.produce(topic, b"x" * 60, f"k{number % 1_000}", number % PARTITIONS)
+        if number % 10_000 == 0:
+            producer.flush()
+    producer.flush()
+
+
+def _behind(log: Log) -> int:
+    return sum(at.lag for at in log.positions(counting.GROUP, counting.TOPICS))
+
+
+def _counted(log: Log) -> int:
+    entries: defaultdict[int | None, list[tuple[bytes, bytes | None]]] = defaultdict(list)
+    for message in log.read(counting.STATE_TOPIC):
+        entries[message.partition()].append((message.key() or b"", message.value()))
+    states = [fold(written) for written in entries.values()]
+    return sum(json.loads(page)["count"] for state in states for page in state.records.values())
+
+
+def _effects(log: Log) -> set[str]:
+    return {(message.key() or b"").decode() for message in log.read(counting.EFFECTS_TOPIC)}
+
+
+def _expected_effects(log: Log) -> set[str]:
+    return {
+        f"{topic}-{number}-{offset}"
+        for topic in counting.TOPICS
+        for number in log.partitions(topic)
+        for offset in range(0, log.end(topic, number), counting.EFFECT_EVERY)
+    }
