@@ -10,6 +10,8 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
+from aiokafka.errors import KafkaError
+
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.integrations.account_health_monitor import AccountHealthMonitor
@@ -69,7 +71,7 @@ def run_service(settings: Settings, name: str, accounts: int | Sequence[str], ra
     except (KeyFileError, ValueError) as error:
         log.error("%s does not start: %s", name, error)  # noqa: TRY400  # the text says all; a trace would hide it
         return EXIT_CONFIG
-    except GuardStartError as error:
+    except (GuardStartError, KafkaError) as error:
         log.error("%s does not start: %s", name, error)  # noqa: TRY400
         return EXIT_UNAVAILABLE
 
