@@ -44,6 +44,7 @@ class LanePartition:
     state_log: StateLog
     positions: dict[str, int]
     counters: LaneCounters
+    _superseded: list[bytes] = field(default_factory=list)
     _effects: list[asyncio.Future[None]] = field(default_factory=list)
     _events: list[Any] = field(default_factory=list)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -61,16 +62,25 @@ class LanePartition:
         state_topic: str,
         generation: int,
     ) -> LanePartition:
-        """Read the partition's log and load the core. Raises ``KafkaError`` when the broker is away."""
+        """Read the partition's log and load the core; writes nothing. Raises ``KafkaError`` when the broker is away."""
         restored = await read_state(brokers, state_topic, number, client_id=f"estop-restore-{state_topic}")
         core.restore(restored.records.items(), restored.positions)
         state_log = StateLog(publisher, state_topic, number, generation, restored)
-        await state_log.remove(restored.superseded)
         counters.restores += 1
         log.info(
             "partition %d restored: %d state records, positions %s", number, len(restored.records), restored.positions
         )
-        return cls(number, core, publisher, state_log, dict(restored.positions), counters)
+        return cls(number, core, publisher, state_log, dict(restored.positions), counters, restored.superseded)
+
+    async def claim(self) -> None:
+        """Write the restored position under our fence, before anything is applied; only while the group knows us.
+
+        From here on a predecessor that still writes cannot advance the position: else its later position could
+        be restored together with our earlier state, and what lies between would be lost.
+        """
+        await self.state_log.write_positions(self.positions)
+        superseded, self._superseded = self._superseded, []
+        await self.state_log.remove(superseded)
 
     def expected(self, topic: str) -> int:
         """The next offset of ``topic`` to apply; 0 where nothing was ever applied."""

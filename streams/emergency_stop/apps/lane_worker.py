@@ -149,7 +149,7 @@ class LaneWorker:
             self._fail(EXIT_CRASHED)
 
     async def _watch_crash(self) -> None:
-        while not self.app.crashed and not self.app.should_stop:
+        while not self.app.crashed and not self.app.should_stop:  # noqa: ASYNC110  # Faust has no event for a crash
             await asyncio.sleep(_TICK_MS / 1000)
 
     def _fail(self, code: int) -> None:
@@ -240,7 +240,7 @@ class LaneWorker:
         spec = self._spec
         try:
             await self._prepared.wait()
-            return await LanePartition.restore(
+            partition = await LanePartition.restore(
                 number,
                 spec.core_factory(number),
                 self._publisher,
@@ -249,12 +249,16 @@ class LaneWorker:
                 state_topic=spec.state_topic,
                 generation=generation,
             )
+            # Paused in the middle of this, we may have lost the partition: then a rebalance cancels us here.
+            await self._alive()
+            await partition.claim()
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("partition %d could not be restored; ending the process", number)
             self._fail(EXIT_CRASHED)
             raise
+        return partition
 
     # -- batches --------------------------------------------------------------------------------
 
@@ -307,7 +311,7 @@ class LaneWorker:
     async def _alive(self) -> None:
         """Write nothing while the group may have given our partitions away: wait for the next heartbeat."""
         consumer: Any = self.app.consumer  # a LaneConsumer; Faust types it as its base
-        while consumer.silent_ms() > self._spec.session_timeout_ms:
+        while consumer.silent_ms() > self._spec.session_timeout_ms:  # noqa: ASYNC110  # the clock ends it, no event
             await asyncio.sleep(_TICK_MS / 1000)
 
     async def flush(self) -> None:
@@ -349,7 +353,7 @@ class LaneWorker:
                 if position != before or position >= ends[tp]:
                     self._progress[tp] = (position, loop.time())
                 elif (loop.time() - since) * 1000 > self._spec.stall_timeout_ms:
-                    log.error("%s: no progress at %d of %d; ending the process so that it is restarted", tp, position, ends[tp])
+                    log.error("%s: no progress at %d of %d; ending the process for a restart", tp, position, ends[tp])
                     self._fail(EXIT_STALLED)
 
 
