@@ -46,9 +46,11 @@ def shuts(gate: Gate) -> str:
         (held(OWN, services=("other",)), "ab-"),
         (running("global"), ""),
     ],
-    ids=lambda case: f"{case.scope}/{','.join(c for cause in case.causes for c in cause.services)}"
-    if isinstance(case, Hold)
-    else case or "none",
+    ids=lambda case: (
+        f"{case.scope}/{','.join(c for cause in case.causes for c in cause.services)}"
+        if isinstance(case, Hold)
+        else case or "none"
+    ),
 )
 def test_a_hold_shuts_what_its_scope_and_services_cover(hold: Hold, shut: str) -> None:
     """A list of services that is empty means all, and a hold of the service itself needs no list."""

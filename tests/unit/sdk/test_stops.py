@@ -21,7 +21,8 @@ def test_with_nothing_in_flight_the_handler_is_called_at_once_and_stopped_only_a
 
 
 def test_a_graceful_stop_waits_for_work_in_flight() -> None:
-    """
+    """As a timeline.
+
     work  [=========]
     stop      ^      ^ handler ^ STOPPED
     """
@@ -37,7 +38,8 @@ def test_a_graceful_stop_waits_for_work_in_flight() -> None:
 
 
 def test_what_a_graceful_stop_leaves_over_is_cancelled_before_the_deadline() -> None:
-    """
+    """As a timeline.
+
     work  [==================x==]
     stop      ^              |   ^ handler, STOPPED in time
                              59,000 of 60,000 ms
@@ -65,7 +67,8 @@ def test_an_immediate_stop_asks_work_to_end_once_and_leaves_its_clean_up_in_peac
 
 
 def test_work_that_does_not_end_makes_the_stop_failed_at_the_deadline_and_stopped_when_it_does() -> None:
-    """
+    """As a timeline.
+
     work  [==x==========x=======]
     stop     ^ deadline ^ FAILED ^ handler, STOPPED
     """
@@ -151,7 +154,8 @@ def test_a_stop_that_is_lifted_under_way_ends_without_a_verdict() -> None:
 
 
 def test_a_resume_waits_for_its_hold_and_is_confirmed_when_the_gate_is_open() -> None:
-    """
+    """As a timeline.
+
     command  stop 1 ──────── resume 2 ─ ─ ─ ─┐
     hold     held 1 ───────────────── running 2 ─► RESUMED
     """
