@@ -64,6 +64,7 @@ class CoordinatorCore:
         partitions: int,
         policy: Policy,
         book: ServiceBook,
+        published_epochs: Mapping[str, int],
         codec: Codec,
         signer: Signer,
         metrics: CoordinatorMetrics,
@@ -72,17 +73,18 @@ class CoordinatorCore:
         self._partitions = partitions
         self._policy = policy
         self._book = book
+        self._published_epochs = published_epochs
         self._codec = codec
         self._signer = signer
         self._metrics = metrics
-        self._coordinator = Coordinator(policy.max_concurrent_stops, policy.retention_ms)
+        #: Read by metrics; changed by nobody else.
+        self.coordinator = Coordinator(policy.max_concurrent_stops, policy.retention_ms)
         self._positions: dict[str, int] = {}
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
-        self._coordinator.restore(records)
+        self.coordinator.restore(records)
         self._positions = dict(positions)
-        self._report()
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
         kind = _INPUTS[batch.topic]
@@ -104,30 +106,24 @@ class CoordinatorCore:
             log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
-        self._report()
         return [*self._publishes(effects), *strays]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
-        self._coordinator.tick(now_ms, self._world())
-        self._report()
+        self.coordinator.tick(now_ms, self._world())
         return ()
 
     def next_deadline(self) -> int | None:
-        return self._coordinator.next_deadline()
+        return self.coordinator.next_deadline()
 
     def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
-        return self._coordinator.take_dirty()
+        return self.coordinator.take_dirty()
 
     def on_durable(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
-        return self._publishes(self._coordinator.take_effects())
-
-    def close(self) -> None:
-        """The partition went to another worker: its emergencies are no longer this one's to report."""
-        self._metrics.forget(self._partition)
+        return self._publishes(self.coordinator.take_effects())
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services())
+        return World(self._policy, self._book.services(), self._published_epochs)
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
         try:
@@ -156,7 +152,7 @@ class CoordinatorCore:
             known = message.service in self._book.services().known
             self._metrics.ack(message.service if known else "other", message.state.value)
         try:
-            return self._coordinator.apply(message, now_ms, self._world())
+            return self.coordinator.apply(message, now_ms, self._world())
         except RefusedMessageError as error:
             self._metrics.refused(type(error).__name__)
             return [_refusal(message, str(error), now_ms)]
@@ -187,9 +183,6 @@ class CoordinatorCore:
 
     def _record(self, topic: str, key: str, message: Effect) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
-
-    def _report(self) -> None:
-        self._metrics.report(self._partition, self._coordinator.census(), self._coordinator.queue_length)
 
 
 def _identity(effect: Effect) -> tuple[str, ...]:

@@ -1,15 +1,22 @@
-"""The coordinator's metrics."""
+"""The coordinator's metrics: what it decided is counted as it happens, what it holds is read when asked."""
 
 from __future__ import annotations
 
-from collections import Counter as Tally
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from emergency_stop.coordinate.state import Effect
 from emergency_stop.domain.messages import Command, Emergency, Hold
+from emergency_stop.domain.topics import HITS
 from emergency_stop.domain.values import EmergencyState
+
+if TYPE_CHECKING:
+    from emergency_stop.apps.coordinator_core import CoordinatorCore
+    from emergency_stop.apps.lane_worker import LaneWorker
 
 #: Seconds; the promise is under one second, and the graceful deadline is a minute.
 _STOP_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -19,12 +26,6 @@ class CoordinatorMetrics:
     """Thread-safe. One per process; ``registry`` is the process-wide one unless a test brings its own."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._emergencies = Gauge(
-            "estop_emergencies", "Emergencies now held in memory.", ["partition", "phase", "level"], registry=registry
-        )
-        self._queue = Gauge(
-            "estop_stop_queue_length", "Emergencies whose commands wait for a slot.", ["partition"], registry=registry
-        )
         self._time_to_stop = Histogram(
             "estop_time_to_stop_seconds", "From the causing event to the last instance's proof.", ["level"],
             buckets=_STOP_SECONDS, registry=registry,
@@ -42,7 +43,6 @@ class CoordinatorMetrics:
         self._strays = Counter(
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
         )
-        self._reported: dict[int, set[tuple[str, str]]] = {}
 
     def observe(self, effect: Effect) -> None:
         """Count something that is about to be published."""
@@ -67,13 +67,39 @@ class CoordinatorMetrics:
     def strays(self, count: int) -> None:
         self._strays.inc(count)
 
-    def report(self, partition: int, census: Tally[tuple[str, str]], queue_length: int) -> None:
-        """Set one partition's gauges; what is no longer there becomes 0."""
-        known = self._reported.setdefault(partition, set())
-        known.update(census)
-        for phase, level in known:
-            self._emergencies.labels(str(partition), phase, level).set(census[phase, level])
-        self._queue.labels(str(partition)).set(queue_length)
 
-    def forget(self, partition: int) -> None:
-        self.report(partition, Tally(), 0)
+class CoordinatorCollector(Collector):
+    """What the cores hold now and what the lane counted, read when Prometheus asks."""
+
+    def __init__(self, worker: LaneWorker, cores: Mapping[int, CoordinatorCore]) -> None:
+        self._worker = worker
+        self._cores = cores
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._worker.counters
+        for name, text, value in (
+            ("estop_coordinator_batches", "Fetched batches applied.", counters.batches),
+            ("estop_positions_mended", "Times the consumer was sent back.", counters.mended_positions),
+            ("estop_offsets_lost", "Offsets deleted by retention before they were applied.", counters.lost_offsets),
+            ("estop_checkpoints", "Checkpoints made durable.", counters.checkpoints),
+            ("estop_state_bytes", "State bytes written.", counters.state_bytes),
+            ("estop_restores", "Partitions read back from the state log.", counters.restores),
+        ):
+            yield CounterMetricFamily(name, text, value=value)
+        yield GaugeMetricFamily("estop_checkpoint_ms", "The last checkpoint, ms.", counters.checkpoint_ms_last)
+        yield from self._per_partition()
+
+    def _per_partition(self) -> Iterator[Metric]:
+        emergencies = GaugeMetricFamily(
+            "estop_emergencies", "Emergencies in memory.", labels=["partition", "phase", "level"]
+        )
+        queue = GaugeMetricFamily(
+            "estop_stop_queue_length", "Emergencies whose commands wait for a slot.", labels=["partition"]
+        )
+        for partition, core in sorted(self._cores.items()):
+            if self._worker.position(HITS, partition) is None:
+                continue  # it belongs to another worker now
+            for (phase, level), count in core.coordinator.census().items():
+                emergencies.add_metric([str(partition), phase, level], count)
+            queue.add_metric([str(partition)], core.coordinator.queue_length)
+        yield from (emergencies, queue)

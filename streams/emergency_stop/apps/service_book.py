@@ -1,11 +1,11 @@
-"""What the services announced, kept up to date from the compacted topic ``estop.services``."""
+"""What all workers read from compacted topics: the services' announcements, and the holds published so far."""
 
 from __future__ import annotations
 
 import logging
 
 from emergency_stop.coordinate.services import Services
-from emergency_stop.domain.messages import ServiceInstance
+from emergency_stop.domain.messages import Hold, ServiceInstance
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class ServiceBook:
-    """The newest announcement per instance. Written by the event loop, read by the cores' thread."""
+    """The newest announcement per instance (``estop.services``)."""
 
     def __init__(self, known: tuple[str, ...], codec: Codec) -> None:
         self._known = known
@@ -36,6 +36,23 @@ class ServiceBook:
         """An immutable view of now; the same object until something changes."""
         snapshot = self._snapshot
         if snapshot is None:
-            # copying a dict's values is one step of the interpreter, so the writer cannot interfere
-            snapshot = self._snapshot = Services(self._known, list(self._instances.values()))
+            snapshot = self._snapshot = Services(self._known, self._instances.values())
         return snapshot
+
+
+class PublishedEpochs:
+    """The newest epoch of every scope on ``estop.holds``, whoever wrote it."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        #: By scope. Changes in place; about 150 bytes for every scope that was ever held.
+        self.epochs: dict[str, int] = {}
+
+    def record(self, value: bytes | None) -> None:
+        """One record of the topic; what is no hold is logged and skipped."""
+        try:
+            hold = self._codec.decode(Hold, value)
+        except (WireError, UnknownSchemaError) as error:
+            log.warning("a hold was skipped: %s", error)
+        else:
+            self.epochs[hold.scope] = max(hold.epoch, self.epochs.get(hold.scope, 0))

@@ -109,14 +109,13 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
     for service in dict.fromkeys(target.service for target in case.targets):
         found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
         present = {target.instance_id: target for target in case.targets if target.service == service}
-        for instance_id, target in present.items():
-            instance, liveness = found.get(instance_id, (None, None))
-            if liveness is Liveness.LEFT and instance is not None:
-                order = len(case.orders)
-                target = _concluded(target, InstanceEvent.LEFT, "left in good order", instance.heartbeat_at, order)  # noqa: PLW2901
+        for instance_id in found.keys() & present.keys():
+            instance, liveness = found[instance_id]
+            if liveness is Liveness.LEFT:
+                seen = InstanceEvent.LEFT, "left in good order", instance.heartbeat_at, len(case.orders)
+                present[instance_id] = _concluded(present[instance_id], *seen)
             elif liveness is Liveness.LOST:
-                target = _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)  # noqa: PLW2901
-            present[instance_id] = target
+                present[instance_id] = _concluded(present[instance_id], InstanceEvent.LOST, "heartbeat lost", now_ms)
         fresh = [key for key, (_, liveness) in found.items() if liveness is Liveness.LIVE and key not in present]
         if fresh:
             present.pop("", None)

@@ -1,0 +1,158 @@
+"""``estop coordinator``: a Faust worker over the pure coordinator core, one core per partition.
+
+Hits, requests and acknowledgements are co-partitioned by scope, so whatever concerns a scope meets in one
+core. Announcements of services and the holds published so far are compacted topics that every worker reads
+whole before it decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiokafka.errors import KafkaError
+from prometheus_client import REGISTRY
+
+from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.http_health import HealthServer
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
+from emergency_stop.adapters.kafka_topics import describe_topics
+from emergency_stop.apps.coordinator_core import CoordinatorCore
+from emergency_stop.apps.coordinator_keys import load_signer
+from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
+from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker, run_until_signal
+from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
+from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.coordinate.state import Policy
+from emergency_stop.domain import topics
+from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry_http import build_registry
+from emergency_stop.wire.signing import KeyFileError
+
+log = logging.getLogger(__name__)
+
+EXIT_UNAVAILABLE: Final = 69
+APP_ID: Final = "estop-coordinator"
+#: An instance is lost when it missed this many heartbeats.
+HEARTBEATS_MISSED_MAX: Final = 3
+_INPUTS: Final = tuple(spec.name for spec in topics.COORDINATOR_INPUTS)
+
+
+class TopicsError(ValueError):
+    """The topics on the broker cannot be used as they are; the text says which and what to do."""
+
+
+def run(settings: Settings) -> int:
+    """Coordinate until SIGINT or SIGTERM. Returns an exit code: 0, 69 without broker, 78 for wrong settings."""
+    try:
+        return run_until_signal(lambda stop: serve(settings, stop))
+    except (KeyFileError, TopicsError) as error:
+        log.error("the coordinator does not start: %s", error)  # noqa: TRY400  # the text says all
+        return EXIT_CONFIG
+    except KafkaError as error:
+        log.error("the coordinator does not start: no broker at %s: %s", settings.brokers, error)  # noqa: TRY400
+        return EXIT_UNAVAILABLE
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The settings that decide, as the core takes them."""
+    return Policy(
+        immediate_stop_timeout_ms=settings.immediate_stop_timeout_ms,
+        graceful_stop_timeout_ms=settings.graceful_stop_timeout_ms,
+        heartbeat_lost_ms=settings.health_monitoring_interval_ms * HEARTBEATS_MISSED_MAX,
+        max_concurrent_stops=settings.max_concurrent_stops,
+        issued_by=f"coordinator-{settings.instance_id}",
+        automatic_stops=settings.enabled,
+    )
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> int:
+    """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
+    codec = Codec(build_registry(settings.registry_url))
+    signer = load_signer(settings)
+    book, published = ServiceBook(settings.services, codec), PublishedEpochs(codec)
+    metrics, policy = CoordinatorMetrics(), policy_of(settings)
+    partitions = await _partitions(settings)
+    publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
+
+    cores: dict[int, CoordinatorCore] = {}
+
+    def core(partition: int) -> CoordinatorCore:
+        cores[partition] = CoordinatorCore(
+            partition=partition,
+            partitions=partitions,
+            policy=policy,
+            book=book,
+            published_epochs=published.epochs,
+            codec=codec,
+            signer=signer,
+            metrics=metrics,
+        )
+        return cores[partition]
+
+    async with _following(settings, book, published) as tails:
+
+        async def caught_up() -> None:
+            for tail in tails:
+                await tail.caught_up()
+
+        spec = LaneSpec(
+            app_id=APP_ID,
+            brokers=settings.brokers,
+            input_topics=_INPUTS,
+            state_topic=topics.COORDINATOR_STATE,
+            core_factory=core,
+            instance_id=settings.instance_id,
+            session_timeout_ms=settings.session_timeout_ms,
+            checkpoint_interval_ms=0,
+            prepare=caught_up,
+        )
+        worker = LaneWorker(spec, publisher, SystemClock())
+        REGISTRY.register(CoordinatorCollector(worker, cores))
+        health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
+        health.start()
+        await publisher.start()
+        try:
+            return await worker.serve(stop)
+        finally:
+            await publisher.stop()
+            health.stop()
+
+
+async def _partitions(settings: Settings) -> int:
+    """How many partitions the inputs have. Raises ``TopicsError`` where they miss or differ."""
+    found = await describe_topics(settings.brokers, (*_INPUTS, topics.COORDINATOR_STATE))
+    counts = {name: found[name].partitions if name in found else 0 for name in (*_INPUTS, topics.COORDINATOR_STATE)}
+    if 0 in counts.values() or len(set(counts.values())) != 1:
+        shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
+    return counts[topics.HITS]
+
+
+@contextlib.asynccontextmanager
+async def _following(
+    settings: Settings, book: ServiceBook, published: PublishedEpochs
+) -> AsyncIterator[tuple[CompactedTail, ...]]:
+    client_id = f"{APP_ID}-{settings.instance_id}-tail"
+
+    def announced(record: TailRecord) -> None:
+        book.record(record.key, record.value)
+
+    def held(record: TailRecord) -> None:
+        published.record(record.value)
+
+    tails = (
+        CompactedTail(settings.brokers, topics.SERVICES, announced, client_id=client_id),
+        CompactedTail(settings.brokers, topics.HOLDS, held, client_id=client_id),
+    )
+    for tail in tails:
+        await tail.start()
+    try:
+        yield tails
+    finally:
+        for tail in tails:
+            await tail.stop()
