@@ -128,17 +128,6 @@ class LanePartition:
     def needs_checkpoint(self) -> bool:
         return self._touched or bool(self._events)
 
-    async def _publish_recorded(self) -> None:
-        """What a recording core decided is on record now; publish it before the position passes its causes."""
-        if not isinstance(self.core, RecordingCore):
-            return
-        effects = self.core.on_durable()
-        if effects:
-            self._start(effects)
-            sends, self._effects = self._effects, []
-            await asyncio.gather(*sends)
-            self._touched = True  # the records now say that it is published; write them soon
-
     async def checkpoint(self) -> None:
         """Make all that was applied so far durable, then acknowledge it. Raises what publishing raises."""
         async with self._lock:
