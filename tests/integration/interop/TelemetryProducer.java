@@ -19,10 +19,15 @@ public final class TelemetryProducer {
         String bootstrap = arguments[0];
         Schema schema = new Schema.Parser().parse(Path.of(arguments[1]).toFile());
         int schemaId = Integer.parseInt(arguments[2]);
-        String account = arguments[3];
-        int count = Integer.parseInt(arguments[4]);
-        String compression = arguments[5];
+        int count = Integer.parseInt(arguments[3]);
+        for (int i = 4; i < arguments.length; i++) {
+            produce(bootstrap, schema, schemaId, count, arguments[i]);
+        }
+    }
 
+    private static void produce(String bootstrap, Schema schema, int schemaId, int count, String compression)
+            throws Exception {
+        String account = "java-" + compression;
         Properties settings = new Properties();
         settings.put("bootstrap.servers", bootstrap);
         settings.put("acks", "all");
@@ -31,7 +36,7 @@ public final class TelemetryProducer {
                 new KafkaProducer<>(settings, new StringSerializer(), new ByteArraySerializer())) {
             for (int n = 0; n < count; n++) {
                 GenericRecord event = new GenericRecordBuilder(schema)
-                        .set("event_id", "java-" + account + "-" + n)
+                        .set("event_id", account + "-" + n)
                         .set("account_id", account)
                         .set("occurred_at", System.currentTimeMillis())
                         .set("health_score", 12.0)
