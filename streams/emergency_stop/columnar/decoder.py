@@ -93,7 +93,8 @@ class ColumnDecoder:
         known = self._programs.get((schema, fields))
         if known is None:
             known = self._compile(schema, fields)
-            self._programs[schema, fields] = known
+            if known is not Reject.UNKNOWN_SCHEMA:  # it may be registered later; the registry bounds how often it asks
+                self._programs[schema, fields] = known
         return known
 
     def _compile(self, schema: int | str, fields: tuple[str, ...]) -> Program | Reject:
