@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiokafka.errors import KafkaError
+from prometheus_client import REGISTRY
 
+from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.integrations.account_health_monitor import AccountHealthMonitor
 from emergency_stop.integrations.advanced_behavioral_pattern_engine import AdvancedBehavioralPatternEngine
 from emergency_stop.integrations.enterprise_anti_detection_manager import EnterpriseAntiDetectionManager
+from emergency_stop.integrations.guard_metrics import GuardCollector
 from emergency_stop.integrations.reference import ReferenceService
 from emergency_stop.integrations.twikit_realtime_sync import TwikitRealtimeSync
 from emergency_stop.integrations.twikit_session_manager import TwikitSessionManager
@@ -97,8 +100,11 @@ async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Seq
     publisher = KafkaPublisher(settings.brokers, client_id=f"{kind.service}-{guard.instance_id}-activity")
     service = kind(guard, publisher, Codec(build_registry(settings.registry_url)), accounts, rate)
     guard.handle_stops(service.emergency_stop, service.save_state)
-    await publisher.start()
+    health = HealthServer(settings.metrics_host, settings.metrics_port, ready=lambda: _conditions(guard))
+    REGISTRY.register(GuardCollector(guard))
+    health.start()
     try:
+        await publisher.start()
         await guard.start()
         work = asyncio.create_task(service.run(), name=kind.service)
         try:
@@ -110,8 +116,15 @@ async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Seq
                 await work
     finally:
         await publisher.stop()
+        health.stop()
     log.info("%s performed %d side effects, was refused %d", kind.service, service.performed, service.refused)
     return 0 if quiet else 1
+
+
+def _conditions(guard: StopGuard) -> dict[str, bool]:
+    """Readiness, by condition; the name of a failing one says what is wrong."""
+    problem = guard.not_ready_because()
+    return {problem or "the holds are read and fresh": not problem}
 
 
 async def _until_told_to_end(work: asyncio.Task[None]) -> None:
