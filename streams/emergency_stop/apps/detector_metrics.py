@@ -25,7 +25,7 @@ class DetectorCollector(Collector):
         counters = self._worker.counters
         for name, text, value in (
             ("estop_detector_batches", "Fetched batches applied.", counters.batches),
-            ("estop_positions_mended", "Times the consumer was sent back to what was applied.", counters.mended_positions),
+            ("estop_positions_mended", "Times the consumer was sent back to its state.", counters.mended_positions),
             ("estop_offsets_lost", "Offsets deleted by retention before they were applied.", counters.lost_offsets),
             ("estop_checkpoints", "Checkpoints made durable.", counters.checkpoints),
             ("estop_state_bytes", "State bytes written.", counters.state_bytes),
@@ -33,7 +33,7 @@ class DetectorCollector(Collector):
             ("estop_triggers_refused", "Trigger records that could not be taken.", self._book.refused),
         ):
             yield CounterMetricFamily(name, text, value=value)
-        yield GaugeMetricFamily("estop_checkpoint_ms", "Length of the last checkpoint, ms.", counters.checkpoint_ms_last)
+        yield GaugeMetricFamily("estop_checkpoint_ms", "Length of the last one, ms.", counters.checkpoint_ms_last)
         yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
 
     def _per_topic(self) -> Iterator[Metric]:

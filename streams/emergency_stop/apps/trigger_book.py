@@ -36,7 +36,8 @@ class TriggerBook:
                 compile_plan([trigger])
             except (WireError, UnknownSchemaError, KeyError, ValueError) as error:
                 self.refused += 1
-                log.error("trigger %r at offset %d was not taken: %s", key, record.offset, error)
+                text = "trigger %r at offset %d was not taken: %s"
+                log.error(text, key, record.offset, error)  # noqa: TRY400  # the text says all
                 return
             self._triggers[trigger.trigger_id] = trigger
         self._plans = None

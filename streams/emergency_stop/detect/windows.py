@@ -55,7 +55,8 @@ class SeriesState:
         """Apply the rows; slots of -1 are left out."""
         series = self.series
         chosen = _filtered(columns, slots, series.filter)
-        out = (np.zeros(columns.n, np.float64), np.zeros(columns.n, np.int32), np.full(columns.n, NOT_A_SAMPLE, np.uint8))
+        n = columns.n
+        out = (np.zeros(n, np.float64), np.zeros(n, np.int32), np.full(n, NOT_A_SAMPLE, np.uint8))
         if series.aggregate is Aggregate.COUNT:
             count_latest(series.window_ms, (chosen, columns.occurred_at), self.arrays[0], out)
         elif series.aggregate is Aggregate.DISTINCT:
@@ -129,7 +130,15 @@ class ConditionState:
         trigger = self.condition.trigger
         second_comparison = second.comparison if second else 0
         limits = np.array(
-            (first.comparison, second_comparison, trigger.min_samples, trigger.for_ms, trigger.cooldown_period, only_slot, 0),
+            (
+                first.comparison,
+                second_comparison,
+                trigger.min_samples,
+                trigger.for_ms,
+                trigger.cooldown_period,
+                only_slot,
+                0,
+            ),
             np.int64,
         )
         hits = (np.empty(columns.n, np.int64), np.empty(columns.n, np.int32))
@@ -143,7 +152,8 @@ class ConditionState:
             hits,
         )
         self.suppressed += int(limits[6])
-        return [self._crossing(series, int(row), int(before)) for row, before in zip(hits[0][:n], hits[1][:n], strict=True)]
+        found = zip(hits[0][:n], hits[1][:n], strict=True)
+        return [self._crossing(series, int(row), int(before)) for row, before in found]
 
     def _crossing(self, series: Folded, row: int, before: int) -> Crossing:
         return Crossing(
