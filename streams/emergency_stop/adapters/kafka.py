@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import IncompatibleBrokerVersion, UnknownError, UnsupportedVersionError
 
 log = logging.getLogger(__name__)
@@ -108,3 +108,15 @@ async def _started(settings: dict[str, Any]) -> AIOKafkaProducer:
         await producer.stop()
         raise
     return producer
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Close ``consumer`` whatever state the broker is in; never raises for the broker's sake.
+
+    aiokafka's own ``stop()`` lets the CancelledError of a fetch that waits for a lost broker escape: its
+    caller would end as if cancelled, in silence, and the connection would stay open.
+    """
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait({stopping})
+    if stopping.cancelled() or stopping.exception() is not None:
+        await consumer._client.close()  # noqa: SLF001  # what stop() did not come to

@@ -13,6 +13,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from emergency_stop.adapters.kafka import stop_consumer
+
 log = logging.getLogger(__name__)
 
 RETRY_MS: Final = 500
@@ -51,6 +53,7 @@ class CompactedTail:
     ) -> None:
         self._from_end = from_end
         self._last_poll_ms = 0
+        self._is_cut_off = False
         self._brokers = brokers
         self._topic = topic
         self._on_record = on_record
@@ -109,15 +112,17 @@ class CompactedTail:
                 await consumer.start()
                 await self._follow(consumer)
             except (KafkaError, OSError) as error:
-                log.warning("tail of %s lost the broker (%s); reconnecting from where it was", self._topic, error)
+                # once per outage, not twice a second
+                level = logging.DEBUG if self._is_cut_off else logging.WARNING
+                log.log(level, "tail of %s lost the broker (%s); reconnecting from where it was", self._topic, error)
+                self._is_cut_off = True
                 await asyncio.sleep(RETRY_MS / 1000)
             except Exception:
                 # a tail that dies would leave its reader with a state that silently grows old
                 log.exception("tail of %s: a record was not taken in; going on behind it", self._topic)
                 await asyncio.sleep(RETRY_MS / 1000)
             finally:
-                with contextlib.suppress(KafkaError, OSError):
-                    await consumer.stop()
+                await stop_consumer(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         partitions = await self._assign(consumer, set())
@@ -172,6 +177,7 @@ class CompactedTail:
         polls = [consumer.last_poll_timestamp(partition) for partition in consumer.assignment()]
         oldest = min((poll or 0 for poll in polls), default=0)
         if oldest > self._last_poll_ms:
+            self._is_cut_off = False
             self._last_poll_ms = oldest
             self._progress = time.monotonic()
 
