@@ -74,11 +74,12 @@ class Conductor:
             self.struck[step.target, step.kind] += 1
         self._say(f"{step.kind} {step.target}: {before} -> {child.condition}")
 
-    def leave_all(self) -> None:
-        """Ask every child to go, and wait until all have."""
-        for child in self._children.values():
+    def leave(self, *names: str) -> None:
+        """Ask these children to go, all if none is named, and wait until they have."""
+        leaving = [self._children[name] for name in names or self._children]
+        for child in leaving:
             child.leave()
-        for child in self._children.values():
+        for child in leaving:
             self._await_gone(child)
 
     def _await_gone(self, child: Child) -> None:

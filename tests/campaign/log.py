@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -73,12 +73,13 @@ class Log:
         low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
         return int(low_high[1])
 
-    def read(self, *topics: str) -> Iterator[Message]:
-        """Every record now in ``topics``; in order within a partition, partitions mingled.
+    def read(self, *topics: str, only: Sequence[int] | None = None) -> Iterator[Message]:
+        """Every record now in ``topics`` (``only`` in these partitions); in order within a partition.
 
         Raises ``TimeoutError`` when the broker falls silent before the end.
         """
-        wanted = [TopicPartition(topic, number, 0) for topic in topics for number in self.partitions(topic)]
+        everything = [TopicPartition(topic, number, 0) for topic in topics for number in self.partitions(topic)]
+        wanted = [at for at in everything if only is None or at.partition in only]
         unread = {(at.topic, at.partition) for at in wanted}
         self._consumer.assign(wanted)
         silent_since_s = time.monotonic()

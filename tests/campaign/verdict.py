@@ -29,6 +29,7 @@ class TableRows:
     produced: int
     rows: int
     distinct: int
+    telemetry: bool
 
 
 @dataclass
@@ -57,14 +58,15 @@ class Findings:
         return len(self.hits) - len({hit_id for _, hit_id in self.hits})
 
     def report(self) -> str:
-        """The campaign's one line."""
+        """The campaign's one line; events are those of telemetry."""
+        tables = [table for table in self.tables if table.telemetry]
         return json.dumps(
             {
                 "kills": self.kills,
                 "seed": self.seed,
-                "events_produced": sum(table.produced for table in self.tables),
-                "events_in_clickhouse": sum(table.rows for table in self.tables),
-                "duplicates_in_clickhouse": sum(table.rows - table.distinct for table in self.tables),
+                "events_produced": sum(table.produced for table in tables),
+                "events_in_clickhouse": sum(table.rows for table in tables),
+                "duplicates_in_clickhouse": sum(table.rows - table.distinct for table in tables),
                 "hits": len({hit_id for _, hit_id in self.hits}),
                 "oracle_hits": len(self.oracle_hits),
                 "emergencies": len({one for ids in self.emergencies.values() for one in ids}),
