@@ -80,8 +80,9 @@ class RecordingCore(PartitionCore, Protocol):
     """A core whose decisions must be on record before anything of them is published.
 
     Its records carry what is still to be published, so a successor repeats it exactly. Within a
-    checkpoint the shell calls ``on_durable`` once the records of ``take_dirty`` are durable, makes its
-    effects durable before the positions, and comes back soon for the records that it changed.
+    checkpoint the shell calls ``on_durable`` once the records of ``take_dirty`` are durable, and makes its
+    effects durable before the positions. A tick is always followed by a checkpoint; the core asks for
+    one where records are to be written that no input will bring up.
     """
 
     def on_durable(self) -> Sequence[Publish]:

@@ -106,9 +106,7 @@ class LanePartition:
     async def _publish_recorded(self) -> None:
         """Effects that had to wait for their records; a crash here repeats them from those records."""
         if isinstance(self.core, RecordingCore) and (recorded := self.core.on_durable()):
-            sends = self._sends(recorded)
-            self._touched = True
-            await asyncio.gather(*sends)
+            await asyncio.gather(*self._sends(recorded))
 
     def _start(self, effects: Sequence[Publish]) -> None:
         self._effects += self._sends(effects)

@@ -24,7 +24,7 @@ from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_reco
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
 from emergency_stop.coordinate.tables import UNDER_WAY, Phase, RefusedMessageError
-from emergency_stop.domain.messages import Ack, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
 
 #: How soon a change among the instances is noticed while a stop is under way.
@@ -40,6 +40,12 @@ def _takes_slot(case: Case) -> bool:
 
 def _stops(effects: list[Effect]) -> bool:
     return any(isinstance(effect, Hold) and effect.state is HoldState.HELD for effect in effects)
+
+
+def _newest(effects: list[Effect]) -> list[Effect]:
+    """Without accounts of an emergency that a later one in the same state replaces."""
+    newest = {(e.emergency_id, e.state): e for e in effects if isinstance(e, Emergency)}
+    return [e for e in effects if not isinstance(e, Emergency) or newest[e.emergency_id, e.state] is e]
 
 
 def _kinds(state: ScopeState | None) -> list[tuple[str, str]]:
@@ -132,7 +138,7 @@ class Coordinator:
         while self._due_heap and self._due.get(self._due_heap[0][1]) != self._due_heap[0][0]:
             heapq.heappop(self._due_heap)
         times = [self._due_heap[0][0]] if self._due_heap else []
-        if self._timed:
+        if self._timed or self._dirty:  # a tick also gets emptied outboxes on record
             times.append(self._watched_at + WATCH_MS)
         return max(min(times), self._deadlines_from) if times else None
 
@@ -182,7 +188,7 @@ class Coordinator:
             self._scopes[state.scope] = state
             self._dirty[state.scope] = None
         if effects:
-            self._fresh.setdefault(state.scope, []).extend(effects)
+            self._fresh[state.scope] = _newest([*self._fresh.get(state.scope, ()), *effects])
             self._dirty[state.scope] = None
         for case in state.cases:
             (self._slots.add if _takes_slot(case) else self._slots.discard)(case.emergency_id)

@@ -4,14 +4,13 @@ the effects of decisions that it contains and that may not have reached the brok
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from emergency_stop.coordinate.state import Effect, ScopeState
 from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold
-from emergency_stop.wire.codec import from_plain
+from emergency_stop.wire.codec import from_plain, to_plain
 
 VERSION: Final = 1
 _SCOPE_PREFIX: Final = b"scope:"
@@ -28,12 +27,12 @@ def scope_key(scope: str) -> bytes:
 
 def scope_record(state: ScopeState, outbox: Sequence[Effect] = ()) -> bytes:
     effects = [{"kind": type(effect).__name__, **_plain_effect(effect)} for effect in outbox]
-    return _dump({"state": dataclasses.asdict(state), "outbox": effects})
+    return _dump({"state": to_plain(state), "outbox": effects})
 
 
 def _plain_effect(effect: Effect) -> dict[str, Any]:
     # signed when it is published, with the key of that time
-    return {name: value for name, value in dataclasses.asdict(effect).items() if name != "signature"}
+    return {name: value for name, value in to_plain(effect).items() if name != "signature"}
 
 
 def read_scope(key: bytes, value: bytes) -> tuple[ScopeState, list[Effect]]:

@@ -1,0 +1,135 @@
+"""The coordinator as a process: a hit becomes a proven stop, also when the process dies under way."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
+from emergency_stop.domain.values import Action, EmergencyState, HoldState, Mode, StopLevel
+from emergency_stop.sdk import StopGuard, Stopped
+from emergency_stop.testing.brokers import EmbeddedBroker
+from emergency_stop.wire.signing import SignatureVerdict
+from tests.integration.coordinator_office import SERVICES, CoordinatorOffice, now_ms, until
+from tests.unit.coordinate.scenario import hit, request, resume
+
+pytestmark = pytest.mark.needs("broker")
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
+        yield running.bootstrap
+
+
+@pytest.fixture
+async def office(broker: str, tmp_path: Path) -> AsyncIterator[CoordinatorOffice]:
+    """A running coordinator, and one instance of each service under a guard that checks signatures."""
+    async with CoordinatorOffice(broker, tmp_path) as opened, AsyncExitStack() as stack:
+        opened.start()
+        for service in SERVICES:
+            guard = StopGuard(service, broker, verifier=opened.verifier)
+            guard.handle_stops(_obey)
+            await stack.enter_async_context(guard)
+            opened.guards[service] = guard
+        yield opened
+
+
+async def _obey(correlation_id: str) -> bool:
+    return True
+
+
+def scope() -> str:
+    return f"account:acc-{next(NUMBERS)}"
+
+
+async def test_a_hit_becomes_a_proven_stop_and_a_resume_ends_it(office: CoordinatorOffice) -> None:
+    where = scope()
+    account, cause = where.partition(":")[2], emergency_id(hit_cause(f"h-{where}"))
+    await office.send(hit(f"h-{where}", where, occurred_at=now_ms()))
+    await until(lambda: _state(office, cause) is EmergencyState.STOPPED, "stopped", 60)
+    stopped, hold = office.emergency(cause), office.hold(where)
+    assert stopped is not None
+    assert hold is not None
+    assert stopped.success is True
+    assert {(i.service, i.state.value) for i in stopped.instances} == {("alpha", "stopped"), ("beta", "stopped")}
+    assert office.verifier.verify(hold) is SignatureVerdict.VALID
+    assert {office.verifier.verify(command) for command in office.commands} == {SignatureVerdict.VALID}
+    with pytest.raises(Stopped):
+        async with office.guards["alpha"].permit(account):
+            pytest.fail("held")
+
+    await office.send(resume(f"r-{where}", hold.epoch, scope=where))
+    await until(lambda: _state(office, cause) is EmergencyState.RESOLVED, "resolved")
+    lifted = office.hold(where)
+    assert lifted is not None
+    assert (lifted.state, lifted.epoch) == (HoldState.RUNNING, hold.epoch + 1)
+    async with office.guards["alpha"].permit(account):
+        pass
+
+    await office.send(resume(f"again-{where}", hold.epoch, scope=where))
+    await until(lambda: any(a.action == "resume_refused" and a.subject == where for a in office.audit), "refused")
+
+
+async def test_a_stop_under_a_bad_key_or_in_a_foreign_partition_is_not_lost(office: CoordinatorOffice) -> None:
+    """Another library's partitioner puts a scope elsewhere; the record is forwarded to where it belongs."""
+    wanted = []
+    for partition in range(4):
+        where = scope()
+        wanted.append(emergency_id(request_cause(f"r-{where}")))
+        stop = request(f"r-{where}", scope=where, level=StopLevel.IMMEDIATE, requested_at=now_ms())
+        await office.send(stop, key="nonsense", partition=partition)
+    for cause in wanted:
+        await until(lambda cause=cause: _state(office, cause) is EmergencyState.STOPPED, "stopped", 60)
+        assert len([h for h in office.holds if cause in {c.emergency_id for c in h.causes}]) == 1
+
+
+async def test_other_modes_and_garbage_disturb_nobody(office: CoordinatorOffice) -> None:
+    where, shadow = scope(), scope()
+    await office.publisher.publish("estop.hits", where.encode(), b"\0garbage")
+    await office.send(hit(f"s-{shadow}", shadow, mode=Mode.SHADOW))
+    await office.send(hit(f"h-{where}", where, occurred_at=now_ms()))
+    cause = emergency_id(hit_cause(f"h-{where}"))
+    await until(lambda: _state(office, cause) is EmergencyState.STOPPED, "stopped", 60)
+    await until(lambda: any(a.action == "hit_shadow" and a.subject == shadow for a in office.audit), "recorded")
+    assert office.hold(shadow) is None
+
+
+async def test_every_hit_is_one_proven_stop_through_kills(office: CoordinatorOffice) -> None:
+    """Twenty hits, and the process dies while it handles them; twice.
+
+    hits         20           20
+    coordinator  start──kill-start──kill-start──
+    """
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 30)))
+    print(f"seed {seed} (set SEED to repeat)")
+    rng, scopes = random.Random(seed), [scope() for _ in range(40)]
+    for batch in (scopes[:20], scopes[20:]):
+        first = emergency_id(hit_cause(f"h-{batch[0]}"))
+        for where in batch:
+            await office.send(hit(f"h-{where}", where, occurred_at=now_ms(), level=StopLevel.IMMEDIATE))
+        await until(lambda first=first: office.emergency(first), "at work", 60)
+        await asyncio.sleep(rng.random() * 0.1)
+        office.kill()
+        office.start()
+    causes = {emergency_id(hit_cause(f"h-{where}")): where for where in scopes}
+    for cause, where in causes.items():
+        await until(lambda cause=cause: _state(office, cause) is EmergencyState.STOPPED, f"{where} stopped", 90)
+        holds = [hold for hold in office.holds if hold.scope == where]
+        assert {(hold.state, hold.epoch) for hold in holds} == {(HoldState.HELD, 1)}, "one stop, decided once"
+        stops = {c.command_id for c in office.commands if c.emergency_id == cause and c.action is Action.STOP}
+        assert len(stops) >= len(SERVICES)
+    assert {e.emergency_id for e in office.emergencies if e.scope in scopes} == set(causes)
+
+
+def _state(office: CoordinatorOffice, cause: str) -> EmergencyState | None:
+    found = office.emergency(cause)
+    return found.state if found else None
