@@ -20,6 +20,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from emergency_stop.adapters.kafka import stop_consumer
 from emergency_stop.ports import Publisher
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ async def read_state(brokers: str, topic: str, partition: int, *, client_id: str
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 entries.extend((record.key, record.value) for record in records if record.key is not None)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return fold(entries)
 
 
