@@ -1,4 +1,6 @@
-"""What must be there before the processes start: keys, topics, registered schemas, tables. Idempotent.
+"""What must be there before the processes start: keys, topics, registered schemas. Idempotent.
+
+Tables are the sink's own business: it migrates at start.
 
 Run by the `init` container of docker-compose.yml, with the settings of the processes.
 """
