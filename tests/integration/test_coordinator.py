@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ async def test_a_hit_becomes_a_proven_stop_and_a_resume_ends_it(office: Coordina
     where = scope()
     account, cause = where.partition(":")[2], emergency_id(hit_cause(f"h-{where}"))
     await office.send(hit(f"h-{where}", where, occurred_at=now_ms()))
-    await until(lambda: _state(office, cause) is EmergencyState.STOPPED, "stopped", 60)
+    await _reaches(office, cause, EmergencyState.STOPPED)
     stopped, hold = office.emergency(cause), office.hold(where)
     assert stopped is not None
     assert hold is not None
@@ -68,7 +69,7 @@ async def test_a_hit_becomes_a_proven_stop_and_a_resume_ends_it(office: Coordina
             pytest.fail("held")
 
     await office.send(resume(f"r-{where}", hold.epoch, scope=where))
-    await until(lambda: _state(office, cause) is EmergencyState.RESOLVED, "resolved")
+    await _reaches(office, cause, EmergencyState.RESOLVED)
     lifted = office.hold(where)
     assert lifted is not None
     assert (lifted.state, lifted.epoch) == (HoldState.RUNNING, hold.epoch + 1)
@@ -88,7 +89,7 @@ async def test_a_stop_under_a_bad_key_or_in_a_foreign_partition_is_not_lost(offi
         stop = request(f"r-{where}", scope=where, level=StopLevel.IMMEDIATE, requested_at=now_ms())
         await office.send(stop, key="nonsense", partition=partition)
     for cause in wanted:
-        await until(lambda cause=cause: _state(office, cause) is EmergencyState.STOPPED, "stopped", 60)
+        await _reaches(office, cause, EmergencyState.STOPPED)
         assert len([h for h in office.holds if cause in {c.emergency_id for c in h.causes}]) == 1
 
 
@@ -98,7 +99,7 @@ async def test_other_modes_and_garbage_disturb_nobody(office: CoordinatorOffice)
     await office.send(hit(f"s-{shadow}", shadow, mode=Mode.SHADOW))
     await office.send(hit(f"h-{where}", where, occurred_at=now_ms()))
     cause = emergency_id(hit_cause(f"h-{where}"))
-    await until(lambda: _state(office, cause) is EmergencyState.STOPPED, "stopped", 60)
+    await _reaches(office, cause, EmergencyState.STOPPED)
     await until(lambda: any(a.action == "hit_shadow" and a.subject == shadow for a in office.audit), "recorded")
     assert office.hold(shadow) is None
 
@@ -116,13 +117,13 @@ async def test_every_hit_is_one_proven_stop_through_kills(office: CoordinatorOff
         first = emergency_id(hit_cause(f"h-{batch[0]}"))
         for where in batch:
             await office.send(hit(f"h-{where}", where, occurred_at=now_ms(), level=StopLevel.IMMEDIATE))
-        await until(lambda first=first: office.emergency(first), "at work", 60)
+        await until(partial(office.emergency, first), "at work", 60)
         await asyncio.sleep(rng.random() * 0.1)
         office.kill()
         office.start()
     causes = {emergency_id(hit_cause(f"h-{where}")): where for where in scopes}
     for cause, where in causes.items():
-        await until(lambda cause=cause: _state(office, cause) is EmergencyState.STOPPED, f"{where} stopped", 90)
+        await _reaches(office, cause, EmergencyState.STOPPED)
         holds = [hold for hold in office.holds if hold.scope == where]
         assert {(hold.state, hold.epoch) for hold in holds} == {(HoldState.HELD, 1)}, "one stop, decided once"
         stops = {c.command_id for c in office.commands if c.emergency_id == cause and c.action is Action.STOP}
@@ -130,6 +131,9 @@ async def test_every_hit_is_one_proven_stop_through_kills(office: CoordinatorOff
     assert {e.emergency_id for e in office.emergencies if e.scope in scopes} == set(causes)
 
 
-def _state(office: CoordinatorOffice, cause: str) -> EmergencyState | None:
-    found = office.emergency(cause)
-    return found.state if found else None
+async def _reaches(office: CoordinatorOffice, cause: str, state: EmergencyState) -> None:
+    def reached() -> bool:
+        found = office.emergency(cause)
+        return found is not None and found.state is state
+
+    await until(reached, f"{cause} {state.value}", 90)

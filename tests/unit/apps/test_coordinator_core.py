@@ -1,0 +1,174 @@
+"""The coordinator as its worker sees it: record batches in, signed records out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from prometheus_client import CollectorRegistry
+
+from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
+from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
+from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.coordinate.state import Policy
+from emergency_stop.domain import topics
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.values import AckState, StopLevel
+from emergency_stop.ports import Publish, RecordingCore
+from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.signing import SignatureVerdict, Signer, Verifier
+from tests.unit.coordinate.scenario import ack, hit, instance, request, resume
+
+PARTITIONS = 4
+SCOPE = "account:a"
+HOME = home_partition(SCOPE, PARTITIONS)
+SERVICES = ("x", "y")
+
+
+class Bench:
+    """One core, its keys and its counters."""
+
+    def __init__(self, published: dict[str, int] | None = None, partitions: int = PARTITIONS) -> None:
+        self.codec = Codec(LocalRegistry())
+        self.signer = Signer.generate()
+        self.counters = CollectorRegistry()
+        book = ServiceBook(SERVICES, self.codec)
+        for service in SERVICES:
+            book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
+        self.core = CoordinatorCore(
+            partition=home_partition(SCOPE, partitions),
+            partitions=partitions,
+            policy=Policy(),
+            book=book,
+            published_epochs=published or {},
+            codec=self.codec,
+            signer=self.signer,
+            metrics=CoordinatorMetrics(self.counters),
+        )
+
+    def value(self, message: Hit | Request | Ack) -> bytes:
+        return self.codec.encode(message, "any")
+
+    def batch(self, topic: str, *values: bytes | None, at: int = 0, fetch_offset: int | None = None) -> FetchedBatch:
+        builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 20)
+        for number, value in enumerate(values):
+            builder.append(number, 0, SCOPE.encode(), value, [])
+        raw = bytearray(builder.build())
+        raw[0:8] = at.to_bytes(8, "big")
+        start, end = at if fetch_offset is None else fetch_offset, at + len(values)
+        return FetchedBatch(topic, HOME, start, end, (bytes(raw),))
+
+    def hear(self, topic: str, *values: bytes | None, **where: Any) -> list[Publish]:
+        """One batch and the checkpoint after it: everything that is published."""
+        effects = list(self.core.on_batch(self.batch(topic, *values, **where), 1_000))
+        self.core.take_dirty()
+        return effects + list(self.core.on_durable())
+
+    def read(self, kind: type[Any], records: list[Publish], prefix: str) -> list[Any]:
+        return [self.codec.decode(kind, record.value) for record in records if record.topic.startswith(prefix)]
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.counters.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
+    records = bench.hear(topics.HITS, bench.value(hit()))
+    assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
+    assert {r.topic for r in records} == {
+        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y",
+    }  # fmt: skip
+    trusted = Verifier([bench.signer.public_key])
+    signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
+    assert {trusted.verify(message) for message in signed} == {SignatureVerdict.VALID}
+    (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)
+    keys = {record.key for record in records if record.topic == topics.EMERGENCIES}
+    assert keys == {emergency.emergency_id.encode()}, "compacted: the newest account of each emergency stands"
+
+
+def test_nothing_that_was_decided_is_published_before_it_is_on_record(bench: Bench) -> None:
+    assert isinstance(bench.core, RecordingCore)
+    assert list(bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)) == []
+    assert list(bench.core.on_durable()) == []
+    bench.core.take_dirty()
+    assert bench.core.on_durable()
+
+
+def test_bad_records_are_counted_and_their_neighbours_unharmed(bench: Bench) -> None:
+    good = bench.value(hit())
+    bad = (None, b"", b"\0\0\0\0\7", b"\1" + good[1:], good[:-1], b"\0\xff\xff\xff\xff")
+    records = bench.hear(topics.HITS, *bad, good)
+    assert len(bench.read(Hold, records, topics.HOLDS)) == 1
+    assert bench.count("estop_coordinator_undecodable_total", topic=topics.HITS) == 6
+
+
+def test_records_that_were_applied_are_skipped(bench: Bench) -> None:
+    bench.core.restore([], {topics.HITS: 12})
+    values = [bench.value(hit(f"h{n}", trigger_id=f"t{n}")) for n in range(4)]
+    (hold,) = bench.read(Hold, bench.hear(topics.HITS, *values, at=10), topics.HOLDS)
+    assert [cause.epoch for cause in hold.causes] == [1, 2]
+
+
+def test_a_restored_core_repeats_what_was_decided_and_no_more() -> None:
+    first, second = Bench(), Bench()
+    first.core.on_batch(first.batch(topics.HITS, first.value(hit())), 1_000)
+    state = [(key, value) for key, value in first.core.take_dirty() if value is not None]
+    second.core.restore(state, {})
+    assert second.core.next_deadline() == 0
+    second.core.on_tick(2_000)
+    again, before = list(second.core.on_durable()), list(first.core.on_durable())
+    assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before]
+    assert second.hear(topics.HITS, second.value(hit())) == []
+
+
+def test_a_record_of_another_partition_is_forwarded_under_its_scope(bench: Bench) -> None:
+    stray = next(f"account:{n}" for n in range(99) if home_partition(f"account:{n}", PARTITIONS) != HOME)
+    value = bench.value(request(scope=stray))
+    assert bench.hear(topics.REQUESTS, value) == [Publish(topics.REQUESTS, stray.encode(), value)]
+
+
+@pytest.mark.parametrize(
+    ("topic", "message", "why"),
+    [
+        (topics.REQUESTS, request(scope="account-123"), "RefusedMessageError"),
+        (topics.ACKS, None, "UnknownEmergencyError"),
+    ],
+)
+def test_what_does_not_fit_is_counted_and_put_on_record(topic: str, message: Request | None, why: str) -> None:
+    bench = Bench(partitions=1)
+    command = bench.read(Command, bench.hear(topics.HITS, bench.value(hit())), topics.COMMANDS_PREFIX)[0]
+    sent = message or ack(command, AckState.STOPPED, emergency_id="e9")
+    notes = bench.read(AuditRecord, bench.hear(topic, bench.value(sent)), topics.AUDIT)
+    assert [note.action for note in notes] == [f"{type(sent).__name__.lower()}_refused"]
+    assert bench.count("estop_coordinator_refused_total", reason=why) == 1
+
+
+def test_of_a_scopes_holds_in_one_moment_only_the_newest_is_published(bench: Bench) -> None:
+    stop = request("r1", scope=SCOPE, level=StopLevel.IMMEDIATE)
+    bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)
+    messages = [stop, resume("r2", 2), request("r3", scope=SCOPE)]
+    records = bench.hear(topics.REQUESTS, *map(bench.value, messages))
+    assert [hold.epoch for hold in bench.read(Hold, records, topics.HOLDS)] == [4]
+
+
+def test_proofs_are_measured(bench: Bench) -> None:
+    commands = bench.read(Command, bench.hear(topics.HITS, bench.value(hit(occurred_at=500))), topics.COMMANDS_PREFIX)
+    bench.hear(topics.ACKS, *(bench.value(ack(command, AckState.STOPPED, at=900)) for command in commands))
+    assert bench.count("estop_time_to_stop_seconds_sum", level="graceful") == pytest.approx(0.4)
+    assert bench.count("estop_acks_total", service="x", state="stopped") == 1
+
+
+def test_epochs_go_on_from_what_was_published() -> None:
+    published = PublishedEpochs(Codec(LocalRegistry()))
+    bench = Bench(published.epochs)
+    (hold,) = bench.read(Hold, bench.hear(topics.HITS, bench.value(hit())), topics.HOLDS)
+    for value in (bench.codec.encode(hold, topics.HOLDS), b"garbage", None):
+        published.record(value)
+    assert published.epochs == {SCOPE: 1}
