@@ -6,12 +6,16 @@ Real parts throughout: Apache Kafka, the detector's process, the sink's process,
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 JAVA_CLIENT = ("org.apache.kafka:kafka-clients:4.1.1", "org.apache.avro:avro:1.12.0", "org.slf4j:slf4j-nop:1.7.36")
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 HIT_WITHIN_S = 60
+ROWS_WITHIN_S = 60
 EVENTS = 5
 CODEC = Codec(LocalRegistry())
 
@@ -80,18 +85,41 @@ def process(app: str, environment: dict[str, str], folder: Path) -> Iterator[Non
         yield
     finally:
         running.terminate()
-        running.wait(20)
+        try:
+            running.wait(20)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+            raise
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a broker with a detector that watches for ``TRIGGER``."""
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A broker with a sink, and a detector that watches for ``TRIGGER``."""
     folder = tmp_path_factory.mktemp("interop")
     with ApacheKafka(heap_mb=512) as broker:
         asyncio.run(prepare(broker.bootstrap))
         environment = {"ESTOP_BROKERS": broker.bootstrap, "ESTOP_DATA_DIR": str(folder / "data")}
-        with process("detector", environment, folder):
-            yield broker.bootstrap
+        with process("detector", environment, folder), process("sink.main", environment, folder):
+            yield Stack(broker.bootstrap, folder / "data")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where the broker answers, and where the processes keep their data."""
+
+    bootstrap: str
+    data: Path
+
+    def select(self, sql: str) -> list[list[str]]:
+        """What the sink's read-only SQL answers; no rows while it does not answer yet."""
+        try:
+            url = json.loads((self.data / "sink-query.json").read_text())["url"]
+            with urllib.request.urlopen(url, sql.encode(), timeout=10) as answer:  # noqa: S310 - the sink wrote it
+                rows: list[list[str]] = json.load(answer)["data"]
+        except (OSError, ValueError):
+            return []
+        return rows
 
 
 async def prepare(bootstrap: str) -> None:
@@ -121,31 +149,46 @@ def readme_block() -> str:
 
 
 @pytest.fixture(scope="module")
-def confluent(kafka: str) -> str:
-    """The README's own block has run; the broker's address."""
-    environment = {**os.environ, "BROKERS": kafka}
+def confluent(stack: Stack) -> Stack:
+    """The README's own block has run."""
+    environment = {**os.environ, "BROKERS": stack.bootstrap}
     subprocess.run([sys.executable, "-c", readme_block()], cwd=ROOT, env=environment, check=True, timeout=60)
-    return kafka
+    return stack
 
 
 @pytest.fixture(scope="module")
-def java(kafka: str) -> str:
-    """The Java producer has run, once with every compression; the broker's address."""
+def java(stack: Stack) -> Stack:
+    """The Java producer has run, once with every compression."""
     source = ROOT / "tests/integration/interop/TelemetryProducer.java"
     arguments = [ROOT / "schemas/avro/HealthEvent.avsc", committed_ids()["HealthEvent"], EVENTS, *COMPRESSIONS]
-    command = [find_java(), "-cp", classpath(JAVA_CLIENT), str(source), kafka, *map(str, arguments)]
+    command = [find_java(), "-cp", classpath(JAVA_CLIENT), str(source), stack.bootstrap, *map(str, arguments)]
     subprocess.run(command, check=True, timeout=120)
-    return kafka
+    return stack
 
 
-async def test_the_readmes_confluent_kafka_producer_is_detected(confluent: str) -> None:
-    hit = await hit_of("account-123", confluent)
+async def test_the_readmes_confluent_kafka_producer_is_detected(confluent: Stack) -> None:
+    hit = await hit_of("account-123", confluent.bootstrap)
     assert (hit.trigger_id, hit.trigger_version) == ("health-critical", 1)
     assert (hit.observed, hit.threshold, hit.window_samples) == (12.0, 30.0, 3)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-async def test_a_java_producer_is_detected_whatever_it_compresses_with(compression: str, java: str) -> None:
-    hit = await hit_of(f"java-{compression}", java)
+async def test_a_java_producer_is_detected_whatever_it_compresses_with(compression: str, java: Stack) -> None:
+    hit = await hit_of(f"java-{compression}", java.bootstrap)
     assert hit.source_topic == "telemetry.health"
     assert (hit.observed, hit.window_samples) == (12.0, 3)
+
+
+def test_every_event_of_both_clients_is_in_clickhouse_once(confluent: Stack, java: Stack) -> None:
+    """Fields that the producers left out have the schema's defaults."""
+    assert confluent == java
+    sql = """
+        SELECT account_id, toString(count()), toString(uniqExact(event_id)), any(source)
+        FROM health_events GROUP BY account_id ORDER BY account_id
+    """
+    accounts = sorted(["account-123", *(f"java-{compression}" for compression in COMPRESSIONS)])
+    wanted = [[account, str(EVENTS), str(EVENTS), ""] for account in accounts]
+    deadline = time.monotonic() + ROWS_WITHIN_S
+    while (rows := java.select(sql)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert rows == wanted
