@@ -184,7 +184,7 @@ class Settings:
     metrics_host: str = _setting("ESTOP_METRICS_HOST", "127.0.0.1", str, "Address of /metrics, /livez, /readyz.")
     metrics_port: int = _setting("ESTOP_METRICS_PORT", 0, _integer(0, 65_535), "Its port; 0: any free one, logged.")
     signing_key_file: Path | None = _setting(
-        "ESTOP_SIGNING_KEY_FILE", None, Path, "PEM of the coordinator's Ed25519 key; none: commands are unsigned."
+        "ESTOP_SIGNING_KEY_FILE", None, Path, "PEM of the coordinator's Ed25519 key; none: a fresh key at every start, said so."
     )
     verify_keys_file: Path | None = _setting(
         "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."
@@ -204,6 +204,7 @@ class Settings:
     replication_factor: int = _setting(
         "ESTOP_REPLICATION_FACTOR", 1, _integer(1, 9), "Replicas of topics that estop creates."
     )
+    cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(
         "ESTOP_KERNEL_CACHE", None, Path, "Where compiled kernels are kept; none: beside the code."
     )
