@@ -1,0 +1,26 @@
+"""Compile every kernel into the cache, when the image is built: importing them does it, their signatures are given.
+
+The cache must stay writable for the processes: on another kind of processor they compile anew, once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+
+KERNELS = (
+    "emergency_stop.columnar.kernels",
+    "emergency_stop.columnar.container",
+    "emergency_stop.detect.kernels",
+)
+
+
+def main() -> None:
+    for module in KERNELS:
+        started = time.monotonic()
+        importlib.import_module(module)
+        print(f"{module}: ready after {time.monotonic() - started:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
