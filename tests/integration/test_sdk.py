@@ -236,7 +236,10 @@ async def test_an_instance_heartbeats_with_what_it_holds(office: Office) -> None
     async with StopGuard(office.service, office.brokers, heartbeat_ms=100) as guard:
         await office.hold(f"account:{account_id}", 1)
         key = f"{office.service}/{guard.instance_id}"
-        await until(lambda: office.instances[key].held_scopes == 1, "the heartbeat tells of the hold")
+        await until(
+            lambda: key in office.instances and office.instances[key].held_scopes == 1,
+            "the heartbeat tells of the hold",
+        )
 
 
 def test_the_module_needs_nothing_of_the_server(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ class KafkaPublisher:
         self._producer: AIOKafkaProducer | None = None
         #: First come, first served: a full batch makes send() wait, and later calls must not overtake.
         self._order = asyncio.Lock()
+        self._sending: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
         """Connect. Raises ``KafkaConnectionError`` when no broker answers."""
@@ -49,12 +50,16 @@ class KafkaPublisher:
 
     async def stop(self) -> None:
         """Deliver what is enqueued, then disconnect."""
+        if self._sending:
+            await asyncio.wait([*self._sending])
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
     async def flush(self) -> None:
-        """Wait until everything enqueued so far is acknowledged."""
+        """Wait until everything published so far is acknowledged, or has failed."""
+        if self._sending:
+            await asyncio.wait([*self._sending])
         await self._running().flush()
 
     def publish(
@@ -67,7 +72,10 @@ class KafkaPublisher:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Awaitable[None]:
         """Start sending now, in call order; await the result for the broker's acknowledgement."""
-        return asyncio.ensure_future(self._send(topic, key, value, partition, headers))
+        sending = asyncio.ensure_future(self._send(topic, key, value, partition, headers))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+        return sending
 
     async def _send(
         self,
