@@ -36,10 +36,11 @@ def main() -> int:
     options = parser.parse_args()
     scale = short(options.seed) if options.short else full(options.seed)
     workdir = Path(tempfile.mkdtemp(prefix="estop-kill-"))
+    (workdir / "kafka").mkdir()
     print(
         f"seed {options.seed} (SEED={options.seed} repeats the agenda and the load); logs in {workdir}", file=sys.stderr
     )
-    with ApacheKafka() as kafka:
+    with ApacheKafka(workdir / "kafka") as kafka:
         findings = run(scale, kafka.bootstrap, workdir)
     failures = findings.failures()
     for failure in failures:

@@ -26,7 +26,7 @@ DETECTOR_GROUP = "estop-detector"
 COORDINATOR_GROUP = "estop-coordinator"
 SINK_GROUP = "estop-sink"
 #: Not restarted by a disturbance, an orderly end of a process has to come within this time.
-SETTLE_S = 180.0
+SETTLE_S = 120.0
 ORACLE_PROCESSES = 2
 #: A process that is asked to go before it has set up its own handler ends by the signal itself.
 ORDERLY = (0, -signal.SIGTERM)

@@ -24,6 +24,8 @@ KILL_AGAIN_AFTER_S = (0.5, 5.0)
 #: Session timeout 6 s: a paused member must have lost its partitions before it goes on writing.
 PAUSE_S = (7.0, 11.0)
 START_UP_S = (0.5, 6.0)
+#: Time for one that was woken to do damage before anything else happens to it.
+WAKING_S = 2.0
 
 
 class Kind(StrEnum):
@@ -53,15 +55,21 @@ def plan(seed: int, duration_s: float, gap_s: tuple[float, float]) -> list[Step]
     second = _second_detector(rng, duration_s)
     steps = [*second]
     steps += [Step(rng.uniform(*START_UP_S), target, Kind.KILL) for target in CORE]
+    first = rng.sample(FIRST, len(FIRST))
+    asleep_until_s: dict[str, float] = {}
     at_s = START_UP_S[1] + rng.uniform(*gap_s)
-    for target, kind in rng.sample(FIRST, len(FIRST)):
-        steps += _disturb(rng, target, kind, at_s)
-        at_s += rng.uniform(*gap_s)
-    while at_s < duration_s:
-        kind = Kind.PAUSE if rng.random() < PAUSE_SHARE else Kind.KILL
-        steps += _disturb(rng, _target(rng, second, at_s), kind, at_s)
+    while first or at_s < duration_s:
+        target, kind = first.pop() if first else (_target(rng, second, at_s), _kind(rng))
+        # Whoever sleeps is left to sleep: woken too early, it would still be a member of its group.
+        done = _disturb(rng, target, kind, max(at_s, asleep_until_s.get(target, 0.0)))
+        asleep_until_s[target] = done[-1].at_s + WAKING_S
+        steps += done
         at_s += rng.uniform(*gap_s)
     return sorted(steps)
+
+
+def _kind(rng: random.Random) -> Kind:
+    return Kind.PAUSE if rng.random() < PAUSE_SHARE else Kind.KILL
 
 
 def _second_detector(rng: random.Random, duration_s: float) -> list[Step]:
