@@ -184,7 +184,8 @@ class Settings:
     metrics_host: str = _setting("ESTOP_METRICS_HOST", "127.0.0.1", str, "Address of /metrics, /livez, /readyz.")
     metrics_port: int = _setting("ESTOP_METRICS_PORT", 0, _integer(0, 65_535), "Its port; 0: any free one, logged.")
     signing_key_file: Path | None = _setting(
-        "ESTOP_SIGNING_KEY_FILE", None, Path, "PEM of the coordinator's Ed25519 key; none: a fresh key at every start, said so."
+        "ESTOP_SIGNING_KEY_FILE", None, Path,
+        "PEM of the coordinator's Ed25519 key; none: a fresh key at every start, said so.",
     )
     verify_keys_file: Path | None = _setting(
         "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from faust.transport.consumer import TP
+from faust.types import TP
 from faust.transport.drivers import aiokafka as driver
 
 from emergency_stop.adapters.lane_fetch import LaneTopics, install_seam
@@ -28,7 +28,8 @@ class LaneConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         install_seam()
-        conf = self.app.conf
+        app: Any = self.app  # a LaneWorker's app; Faust types it as its base
+        conf = app.conf
         self._assignor = RangePartitionAssignor
         return AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -51,7 +52,7 @@ class LaneConsumerThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             isolation_level="read_committed",
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-            key_deserializer=LaneTopics(self.app.lane_topics),
+            key_deserializer=LaneTopics(app.lane_topics),
         )
 
     #: When the group last knew this member to be alive, on the monotonic clock in seconds.
@@ -86,7 +87,8 @@ class LaneConsumer(driver.Consumer):
 
     async def wait_empty(self) -> None:
         """Partitions are about to leave: make their state durable now, so that their messages are acknowledged."""
-        await self.app.flush_lane()
+        app: Any = self.app  # a LaneWorker's app; Faust types it as its base
+        await app.flush_lane()
         await super().wait_empty()
 
     def silent_ms(self) -> int:

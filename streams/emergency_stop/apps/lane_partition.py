@@ -10,7 +10,7 @@ from typing import Any
 
 from emergency_stop.adapters.state_log import StateLog, read_state
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore, RecordingCore
+from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore
 
 log = logging.getLogger(__name__)
 
