@@ -90,7 +90,6 @@ async def test_an_immediate_stop_cancels_what_is_in_flight_and_nothing_lands_aft
         await office.hold(f"service:{office.service}", 1, level=StopLevel.IMMEDIATE)
         stop = await office.command(f"service:{office.service}", 1)
         proof = await office.answered(stop, AckState.STOPPED)
-        before = len(office.acts())
         assert office.answers(stop) == [AckState.RECEIVED, AckState.STOPPING, AckState.STOPPED]
         assert (proof.in_flight, proof.saved_state is not None) == (0, True)
         await until(lambda: guard.stats.refused > 20, "the service goes on trying")
@@ -98,7 +97,6 @@ async def test_an_immediate_stop_cancels_what_is_in_flight_and_nothing_lands_aft
         assert proof.last_side_effect_at is not None
         assert last <= proof.last_side_effect_at <= proof.acked_at
         assert proof.acked_at - stop.issued_at < 1_000
-        assert len(office.acts()) - before <= 0 or last <= proof.acked_at
         await resume(office, f"service:{office.service}", 2)
         await until(lambda: max(act.performed_at for act in office.acts()) > proof.acked_at, "it works again")
 
