@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from faust.types import TP
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from emergency_stop.adapters.lane_fetch import LaneTopics, install_seam
 
