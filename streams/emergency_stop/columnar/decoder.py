@@ -85,9 +85,7 @@ class ColumnDecoder:
         groups: dict[int | str, list[int]] = {}
         for row in np.flatnonzero(records.ints[2] == 0).tolist():
             groups.setdefault(_schema_of(records, row), []).append(row)
-        return [
-            (_stripped(records, np.array(rows, np.int64), _frame_bytes(schema)), schema) for schema, rows in groups.items()
-        ]
+        return [(_stripped(records, np.array(rows, np.int64), _frame_bytes(key)), key) for key, rows in groups.items()]
 
     def _program(self, schema: int | str, fields: tuple[str, ...]) -> Program | Reject:
         known = self._programs.get((schema, fields))
