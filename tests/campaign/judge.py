@@ -10,7 +10,8 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from emergency_stop.domain.messages import Emergency, Hit
+from emergency_stop.domain.ids import derived_id, hit_cause
+from emergency_stop.domain.messages import AuditRecord, Emergency, Hit
 from emergency_stop.domain.values import EmergencyState, Mode
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -21,6 +22,7 @@ from tests.campaign.verdict import HitPlace
 from tests.oracle.naive import Event, NaiveDetector
 
 FINISHED = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
+JOINED = "hit_joined"
 SEVERITIES = {"low": 0.0, "medium": 1.0, "high": 2.0, "critical": 3.0}
 
 
@@ -43,10 +45,19 @@ class Published:
     """What the processes under test wrote."""
 
     hits: list[tuple[HitPlace, str]] = field(default_factory=list)
-    enforced_hit_ids: set[str] = field(default_factory=set)
+    #: Per trigger and scope the first enforced hit opens an emergency. Nobody resumes, so the later ones join it.
+    opening: dict[tuple[str, str], str] = field(default_factory=dict)
+    joining: set[tuple[str, str]] = field(default_factory=set)
+    #: Ids of the audit records that say so.
+    joined_audits: set[str] = field(default_factory=set)
     emergencies: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     states: dict[str, EmergencyState] = field(default_factory=dict)
     dead_letters: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+
+    @property
+    def joins_expected(self) -> set[str]:
+        """Ids of the audit records that must be there, by the rule that derives them."""
+        return {derived_id("audit", JOINED, scope, hit_cause(hit_id)) for scope, hit_id in self.joining}
 
     @property
     def unfinished(self) -> list[str]:
@@ -108,11 +119,17 @@ def read_published(log: Log) -> Published:
         )
         published.hits.append((place, hit.hit_id))
         if hit.mode is Mode.ENFORCE:
-            published.enforced_hit_ids.add(hit.hit_id)
+            first = published.opening.setdefault((hit.trigger_id, hit.scope), hit.hit_id)
+            if hit.hit_id != first:
+                published.joining.add((hit.scope, hit.hit_id))
     for message in log.read("estop.emergencies"):
         emergency = codec.decode(Emergency, message.value())
         published.emergencies[emergency.cause].add(emergency.emergency_id)
         published.states[emergency.emergency_id] = emergency.state
+    for message in log.read("estop.audit"):
+        record = codec.decode(AuditRecord, message.value())
+        if record.action == JOINED:
+            published.joined_audits.add(record.audit_id)
     published.dead_letters = Counter(_origins(log.read("estop.dead-letter")))
     return published
 

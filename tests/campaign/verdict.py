@@ -46,7 +46,11 @@ class Findings:
     oracle_hits: set[HitPlace]
     #: Every record on estop.hits: its id, by where it fired.
     hits: list[tuple[HitPlace, str]]
-    enforced_hit_ids: set[str]
+    #: Enforced hits that must have opened an emergency: the first of each trigger and scope.
+    opening_hit_ids: set[str]
+    #: Audit records of the other ones, which join the emergency that is in force already.
+    joins_expected: set[str]
+    joins_found: set[str]
     #: Emergency ids by cause, over every record on estop.emergencies.
     emergencies: Mapping[str, set[str]]
     unfinished_emergencies: list[str]
@@ -106,11 +110,13 @@ class Findings:
         ]
 
     def _emergency_failures(self) -> list[str]:
-        causes = {f"hit:{hit_id}" for hit_id in self.enforced_hit_ids}
+        causes = {f"hit:{hit_id}" for hit_id in self.opening_hit_ids}
         twice = {cause for cause, found in self.emergencies.items() if len(found) > 1}
         return [
-            *_difference("enforced hits without an emergency", causes - set(self.emergencies)),
-            *_difference("emergencies without an enforced hit", set(self.emergencies) - causes),
+            *_difference("opening hits without an emergency", causes - set(self.emergencies)),
+            *_difference("emergencies without an opening hit", set(self.emergencies) - causes),
+            *_difference("repeated hits without a record that they joined", self.joins_expected - self.joins_found),
+            *_difference("records of joining for hits that should have opened", self.joins_found - self.joins_expected),
             *_difference("causes with two emergencies", twice),
             *_difference("emergencies neither stopped nor partial", self.unfinished_emergencies),
         ]
