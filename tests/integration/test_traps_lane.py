@@ -51,7 +51,7 @@ def test_every_record_counts_once_through_joins_kills_and_pauses(apache_kafka: A
         conductor.perform(_agenda(rng))
         with Log(apache_kafka.bootstrap) as log:
             conductor.wait("all applied", lambda: _behind(log) == 0, lambda: _behind(log), DEADLINE_S)
-            conductor.leave_all()
+            conductor.leave()
             assert _counted(log) == EVENTS
             assert _effects(log) == _expected_effects(log)
     finally:

@@ -54,7 +54,8 @@ class Records:
     """Every record of a ``FetchedBatch`` from its ``fetch_offset`` on, not yet decoded.
 
     ``longs`` rows: offset, record timestamp, key start, value start, headers start. ``ints`` rows: key
-    length, value length (-1: null), status (0 or a ``Reject``). Columns are records; ``n`` are valid.
+    length, value length (-1: null), status (0 or a ``Reject``), bytes of framing that the value's start has
+    been moved over. Columns are records; ``n`` are valid.
     """
 
     buffer: U8
@@ -77,7 +78,7 @@ def unpack(batch: FetchedBatch) -> Records:
     bound = int(table[:, 2].sum()) if parts else 0
     if bound > end:
         raise CorruptBatchError(f"{batch.topic}-{batch.partition}: {bound} records claimed in {end} bytes")
-    longs, ints = np.empty((5, bound), np.int64), np.empty((3, bound), np.int32)
+    longs, ints = np.empty((5, bound), np.int64), np.empty((4, bound), np.int32)
     n = int(walk_records(buffer, table, batch.fetch_offset, longs, ints))
     if n == bound:
         return Records(buffer, longs, ints, n)

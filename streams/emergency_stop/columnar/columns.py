@@ -35,7 +35,7 @@ class Columns:
     ``key_start``/``key_len`` and ``value_start``/``value_len`` are byte ranges of ``buffer``; the
     value's range is the Avro body without the framing. ``fields`` maps a field's name to f64 (numbers,
     booleans, enum indexes of the committed schema; NaN where a nullable field is null) or u64 (hash of
-    a string). ``rejected`` rows are in no array.
+    a string). ``schema_id`` is the writer's; see ``ColumnDecoder.schema_of``. ``rejected`` rows are in no array.
     """
 
     topic: str

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from emergency_stop.columnar.batches import Records, unpack
-from emergency_stop.columnar.columns import F64, U64, Columns, Rejected
+from emergency_stop.columnar.columns import F64, I64, U64, Columns, Rejected
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.columnar.kernels import count_rows_of_schema, hash_bytes, project
+from emergency_stop.columnar.kernels import hash_bytes, open_frames, project
 from emergency_stop.columnar.program import (
     AS_HASH,
     AS_NUMBER,
@@ -23,7 +23,7 @@ from emergency_stop.wire.registry import Registry, UnknownSchemaError
 from emergency_stop.wire.schemas import load_record_schema
 
 FRAME_BYTES: Final = 5
-GUID_FRAME_BYTES: Final = 17
+GUID_BYTES: Final = 16
 _NO_HASH: Final = np.uint64(0)
 
 
@@ -47,6 +47,7 @@ class ColumnDecoder:
         self._registry = registry
         self._record = record
         self._reader = load_record_schema(record)
+        self._guids: list[str] = []
         self._programs: dict[tuple[int | str, tuple[str, ...]], Program | Reject] = {}
 
     def decode(self, batch: FetchedBatch, fields: tuple[str, ...]) -> Columns:
@@ -66,26 +67,36 @@ class ColumnDecoder:
             if isinstance(program, Reject):
                 records.ints[2, rows] = program
                 continue
-            schema_ids[rows] = schema if isinstance(schema, int) else 0
+            schema_ids[rows] = self._schema_number(schema)
             _fill_defaults(program, rows, numbers, hashes)
             code = (program.ops, program.children, program.fields, program.enum_map)
             project(records.buffer, records.longs, records.ints, rows, code, occurred_at, numbers, hashes)
         return _columns(batch, records, roles, occurred_at, numbers, hashes, schema_ids)
 
-    def _grouped(self, records: Records) -> list[tuple[Any, int | str]]:
-        """Rows by writer's schema; nearly always one group. Moves value starts past the framing."""
-        if records.n == 0:
-            return []
-        _mark_unframed(records)
-        first = _schema_of(records, int(np.argmax(records.ints[2] == 0)))
-        if isinstance(first, int):
-            same = int(count_rows_of_schema(records.buffer, records.longs[3], records.ints, first))
-            if same == records.n:
-                return [(_stripped(records, np.flatnonzero(records.ints[2] == 0), FRAME_BYTES), first)]
+    def schema_of(self, number: int) -> int | str:
+        """The schema id, or GUID, that a number of ``Columns.schema_id`` stands for."""
+        return number if number >= 0 else self._guids[-number - 1]
+
+    def _schema_number(self, schema: int | str) -> int:
+        """GUIDs do not fit into a column; they are numbered from -1 down."""
+        if isinstance(schema, int):
+            return schema
+        if schema not in self._guids:
+            self._guids.append(schema)
+        return -1 - self._guids.index(schema)
+
+    def _grouped(self, records: Records) -> list[tuple[I64, int | str]]:
+        """Accepted rows by writer's schema; nearly always one group. Moves value starts past the framing."""
+        schemas = np.empty(records.n, np.int64)
+        shared = int(open_frames(records.buffer, records.longs, records.ints, schemas))
+        rows = np.flatnonzero(records.ints[2] == 0)
+        if shared >= 0 or len(rows) == 0:
+            return [(rows, shared)] if len(rows) else []
         groups: dict[int | str, list[int]] = {}
-        for row in np.flatnonzero(records.ints[2] == 0).tolist():
-            groups.setdefault(_schema_of(records, row), []).append(row)
-        return [(_stripped(records, np.array(rows, np.int64), _frame_bytes(key)), key) for key, rows in groups.items()]
+        for row in rows.tolist():
+            schema = int(schemas[row])
+            groups.setdefault(schema if schema >= 0 else _guid(records, row), []).append(row)
+        return [(np.array(group, np.int64), schema) for schema, group in groups.items()]
 
     def _program(self, schema: int | str, fields: tuple[str, ...]) -> Program | Reject:
         known = self._programs.get((schema, fields))
@@ -105,38 +116,10 @@ class ColumnDecoder:
             return Reject.WRONG_RECORD
 
 
-def _mark_unframed(records: Records) -> None:
-    """Status for null and unframed values; what is left has a whole frame."""
-    ints, buffer = records.ints, records.buffer
-    status = ints[2]
-    pending = status == 0
-    status[pending & (ints[0] < 0)] = Reject.NULL_KEY
-    status[pending & (ints[1] < 0)] = Reject.NULL_VALUE
-    status[(status == 0) & (ints[1] < FRAME_BYTES)] = Reject.SHORT_VALUE
-    rows = np.flatnonzero(status == 0)
-    magic = buffer[records.longs[3, rows]]
-    status[rows[magic > 1]] = Reject.BAD_MAGIC
-    status[rows[(magic == 1) & (ints[1, rows] < GUID_FRAME_BYTES)]] = Reject.SHORT_VALUE
-
-
-def _schema_of(records: Records, row: int) -> int | str:
-    """The id (magic 0) or GUID (magic 1) that a framed value names; -1 where nothing is framed."""
-    if records.ints[2, row] != 0:
-        return -1
-    at = int(records.longs[3, row])
-    if records.buffer[at] == 0:
-        return int.from_bytes(records.buffer[at + 1 : at + FRAME_BYTES].tobytes(), "big")
-    return records.buffer[at + 1 : at + GUID_FRAME_BYTES].tobytes().hex()
-
-
-def _frame_bytes(schema: int | str) -> int:
-    return GUID_FRAME_BYTES if isinstance(schema, str) else FRAME_BYTES
-
-
-def _stripped(records: Records, rows: Any, frame_bytes: int) -> Any:
-    records.longs[3, rows] += frame_bytes
-    records.ints[1, rows] -= frame_bytes
-    return rows
+def _guid(records: Records, row: int) -> str:
+    """The writer's schema's GUID, which ends where the value's body starts."""
+    end = int(records.longs[3, row])
+    return records.buffer[end - GUID_BYTES : end].tobytes().hex()
 
 
 def _fill_defaults(program: Program, rows: Any, numbers: F64, hashes: U64) -> None:
@@ -183,22 +166,11 @@ def _columns(
 
 def _rejected(records: Records, row: int) -> Rejected:
     """Key and value as received: the frame that was stepped over belongs to the value."""
-    key_length, value_length, status = (int(part) for part in records.ints[:, row])
+    key_length, value_length, status, frame = (int(part) for part in records.ints[:, row])
     offset, timestamp, key_start, value_start, _ = (int(part) for part in records.longs[:, row])
     key = None if key_length < 0 else records.buffer[key_start : key_start + key_length].tobytes()
     value, schema_id = None, None
     if value_length >= 0:
-        value = records.buffer[value_start : value_start + value_length].tobytes()
-        value, schema_id = _with_frame(records, value, value_start, key_start + max(key_length, 0))
+        value = records.buffer[value_start - frame : value_start + value_length].tobytes()
+        schema_id = int.from_bytes(value[1:FRAME_BYTES], "big") if frame == FRAME_BYTES else None
     return Rejected(offset, timestamp, key, value, Reject(status), schema_id)
-
-
-def _with_frame(records: Records, value: bytes, value_start: int, key_end: int) -> tuple[bytes, int | None]:
-    """A value's length varint lies between key and value; what is between that and ``value_start`` is the frame."""
-    at = key_end
-    while records.buffer[at] & 0x80 and at < value_start:
-        at += 1
-    frame = records.buffer[at + 1 : value_start].tobytes()
-    whole = frame + value
-    framed = len(whole) >= FRAME_BYTES and whole[0] == 0
-    return whole, int.from_bytes(whole[1:FRAME_BYTES], "big") if framed else None

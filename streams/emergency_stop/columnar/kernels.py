@@ -28,12 +28,15 @@ _BAD_UNION: Final = -int(Reject.BAD_UNION)
 _BAD_BOOLEAN: Final = -int(Reject.BAD_BOOLEAN)
 _NOT_FINITE: Final = -int(Reject.NOT_FINITE)
 _TOO_DEEP: Final = -int(Reject.TOO_DEEP)
+_BAD_UTF8: Final = -int(Reject.BAD_UTF8)
 _NULL_KEY: Final = int(Reject.NULL_KEY)
 _NULL_VALUE: Final = int(Reject.NULL_VALUE)
+_SHORT_VALUE: Final = int(Reject.SHORT_VALUE)
+_BAD_MAGIC: Final = int(Reject.BAD_MAGIC)
 _TRAILING: Final = int(Reject.TRAILING_BYTES)
 _FUTURE: Final = int(Reject.FUTURE_TIMESTAMP)
 _NEGATIVE_TIME: Final = int(Reject.NEGATIVE_TIMESTAMP)
-_KEY_MISMATCH: Final = int(Reject.KEY_MISMATCH)
+_KEY_MISMATCH: Final = -int(Reject.KEY_MISMATCH)
 _MALFORMED: Final = int(Reject.MALFORMED_RECORD)
 _NULL, _BOOLEAN, _INT, _LONG, _FLOAT, _DOUBLE = p.NULL, p.BOOLEAN, p.INT, p.LONG, p.FLOAT, p.DOUBLE
 _BYTES, _STRING, _FIXED, _ENUM, _UNION, _ARRAY, _MAP = p.BYTES, p.STRING, p.FIXED, p.ENUM, p.UNION, p.ARRAY, p.MAP
@@ -42,6 +45,7 @@ _FUTURE_MS_MAX: Final = FUTURE_MS_MAX
 _K1: Final = np.uint64(0x9E3779B97F4A7C15)
 _K2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _ALL_ONES_EXPONENT: Final = 0x7FF
+_HIGH_BITS: Final = np.uint64(0x8080808080808080)
 
 
 @njit(inline="always")
@@ -49,7 +53,7 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
     """(value, next position or -Reject) of a zigzag varint of at most 64 bits."""
     if at >= end:
         return np.int64(0), np.int64(_TRUNCATED)
-    byte = np.uint64(buffer[at])
+    byte = np.uint64(buffer[np.uint64(at)])
     if byte < 128:  # most lengths and enum indexes: one byte
         return np.int64(byte >> np.uint64(1)) ^ -np.int64(byte & np.uint64(1)), at + 1
     raw = byte & np.uint64(127)
@@ -58,7 +62,7 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
     while True:
         if at >= end:
             return np.int64(0), np.int64(_TRUNCATED)
-        byte = np.uint64(buffer[at])
+        byte = np.uint64(buffer[np.uint64(at)])
         at += 1
         if shift == np.uint64(63) and byte > 1:
             return np.int64(0), np.int64(_OVERLONG)
@@ -70,17 +74,46 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _load8(buffer, at):  # type: ignore[no-untyped-def]
-    """Eight bytes, little-endian; LLVM makes one load of it."""
+    """Eight bytes, little-endian; one load, because an unsigned index cannot count from the end."""
+    u = np.uint64(at)
     return (
-        np.uint64(buffer[at])
-        | np.uint64(buffer[at + 1]) << np.uint64(8)
-        | np.uint64(buffer[at + 2]) << np.uint64(16)
-        | np.uint64(buffer[at + 3]) << np.uint64(24)
-        | np.uint64(buffer[at + 4]) << np.uint64(32)
-        | np.uint64(buffer[at + 5]) << np.uint64(40)
-        | np.uint64(buffer[at + 6]) << np.uint64(48)
-        | np.uint64(buffer[at + 7]) << np.uint64(56)
+        np.uint64(buffer[u])
+        | np.uint64(buffer[u + np.uint64(1)]) << np.uint64(8)
+        | np.uint64(buffer[u + np.uint64(2)]) << np.uint64(16)
+        | np.uint64(buffer[u + np.uint64(3)]) << np.uint64(24)
+        | np.uint64(buffer[u + np.uint64(4)]) << np.uint64(32)
+        | np.uint64(buffer[u + np.uint64(5)]) << np.uint64(40)
+        | np.uint64(buffer[u + np.uint64(6)]) << np.uint64(48)
+        | np.uint64(buffer[u + np.uint64(7)]) << np.uint64(56)
     )
+
+
+@njit(inline="always")
+def _load_rest(buffer, at, end):  # type: ignore[no-untyped-def]
+    """The up to seven bytes before ``end``, little-endian."""
+    if at + 8 <= buffer.shape[0]:
+        return _load8(buffer, at) & ((np.uint64(1) << np.uint64((end - at) * 8)) - np.uint64(1))
+    rest = np.uint64(0)
+    shift = np.uint64(0)
+    while at < end:
+        rest |= np.uint64(buffer[np.uint64(at)]) << shift
+        shift += np.uint64(8)
+        at += 1
+    return rest
+
+
+@njit(inline="always")
+def _mixed(mixed, eight):  # type: ignore[no-untyped-def]
+    mixed = (mixed ^ eight) * _K1
+    return mixed ^ (mixed >> np.uint64(32))
+
+
+@njit(inline="always")
+def _finished(mixed, rest):  # type: ignore[no-untyped-def]
+    mixed = (mixed ^ rest) * _K1
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= _K2
+    return mixed ^ (mixed >> np.uint64(32))
 
 
 @njit(inline="always")
@@ -90,19 +123,47 @@ def _hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
     at = start
     end = start + length
     while at + 8 <= end:
-        mixed = (mixed ^ _load8(buffer, at)) * _K1
-        mixed ^= mixed >> np.uint64(32)
+        mixed = _mixed(mixed, _load8(buffer, at))
         at += 8
-    tail = np.uint64(0)
-    shift = np.uint64(0)
+    return _finished(mixed, _load_rest(buffer, at, end))
+
+
+@njit(types.boolean(_BUFFER, _I64, _I64), nogil=True, cache=True)
+def is_utf8(buffer, at, end):  # type: ignore[no-untyped-def]
+    """Whether these bytes are well-formed UTF-8 (Unicode 15, table 3-7); bounds are the caller's duty."""
     while at < end:
-        tail |= np.uint64(buffer[at]) << shift
-        shift += np.uint64(8)
+        lead = buffer[np.uint64(at)]
         at += 1
-    mixed = (mixed ^ tail) * _K1
-    mixed ^= mixed >> np.uint64(29)
-    mixed *= _K2
-    return mixed ^ (mixed >> np.uint64(32))
+        if lead < 0x80:
+            continue
+        if lead < 0xC2 or lead > 0xF4:
+            return False
+        more = 1 if lead < 0xE0 else 2 if lead < 0xF0 else 3
+        if more > end - at:
+            return False
+        low = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
+        high = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
+        for _ in range(more):
+            byte = buffer[np.uint64(at)]
+            if byte < low or byte > high:
+                return False
+            low, high = 0x80, 0xBF
+            at += 1
+    return True
+
+
+@njit(inline="always")
+def _is_text(buffer, start, length):  # type: ignore[no-untyped-def]
+    """UTF-8, which nearly always means ASCII: eight bytes at a time."""
+    at = start
+    end = start + length
+    while at + 8 <= end:
+        if _load8(buffer, at) & _HIGH_BITS != np.uint64(0):
+            return is_utf8(buffer, at, end)
+        at += 8
+    if _load_rest(buffer, at, end) & _HIGH_BITS != np.uint64(0):
+        return is_utf8(buffer, at, end)
+    return True
 
 
 @njit(_U64(_BUFFER, _I64, _I64), nogil=True, cache=True)
@@ -127,7 +188,12 @@ def _sized(buffer, at, end):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _skip_leaf(op, argument, buffer, at, end):  # type: ignore[no-untyped-def]
     """The position after a value of a type without parts, or ``-Reject``."""
-    if op == _STRING or op == _BYTES:
+    if op == _STRING:
+        length, at = _sized(buffer, at, end)
+        if at > 0 and not _is_text(buffer, at, length):
+            return np.int64(_BAD_UTF8)
+        return at if at < 0 else at + length
+    if op == _BYTES:
         length, at = _sized(buffer, at, end)
         return at if at < 0 else at + length
     if op == _INT or op == _LONG or op == _ENUM:
@@ -140,7 +206,7 @@ def _skip_leaf(op, argument, buffer, at, end):  # type: ignore[no-untyped-def]
     if op == _BOOLEAN:
         if at >= end:
             return np.int64(_TRUNCATED)
-        return at + 1 if buffer[at] < 2 else np.int64(_BAD_BOOLEAN)
+        return at + 1 if buffer[np.uint64(at)] < 2 else np.int64(_BAD_BOOLEAN)
     if op == _NULL:
         return at
     width = 4 if op == _FLOAT else 8 if op == _DOUBLE else argument
@@ -214,6 +280,8 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
             length, at = _sized(buffer, at, end)
             if at < 0:
                 return at
+            if not _is_text(buffer, at, length):
+                return np.int64(_BAD_UTF8)
             at += length
         is_block = op == _ARRAY or op == _MAP
         index = 0 if is_block else ops[open_node, 3] - left[depth - 1]
@@ -282,22 +350,49 @@ def walk_records(buffer, batches, fetch_offset, longs, ints):  # type: ignore[no
     return n
 
 
-@njit(_I64(_BUFFER, _I64S, _I32S2, _I64), nogil=True, cache=True)
-def count_rows_of_schema(buffer, value_start, ints, header):  # type: ignore[no-untyped-def]
-    """How many leading rows carry the 5-byte ``header`` (as an integer): a whole batch, mostly."""
-    for row in range(value_start.shape[0]):
-        if ints[2, row] == 0 and ints[1, row] >= 5:
-            at = value_start[row]
-            found = (
-                np.int64(buffer[at]) << 32
-                | np.int64(buffer[at + 1]) << 24
-                | np.int64(buffer[at + 2]) << 16
-                | np.int64(buffer[at + 3]) << 8
-                | np.int64(buffer[at + 4])
-            )
-            if found != header:
-                return row
-    return value_start.shape[0]
+@njit(_I64(_BUFFER, _I64S2, _I32S2, _I64S), nogil=True, cache=True)
+def open_frames(buffer, longs, ints, schemas):  # type: ignore[no-untyped-def]
+    """Step over every value's framing; returns the id that all accepted rows share, or -1.
+
+    Writes the id to ``schemas`` (-1: a GUID, which ends at the value's new start), the frame's bytes to
+    ``ints[3]``, and a status where key, value or framing is missing.
+    """
+    shared = np.int64(-2)
+    for row in range(schemas.shape[0]):
+        ints[3, row] = 0
+        schemas[row] = -1
+        if ints[2, row] != 0:
+            continue
+        length = ints[1, row]
+        at = longs[3, row]
+        if ints[0, row] < 0:
+            ints[2, row] = _NULL_KEY
+        elif length < 0:
+            ints[2, row] = _NULL_VALUE
+        elif length < 5:
+            ints[2, row] = _SHORT_VALUE
+        elif buffer[at] > 1:
+            ints[2, row] = _BAD_MAGIC
+        elif buffer[at] == 1 and length < 17:
+            ints[2, row] = _SHORT_VALUE
+        else:
+            frame = 5
+            found = np.int64(-1)
+            if buffer[at] == 1:
+                frame = 17
+            else:
+                found = (
+                    np.int64(buffer[at + 1]) << 24
+                    | np.int64(buffer[at + 2]) << 16
+                    | np.int64(buffer[at + 3]) << 8
+                    | np.int64(buffer[at + 4])
+                )
+            longs[3, row] = at + frame
+            ints[1, row] = length - frame
+            ints[3, row] = frame
+            schemas[row] = found
+            shared = found if shared == -2 or shared == found else np.int64(-1)
+    return shared
 
 
 @njit(inline="always")
@@ -314,10 +409,10 @@ def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: igno
         if end - at < 4:
             return 0.0, np.int64(_TRUNCATED)
         bits4 = (
-            np.uint32(buffer[at])
-            | np.uint32(buffer[at + 1]) << np.uint32(8)
-            | np.uint32(buffer[at + 2]) << np.uint32(16)
-            | np.uint32(buffer[at + 3]) << np.uint32(24)
+            np.uint32(buffer[np.uint64(at)])
+            | np.uint32(buffer[np.uint64(at + 1)]) << np.uint32(8)
+            | np.uint32(buffer[np.uint64(at + 2)]) << np.uint32(16)
+            | np.uint32(buffer[np.uint64(at + 3)]) << np.uint32(24)
         )
         single = np.uint32(bits4).view(np.float32)
         if not np.isfinite(single):
@@ -347,8 +442,8 @@ def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: igno
 @njit(inline="always")
 def _skip_union_of_leaves(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-def]
     """Nullable fields without the stack of ``skip_node``, which takes everything else."""
-    if ops[node, 0] == _UNION and at < end and buffer[at] < 128 and not buffer[at] & 1:
-        branch = buffer[at] >> 1
+    if ops[node, 0] == _UNION and at < end and buffer[np.uint64(at)] < 128 and not buffer[np.uint64(at)] & 1:
+        branch = np.int64(buffer[np.uint64(at)] >> 1)
         if branch < ops[node, 3]:
             inner = children[ops[node, 2] + branch]
             if ops[inner, 0] < _UNION:
@@ -357,17 +452,26 @@ def _skip_union_of_leaves(node, buffer, at, end, ops, children):  # type: ignore
 
 
 @njit(inline="always")
-def _same_bytes(buffer, a, b, length):  # type: ignore[no-untyped-def]
+def _same_text(buffer, a, b, length):  # type: ignore[no-untyped-def]
+    """(0, or the ``-Reject`` that tells why not; hash) of equal texts at ``a`` and ``b``, in one pass."""
+    mixed = np.uint64(length) * _K2
+    different = np.uint64(0)
+    high = np.uint64(0)
     at = np.int64(0)
     while at + 8 <= length:
-        if _load8(buffer, a + at) != _load8(buffer, b + at):
-            return False
+        eight = _load8(buffer, a + at)
+        different |= eight ^ _load8(buffer, b + at)
+        high |= eight
+        mixed = _mixed(mixed, eight)
         at += 8
-    while at < length:
-        if buffer[a + at] != buffer[b + at]:
-            return False
-        at += 1
-    return True
+    rest = _load_rest(buffer, a + at, a + length)
+    different |= rest ^ _load_rest(buffer, b + at, b + length)
+    high |= rest
+    if different != np.uint64(0):
+        return np.int64(_KEY_MISMATCH), np.uint64(0)
+    if high & _HIGH_BITS != np.uint64(0) and not is_utf8(buffer, a, a + length):
+        return np.int64(_BAD_UTF8), np.uint64(0)
+    return np.int64(0), _finished(mixed, rest)
 
 
 @njit(
@@ -401,6 +505,7 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
         status = np.int64(0)
         if key_length < 0:
             status = np.int64(-_NULL_KEY)
+        key_hash = np.uint64(0)
         moment = np.int64(-1)
         for position in range(fields.shape[0]):
             if status < 0:
@@ -420,8 +525,10 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
             elif role == _AS_ACCOUNT:
                 length, at = _sized(buffer, at, end)
                 if at > 0:
-                    if length != key_length or not _same_bytes(buffer, at, key_start, length):
-                        status = np.int64(-_KEY_MISMATCH)
+                    if length != key_length:
+                        status = np.int64(_KEY_MISMATCH)
+                    else:
+                        status, key_hash = _same_text(buffer, at, key_start, length)
                     at += length
             else:
                 present = True
@@ -448,7 +555,7 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
                         length, at = _sized(buffer, at, end)
                         if at > 0:
                             hashed = _hash_bytes(buffer, at, length)
-                            at += length
+                            at = at + length if _is_text(buffer, at, length) else np.int64(_BAD_UTF8)
                     hashes[1 + column, row] = hashed
             if at < 0:
                 status = at
@@ -460,5 +567,5 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
             status = np.int64(-_FUTURE)
         if status == 0:
             occurred_at[row] = moment
-            hashes[0, row] = _hash_bytes(buffer, key_start, key_length)
+            hashes[0, row] = key_hash
         ints[2, row] = np.int32(-status)
