@@ -1,0 +1,139 @@
+"""ClickHouse: a server by URL, or chDB in this process; the same client either way. All calls block."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import clickhouse_connect
+
+from emergency_stop.wire.schemas import schemas_root
+
+#: Every insert is one synchronous, deduplicated block: all of it is stored, or nothing.
+INSERT_SETTINGS: Final[dict[str, Any]] = {
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_insert_block_size": 10_000_000,
+    "min_insert_block_size_rows": 10_000_000,
+    "min_insert_block_size_bytes": 1 << 40,
+    "input_format_parallel_parsing": 0,
+    "input_format_avro_allow_missing_fields": 1,
+    "input_format_skip_unknown_fields": 1,
+}
+_READ_ONLY: Final = re.compile(r"^\s*(select|with|show|describe|desc|explain|exists)\b", re.IGNORECASE)
+_WRITES_FILE: Final = re.compile(r"\b(into\s+outfile|insert\s+into)\b", re.IGNORECASE)
+
+
+class ClickHouseUnavailableError(RuntimeError):
+    """The database cannot be opened; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPosition:
+    """The next offset of a topic's partition that is not stored yet."""
+
+    topic: str
+    partition: int
+    next_offset: int
+
+
+class ClickHouse:
+    """One client. Not thread-safe: call it from one thread at a time."""
+
+    def __init__(self, url: str | None, data_dir: Path) -> None:
+        """Open. Raises ``ClickHouseUnavailableError``."""
+        self._lock: Any = None
+        self.where = url or str(data_dir / "clickhouse")
+        if url is None:
+            self._lock = _exclusive(data_dir)
+        try:
+            self._client = (
+                clickhouse_connect.get_client(dsn=url)
+                if url
+                else clickhouse_connect.get_client(interface="chdb", path=self.where)
+            )
+        except Exception as error:  # the driver raises many types; all mean the same here
+            raise ClickHouseUnavailableError(f"ClickHouse at {self.where} does not answer: {error}") from error
+
+    def close(self) -> None:
+        self._client.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def migrate(self, ttl_days: int) -> tuple[str, ...]:
+        """Apply the migrations that are not yet applied, in order; returns their names. Idempotent."""
+        self._client.command(
+            "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))"
+            " ENGINE = MergeTree ORDER BY name"
+        )
+        done = {row[0] for row in self._client.query("SELECT name FROM migrations").result_rows}
+        applied = []
+        for path in sorted((schemas_root() / "clickhouse").glob("[0-9]*.sql")):
+            if path.stem in done:
+                continue
+            for statement in _statements(path.read_text().replace("{ttl_days}", str(ttl_days))):
+                self._client.command(statement)
+            self._client.insert("migrations", [[path.stem]], column_names=["name"])
+            applied.append(path.stem)
+        return tuple(applied)
+
+    def insert_avro(self, table: str, container: bytes, token: str) -> None:
+        """Insert one container as one block. Repeating it with the same token changes nothing."""
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        self._client.raw_insert(table, insert_block=container, fmt="Avro", settings=settings)
+
+    def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], token: str) -> None:
+        """Insert few rows as one block; for tables without an Avro record."""
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        self._client.insert(table, rows, column_names=list(columns), settings=settings)
+
+    def positions(self, tables: Mapping[str, str]) -> dict[tuple[str, int], StoredPosition]:
+        """What is stored, by (topic, partition): recorded positions, and rows that are ahead of them.
+
+        ``tables`` is table by topic. A crash after the rows and before the position leaves rows ahead.
+        """
+        recorded = self._client.query("SELECT topic, partition, max(next_offset) FROM sink_positions GROUP BY 1, 2")
+        found = {(row[0], int(row[1])): int(row[2]) for row in recorded.result_rows}
+        for table in sorted(set(tables.values())):
+            rows = self._client.query(f"SELECT _topic, _partition, max(_offset) + 1 FROM {table} GROUP BY 1, 2")
+            for topic, partition, following in rows.result_rows:
+                key = (topic, int(partition))
+                found[key] = max(found.get(key, 0), int(following))
+        return {key: StoredPosition(*key, following) for key, following in found.items()}
+
+    def select(self, sql: str) -> dict[str, Any]:
+        """Run one reading statement; the answer in ClickHouse's JSONCompact. Raises ``PermissionError``."""
+        if not _READ_ONLY.match(sql):
+            raise PermissionError("only SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS are answered here")
+        # chDB keeps a statement's settings for the whole session, and a read-only session stores nothing any more.
+        settings = {"readonly": 2} if self._lock is None else {}
+        if self._lock is not None and _WRITES_FILE.search(sql):
+            raise PermissionError("INTO OUTFILE and INSERT are not answered here")
+        answer: dict[str, Any] = json.loads(self._client.raw_query(sql, fmt="JSONCompact", settings=settings))
+        return answer
+
+
+def _statements(script: str) -> list[str]:
+    without_comments = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
+    return [statement.strip() for statement in without_comments.split(";") if statement.strip()]
+
+
+def _exclusive(data_dir: Path) -> Any:
+    """One process owns a chDB path; a second one would corrupt it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    handle = (data_dir / "clickhouse.lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise ClickHouseUnavailableError(
+            f"another process has the embedded ClickHouse at {data_dir} open; stop it, choose another"
+            " ESTOP_DATA_DIR, or set ESTOP_CLICKHOUSE_URL to a server that many can use"
+        ) from error
+    return handle

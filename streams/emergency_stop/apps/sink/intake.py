@@ -1,0 +1,245 @@
+"""Fetched batches → rows for ClickHouse and dead letters. Pure: what becomes of every record is decided here."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import fastavro
+import numpy as np
+from aiokafka.record.default_records import DefaultRecordBatch
+
+from emergency_stop.columnar.batches import CorruptBatchError
+from emergency_stop.columnar.container import container_schema, row_from_body, rows_from_columns
+from emergency_stop.columnar.decoder import ColumnDecoder
+from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.domain import topics
+from emergency_stop.domain.reasons import Reject
+from emergency_stop.wire.codec import WireError, split_frame
+from emergency_stop.wire.registry import Registry, UnknownSchemaError
+from emergency_stop.wire.schemas import load_record_schema
+
+TABLES: Final = {
+    "HealthEvent": "health_events",
+    "DetectionEvent": "detection_events",
+    "BehavioralEvent": "behavioral_events",
+    "ProxyEvent": "proxy_events",
+    "PlatformEvent": "platform_events",
+    "SystemEvent": "system_events",
+    "Hit": "hits",
+    "Request": "requests",
+    "Command": "commands",
+    "Ack": "acks",
+    "Hold": "holds",
+    "Emergency": "emergencies",
+    "ServiceInstance": "service_instances",
+    "AuditRecord": "audit",
+    "Trigger": "triggers",
+    "Activity": "activity",
+}
+DEAD_LETTERS: Final = "dead_letters"
+DEAD_LETTER_COLUMNS: Final = (
+    "_topic", "_partition", "_offset", "_timestamp", "source_topic", "source_partition", "source_offset",
+    "reason", "message", "key", "value",
+)  # fmt: skip
+HEADER: Final = "__connect.errors."
+#: Topics whose tombstones are part of their meaning: the key is gone.
+_TOMBSTONES: Final = frozenset({topics.TRIGGERS, topics.SERVICES})
+_TELEMETRY: Final = frozenset(spec.name for spec in topics.TELEMETRY)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that was refused, as received."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    reason: Reject
+    detail: str = ""
+
+    def error_headers(self) -> tuple[tuple[str, bytes], ...]:
+        """The record's own headers, and Kafka Connect's that say where it came from and why it is here."""
+        message = self.reason.explanation + (f" ({self.detail})" if self.detail else "")
+        errors = {
+            "topic": self.topic,
+            "partition": str(self.partition),
+            "offset": str(self.offset),
+            "connector.name": "estop-sink",
+            "task.id": "0",
+            "stage": "VALUE_CONVERTER",
+            "class.name": "emergency_stop.apps.sink.intake",
+            "exception.class.name": self.reason.label,
+            "exception.message": message,
+        }
+        return (*self.headers, *((HEADER + name, text.encode()) for name, text in errors.items()))
+
+
+@dataclass(slots=True)
+class Intake:
+    """What one fetched batch became. ``rows`` are container rows by writer's schema id."""
+
+    topic: str
+    partition: int
+    fetch_offset: int
+    next_offset: int
+    rows: dict[int | str, list[bytes]] = field(default_factory=dict)
+    counts: dict[int | str, int] = field(default_factory=dict)
+    raw_rows: list[tuple[Any, ...]] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, schema: int | str, row: bytes, count: int) -> None:
+        self.rows.setdefault(schema, []).append(row)
+        self.counts[schema] = self.counts.get(schema, 0) + count
+        self.size += len(row)
+
+
+class Intaker:
+    """Decides about every record of every topic. Not thread-safe; may ask the registry."""
+
+    def __init__(self, registry: Registry, records: dict[str, str | None]) -> None:
+        """``records`` is the Avro record by topic; ``None`` for the dead-letter topic."""
+        self._registry = registry
+        self._records = records
+        self._decoders: dict[str, ColumnDecoder] = {}
+        self._readers: dict[tuple[int | str, str], Any] = {}
+
+    def take(self, batch: FetchedBatch, start: int) -> Intake:
+        """Everything of ``batch`` from offset ``start`` on."""
+        intake = Intake(batch.topic, batch.partition, start, batch.next_offset)
+        trimmed = FetchedBatch(batch.topic, batch.partition, start, batch.next_offset, batch.batches)
+        try:
+            if batch.topic in _TELEMETRY:
+                self._columns(trimmed, intake)
+            elif self._records.get(batch.topic) is None:
+                intake.raw_rows += [_dead_letter_row(batch, record) for record in _records(trimmed)]
+                intake.size += sum(len(row[-1] or "") for row in intake.raw_rows)
+            else:
+                self._one_by_one(trimmed, intake)
+        except CorruptBatchError as error:
+            lost = DeadLetter(
+                batch.topic, batch.partition, start, None, b"".join(batch.batches), (), Reject.MALFORMED_RECORD, str(error)
+            )
+            intake.dead.append(lost)
+        return intake
+
+    def _columns(self, batch: FetchedBatch, intake: Intake) -> None:
+        record = self._records[batch.topic] or ""
+        decoder = self._decoders.get(record)
+        if decoder is None:
+            decoder = self._decoders[record] = ColumnDecoder(self._registry, record)
+        columns = decoder.decode(batch, ())
+        origin = (batch.topic, batch.partition)
+        for schema in np.unique(columns.schema_id).tolist():
+            keep = columns.schema_id == schema
+            rows = rows_from_columns(
+                origin,
+                columns.buffer,
+                np.ascontiguousarray(columns.offset[keep]),
+                np.ascontiguousarray(columns.record_timestamp[keep]),
+                np.ascontiguousarray(columns.value_start[keep]),
+                np.ascontiguousarray(columns.value_len[keep]),
+            )
+            intake.add(decoder.schema_of(int(schema)), rows, int(np.count_nonzero(keep)))
+        if columns.rejected:
+            headers = {record.offset: tuple(record.headers) for record in _records(batch)}
+            intake.dead += [
+                DeadLetter(
+                    batch.topic, batch.partition, refused.offset, refused.key, refused.value,
+                    headers.get(refused.offset, ()), refused.reason, _detail(refused.schema_id),
+                )
+                for refused in columns.rejected
+            ]  # fmt: skip
+
+    def _one_by_one(self, batch: FetchedBatch, intake: Intake) -> None:
+        """Control topics: few records, nested types; fastavro checks them."""
+        name = self._records[batch.topic] or ""
+        for record in _records(batch):
+            if record.value is None and batch.topic in _TOMBSTONES:
+                continue
+            reason, detail, schema, body = self._checked(name, record.value)
+            if reason is None:
+                row = row_from_body((batch.topic, batch.partition), record.offset, record.timestamp, body)
+                intake.add(schema, row, 1)
+            else:
+                headers = tuple(record.headers)
+                intake.dead.append(
+                    DeadLetter(
+                        batch.topic, batch.partition, record.offset, record.key, record.value, headers, reason, detail
+                    )
+                )
+
+    def _checked(self, name: str, value: bytes | None) -> tuple[Reject | None, str, int | str, bytes]:
+        """(why not, detail, schema id, body) of one framed value."""
+        if value is None:
+            return Reject.NULL_VALUE, "", 0, b""
+        try:
+            schema, body = split_frame(value)
+            if (schema, name) not in self._readers:
+                writer = self._registry.writer_schema(schema)
+                if str(writer.get("name")).rpartition(".")[2] != name:
+                    return Reject.WRONG_RECORD, f"schema id {schema}", 0, b""
+                self._readers[schema, name] = fastavro.parse_schema(writer, named_schemas={})
+            stream = io.BytesIO(body)
+            fastavro.schemaless_reader(stream, self._readers[schema, name], None)
+            if stream.tell() != len(body):
+                return Reject.TRAILING_BYTES, "", 0, b""
+        except UnknownSchemaError as error:
+            return Reject.UNKNOWN_SCHEMA, str(error), 0, b""
+        except WireError as error:
+            return Reject.BAD_MAGIC if len(value) >= 5 else Reject.SHORT_VALUE, str(error), 0, b""  # noqa: PLR2004
+        except Exception as error:  # fastavro raises many types for bad bytes; all mean the same here
+            return Reject.UNDECODABLE, f"{type(error).__name__}: {error}", 0, b""
+        return None, "", schema, bytes(body)
+
+    def container_schema(self, schema: int | str) -> dict[str, Any]:
+        return container_schema(self._registry.writer_schema(schema))
+
+    def uniform(self, name: str, rows: list[tuple[int | str, bytes]]) -> list[bytes]:
+        """Rows of several writer's schemas, written anew by the committed one, so that one block takes them."""
+        target = fastavro.parse_schema(container_schema(load_record_schema(name)), named_schemas={})
+        return [_rewritten(self.container_schema(schema), target, data) for schema, data in rows]
+
+
+def _rewritten(source: dict[str, Any], target: Any, data: bytes) -> bytes:
+    parsed = fastavro.parse_schema(source, named_schemas={})
+    stream, out = io.BytesIO(data), io.BytesIO()
+    while stream.tell() < len(data):
+        fastavro.schemaless_writer(out, target, fastavro.schemaless_reader(stream, parsed, target))
+    return out.getvalue()
+
+
+def _detail(schema_id: int | None) -> str:
+    return "" if schema_id is None else f"schema id {schema_id}"
+
+
+def _records(batch: FetchedBatch) -> Iterator[Any]:
+    """Records as aiokafka decodes them: offset, timestamp, key, value, headers."""
+    for raw in batch.batches:
+        for record in DefaultRecordBatch(raw):
+            if record.offset >= batch.fetch_offset:
+                yield record
+
+
+def _dead_letter_row(batch: FetchedBatch, record: Any) -> tuple[Any, ...]:
+    headers = {name: value for name, value in record.headers if name.startswith(HEADER)}
+
+    def text(name: str) -> str:
+        return (headers.get(HEADER + name) or b"").decode(errors="replace")
+
+    moment = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    return (
+        batch.topic, batch.partition, record.offset, moment, text("topic"), _whole(text("partition")),
+        _whole(text("offset")), text("exception.class.name"), text("exception.message"), record.key, record.value,
+    )  # fmt: skip
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.lstrip("-").isdigit() else -1

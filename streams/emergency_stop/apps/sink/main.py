@@ -1,0 +1,78 @@
+"""Wiring of the sink's process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
+from emergency_stop.adapters.http_health import HealthServer
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.apps.lane_worker import run_until_signal
+from emergency_stop.apps.sink.intake import Intaker
+from emergency_stop.apps.sink.metrics import SinkMetrics
+from emergency_stop.apps.sink.query import QueryServer
+from emergency_stop.apps.sink.worker import SinkSpec, SinkWorker
+from emergency_stop.config import Settings
+from emergency_stop.domain import topics
+from emergency_stop.wire.registry_http import build_registry
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "estop-sink"
+EXIT_UNAVAILABLE: Final = 69
+_NOT_STORED: Final = frozenset({topics.DETECTOR_STATE, topics.COORDINATOR_STATE})
+
+
+def stored_topics(services: tuple[str, ...]) -> dict[str, str | None]:
+    """Avro record by topic, for everything that is stored; ``None`` where values are anything."""
+    return {spec.name: spec.record for spec in topics.all_topics(services) if spec.name not in _NOT_STORED}
+
+
+def run(settings: Settings) -> int:
+    """Store until SIGTERM or SIGINT; blocking. Returns the process's exit code."""
+    try:
+        database = ClickHouse(settings.clickhouse_url, settings.data_dir)
+    except ClickHouseUnavailableError as error:
+        log.error("the sink does not start: %s", error)  # noqa: TRY400  (the text says all)
+        return EXIT_UNAVAILABLE
+    try:
+        applied = database.migrate(settings.retain_event_history_days)
+        log.info("ClickHouse at %s, migrations applied: %s", database.where, ", ".join(applied) or "none")
+        return run_until_signal(lambda stop: _serve(settings, database, stop))
+    finally:
+        database.close()
+
+
+async def _serve(settings: Settings, database: ClickHouse, stop: asyncio.Event) -> int:
+    registry = build_registry(settings.registry_url)
+    records = stored_topics(settings.services)
+    name = f"{GROUP}-{settings.instance_id}"
+    publisher = KafkaPublisher(settings.brokers, client_id=name)
+    spec = SinkSpec(
+        brokers=settings.brokers,
+        group=GROUP,
+        client_id=name,
+        session_timeout_ms=settings.session_timeout_ms,
+        records=records,
+        cluster=settings.cluster,
+    )
+    worker = SinkWorker(spec, database, Intaker(registry, records), publisher, SinkMetrics())
+    loop = asyncio.get_running_loop()
+
+    def select(sql: str) -> dict[str, Any]:
+        return asyncio.run_coroutine_threadsafe(worker.in_database(lambda db: db.select(sql)), loop).result()
+
+    health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
+    query = QueryServer(settings.sink_query_port, select, settings.data_dir)
+    health.start()
+    query.start()
+    await publisher.start()
+    try:
+        await worker.serve(stop)
+    finally:
+        query.stop()
+        await publisher.stop()
+        health.stop()
+    return 0

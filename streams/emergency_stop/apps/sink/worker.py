@@ -1,0 +1,224 @@
+"""The sink's shell: poll, decide, dead-letter, store, commit; one flush at a time, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from emergency_stop.adapters.clickhouse import ClickHouse
+from emergency_stop.adapters.kafka import KafkaPublisher, stop_consumer
+from emergency_stop.adapters.lane_consumer import lane_consumer
+from emergency_stop.apps.sink.intake import TABLES, Intake, Intaker
+from emergency_stop.apps.sink.metrics import SinkMetrics
+from emergency_stop.apps.sink.store import plan_inserts, store
+from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.domain import topics
+
+log = logging.getLogger(__name__)
+
+_POLL_MS: Final = 100
+_RETRY_MS_MAX: Final = 10_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSpec:
+    """``flush_interval_ms`` bounds a row's wait, ``flush_bytes`` the memory that waiting rows take."""
+
+    brokers: str
+    group: str
+    client_id: str
+    session_timeout_ms: int
+    records: dict[str, str | None]
+    cluster: str
+    flush_interval_ms: int = 1_000
+    flush_bytes: int = 32 * 1024 * 1024
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types here
+    """Notes that positions must be read anew; the worker does it between two flushes."""
+
+    def __init__(self, patience_ms: int) -> None:
+        self.changed = False
+        self.seen = False
+        self.flushing = asyncio.Lock()
+        self._patience_ms = patience_ms
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Let a running flush end before the group moves on, so that the next owner reads what it stored."""
+        self.changed = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_ms / 1000):
+                await self.flushing.acquire()
+                self.flushing.release()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self.changed = True
+        self.seen = True
+
+
+class SinkWorker:
+    """Runs until told to stop. Everything that blocks on the database runs on one thread of its own."""
+
+    def __init__(
+        self, spec: SinkSpec, database: ClickHouse, intaker: Intaker, publisher: KafkaPublisher, metrics: SinkMetrics
+    ) -> None:
+        self._spec = spec
+        self._database = database
+        self._intaker = intaker
+        self._publisher = publisher
+        self._metrics = metrics
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
+        self._assignments = _Assignments(spec.session_timeout_ms)
+        self._positions: dict[TopicPartition, int] = {}
+        self._waiting: list[Intake] = []
+        self._waiting_bytes = 0
+        self._consumer: AIOKafkaConsumer | None = None
+        self._storing = True
+
+    def ready_conditions(self) -> dict[str, bool]:
+        """Readiness by name."""
+        return {"assigned": self._assignments.seen, "clickhouse": self._storing}
+
+    async def in_database(self, work: Callable[[ClickHouse], T]) -> T:
+        """Run ``work`` on the database's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._database)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Consume until ``stop``; what was taken in is stored before this returns."""
+        spec = self._spec
+        consumer = lane_consumer(
+            spec.brokers,
+            spec.group,
+            spec.records,
+            client_id=spec.client_id,
+            session_timeout_ms=spec.session_timeout_ms,
+            listener=self._assignments,
+        )
+        await consumer.start()
+        self._consumer = consumer
+        try:
+            await self._consume(consumer, stop)
+        finally:
+            await stop_consumer(consumer)
+            self._thread.shutdown(wait=True)
+
+    async def _consume(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        flush_at = loop.time()
+        while not stop.is_set():
+            if self._assignments.changed:
+                await self._reposition(consumer)
+            fetched = await consumer.getmany(timeout_ms=_POLL_MS)
+            if self._assignments.changed:
+                continue  # fetched before the positions were read
+            for where, messages in fetched.items():
+                for message in messages:
+                    self._take(consumer, where, message.value)
+            if self._waiting_bytes >= self._spec.flush_bytes or (self._waiting and loop.time() >= flush_at):
+                await self._flush_whole(consumer)
+                flush_at = loop.time() + self._spec.flush_interval_ms / 1000
+        if self._waiting and not self._assignments.changed:
+            await self._flush_whole(consumer)
+
+    async def _reposition(self, consumer: AIOKafkaConsumer) -> None:
+        """After a rebalance only the database knows what is stored; whatever waited is read again."""
+        self._assignments.changed = False
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        tables = {topic: TABLES[record] for topic, record in self._spec.records.items() if record}
+        tables[topics.DEAD_LETTER] = "dead_letters"
+        stored = await self._until_done("read positions", lambda database: database.positions(tables))
+        self._positions.clear()
+        for where in consumer.assignment():
+            found = stored.get((where.topic, where.partition))
+            self._positions[where] = found.next_offset if found else 0
+            with contextlib.suppress(IllegalStateError):  # revoked meanwhile; the next round sees to it
+                consumer.seek(where, self._positions[where])
+        log.info("positions read for %d partitions", len(self._positions))
+
+    def _take(self, consumer: AIOKafkaConsumer, where: TopicPartition, batch: FetchedBatch) -> None:
+        expected = self._positions.get(where)
+        if expected is None or batch.next_offset <= expected:
+            return
+        if batch.fetch_offset > expected:
+            self._note_gone(where, expected, batch)
+        intake = self._intaker.take(batch, max(expected, batch.fetch_offset))
+        self._positions[where] = batch.next_offset
+        self._waiting.append(intake)
+        self._waiting_bytes += intake.size
+
+    def _note_gone(self, where: TopicPartition, expected: int, batch: FetchedBatch) -> None:
+        """``expected`` was sought here: a fetch from beyond it means that the broker no longer has it."""
+        if expected > 0:
+            self._metrics.lost(where.topic, batch.fetch_offset - expected)
+            log.error(
+                "%s: offsets %d to %d were deleted by retention before they were stored",
+                where, expected, batch.fetch_offset - 1,
+            )  # fmt: skip
+
+    async def _flush_whole(self, consumer: AIOKafkaConsumer) -> None:
+        async with self._assignments.flushing:
+            if not self._assignments.changed:
+                await self._flush(consumer)
+
+    async def _flush(self, consumer: AIOKafkaConsumer) -> None:
+        """Dead letters, rows, positions, commit: in this order, each before the next."""
+        intakes, self._waiting = _merged(self._waiting), []
+        self._waiting_bytes = 0
+        dead = [letter for intake in intakes for letter in intake.dead]
+        await asyncio.gather(
+            *(
+                self._publisher.publish(topics.DEAD_LETTER, one.key, one.value, headers=one.error_headers())
+                for one in dead
+            )
+        )
+        inserts = await asyncio.get_running_loop().run_in_executor(
+            self._thread, plan_inserts, self._intaker, intakes, self._spec.records
+        )
+        await self._until_done("store rows", lambda database: store(database, inserts, intakes, self._spec.cluster))
+        self._metrics.stored(inserts, dead)
+        offsets = {TopicPartition(one.topic, one.partition): one.next_offset for one in intakes}
+        with contextlib.suppress(CommitFailedError, IllegalStateError, KafkaError):
+            await consumer.commit(offsets)  # a hint for lag monitors; the positions table decides
+
+    async def _until_done(self, what: str, work: Callable[[ClickHouse], T]) -> T:
+        """The same work until the database takes it. Meanwhile nothing is polled, so memory stays bounded."""
+        delay_ms = 100
+        while True:
+            try:
+                result = await self.in_database(work)
+            except Exception as error:  # noqa: BLE001  (any failure of the database means: try the same again)
+                self._storing = False
+                self._metrics.retried()
+                log.warning("could not %s (%s); trying the same again in %d ms", what, error, delay_ms)
+                await asyncio.sleep(delay_ms / 1000)
+                delay_ms = min(delay_ms * 2, _RETRY_MS_MAX)
+            else:
+                self._storing = True
+                return result
+
+
+def _merged(waiting: list[Intake]) -> list[Intake]:
+    """Contiguous intakes of a partition become one, so that a flush has one range per partition."""
+    merged: dict[tuple[str, int], Intake] = {}
+    for one in waiting:
+        key = (one.topic, one.partition)
+        into = merged.setdefault(key, one)
+        if into is one:
+            continue
+        into.next_offset = one.next_offset
+        into.dead += one.dead
+        into.raw_rows += one.raw_rows
+        for schema, rows in one.rows.items():
+            into.rows.setdefault(schema, []).extend(rows)
+            into.counts[schema] = into.counts.get(schema, 0) + one.counts[schema]
+    return list(merged.values())
