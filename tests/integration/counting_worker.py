@@ -2,7 +2,7 @@
 
 Sixteen pages of counts per partition, each with the offsets it has applied, as the detector's pages
 have; every thousandth record makes an effect. Run as ``python -m tests.integration.counting_worker
-<brokers> <instance id>``.
+<brokers> <group> <instance id>``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiokafka.record.default_records import DefaultRecordBatch
 
@@ -21,19 +22,35 @@ from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker, run_until_sign
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import Publish
 
-TOPICS = ("count.a", "count.b")
-STATE_TOPIC = "count.state"
-EFFECTS_TOPIC = "count.effects"
-GROUP = "count"
 PAGES = 16
 EFFECT_EVERY = 1_000
 SESSION_TIMEOUT_MS = 6_000
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Topics of one group of workers, so that tests can share a broker."""
+
+    group: str
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        return f"{self.group}.a", f"{self.group}.b"
+
+    @property
+    def state(self) -> str:
+        return f"{self.group}.state"
+
+    @property
+    def effects(self) -> str:
+        return f"{self.group}.effects"
+
+
 class CountingCore:
     """A ``PartitionCore``: counts per page, each page with the next offset of each topic."""
 
-    def __init__(self) -> None:
+    def __init__(self, effects_topic: str) -> None:
+        self._effects_topic = effects_topic
         self._counts = [0] * PAGES
         self._applied: list[dict[str, int]] = [{} for _ in range(PAGES)]
         self._dirty: set[int] = set()
@@ -60,7 +77,7 @@ class CountingCore:
                 self._dirty.add(page)
                 if record.offset % EFFECT_EVERY == 0:
                     name = f"{batch.topic}-{batch.partition}-{record.offset}".encode()
-                    effects.append(Publish(EFFECTS_TOPIC, name, b"hit"))
+                    effects.append(Publish(self._effects_topic, name, b"hit"))
         return effects
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
@@ -77,28 +94,32 @@ class CountingCore:
         ]
 
 
-async def serve(brokers: str, instance_id: str, stop: asyncio.Event) -> int:
-    publisher = KafkaPublisher(brokers, client_id=instance_id)
-    await publisher.start()
+def lane_worker(brokers: str, names: Names, instance_id: str, publisher: KafkaPublisher) -> LaneWorker:
     spec = LaneSpec(
-        app_id=GROUP,
+        app_id=names.group,
         brokers=brokers,
-        input_topics=TOPICS,
-        state_topic=STATE_TOPIC,
-        core_factory=lambda _: CountingCore(),
+        input_topics=names.topics,
+        state_topic=names.state,
+        core_factory=lambda _: CountingCore(names.effects),
         instance_id=instance_id,
         session_timeout_ms=SESSION_TIMEOUT_MS,
         checkpoint_interval_ms=300,
     )
+    return LaneWorker(spec, publisher, SystemClock())
+
+
+async def serve(brokers: str, names: Names, instance_id: str, stop: asyncio.Event) -> int:
+    publisher = KafkaPublisher(brokers, client_id=instance_id)
+    await publisher.start()
     try:
-        return await LaneWorker(spec, publisher, SystemClock()).serve(stop)
+        return await lane_worker(brokers, names, instance_id, publisher).serve(stop)
     finally:
         await publisher.stop()
 
 
-def main(brokers: str, instance_id: str) -> int:
+def main(brokers: str, group: str, instance_id: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    return run_until_signal(lambda stop: serve(brokers, instance_id, stop))
+    return run_until_signal(lambda stop: serve(brokers, Names(group), instance_id, stop))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ committed offset, a skipped batch or a zombie's late write shows as a wrong coun
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,14 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.state_log import fold
 from emergency_stop.testing.brokers import ApacheKafka
 from tests.campaign.children import Child
 from tests.campaign.conductor import Conductor
 from tests.campaign.disturbances import Kind, Step
 from tests.campaign.log import Log
-from tests.integration import counting_worker as counting
+from tests.integration.counting_worker import EFFECT_EVERY, SESSION_TIMEOUT_MS, Names, lane_worker
 
 PARTITIONS = 4
 EVENTS = 400_000
@@ -43,20 +46,51 @@ def test_every_record_counts_once_through_joins_kills_and_pauses(apache_kafka: A
     seed = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 30)))
     print(f"seed {seed} (set SEED to repeat)")
     rng = random.Random(seed)
-    _prepare(apache_kafka.bootstrap)
-    workers = {name: _worker(name, apache_kafka.bootstrap, tmp_path) for name in ("a", "b")}
+    names = Names("counted")
+    _prepare(apache_kafka.bootstrap, names, EVENTS)
+    workers = {name: _worker(name, apache_kafka.bootstrap, names, tmp_path) for name in ("a", "b")}
     conductor = Conductor(workers)
     workers["a"].join()
     try:
         conductor.perform(_agenda(rng))
         with Log(apache_kafka.bootstrap) as log:
-            conductor.wait("all applied", lambda: _behind(log) == 0, lambda: _behind(log), DEADLINE_S)
+            conductor.wait("all applied", lambda: _behind(log, names) == 0, lambda: _behind(log, names), DEADLINE_S)
             conductor.leave()
-            assert _counted(log) == EVENTS
-            assert _effects(log) == _expected_effects(log)
+            assert _counted(log, names) == EVENTS
+            assert _effects(log, names) == _expected_effects(log, names)
     finally:
         for worker in workers.values():
             worker.kill()
+
+
+@pytest.mark.needs("java", "maven")
+async def test_a_skipped_batch_on_a_quiet_topic_is_fetched_again_without_a_later_one(
+    apache_kafka: ApacheKafka,
+) -> None:
+    """The worker has applied 60 of 100 records, its consumer stands at 100, and nothing more arrives."""
+    names, brokers, stop = Names("quiet"), apache_kafka.bootstrap, asyncio.Event()
+    _prepare(brokers, names, 0)
+    quiet = names.topics[0]
+    publisher = KafkaPublisher(brokers, client_id="quiet")
+    await publisher.start()
+    lane = lane_worker(brokers, names, "quiet-1", publisher)
+    serving = asyncio.create_task(lane.serve(stop))
+    try:
+        await asyncio.gather(*(publisher.publish(quiet, None, b"x", partition=0) for _ in range(100)))
+        await _until(lambda: lane.position(quiet, 0) == 100)
+        next(one for one in lane._restored() if one.number == 0).positions[quiet] = 60
+        await _until(lambda: lane.position(quiet, 0) == 100)
+        assert lane.counters.mended_positions >= 1
+    finally:
+        stop.set()
+        assert await serving == 0
+        await publisher.stop()
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110  (a state to poll, not an event)
+            await asyncio.sleep(0.05)
 
 
 def _agenda(rng: random.Random) -> list[Step]:
@@ -68,53 +102,56 @@ def _agenda(rng: random.Random) -> list[Step]:
         Step(kill, "a", Kind.KILL),
         Step(again, "a", Kind.KILL),
         Step(pause, "b", Kind.PAUSE),
-        Step(pause + counting.SESSION_TIMEOUT_MS / 1000 + rng.uniform(1, 4), "b", Kind.RESUME),
+        Step(pause + SESSION_TIMEOUT_MS / 1000 + rng.uniform(1, 4), "b", Kind.RESUME),
         Step(pause + 14, "b", Kind.LEAVE),
     ]
 
 
-def _worker(name: str, bootstrap: str, logs: Path) -> Child:
+def _worker(name: str, bootstrap: str, names: Names, logs: Path) -> Child:
     return Child(
-        name, [sys.executable, "-m", "tests.integration.counting_worker", bootstrap, f"worker-{name}"], {}, logs
+        name,
+        [sys.executable, "-m", "tests.integration.counting_worker", bootstrap, names.group, f"worker-{name}"],
+        {},
+        logs,
     )
 
 
-def _prepare(bootstrap: str) -> None:
+def _prepare(bootstrap: str, names: Names, events: int) -> None:
     """Topics, and a backlog in small batches, so that many fetches are in flight when workers meet."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    topics = [NewTopic(name, PARTITIONS, 1) for name in (*counting.TOPICS, counting.EFFECTS_TOPIC)]
-    topics.append(NewTopic(counting.STATE_TOPIC, PARTITIONS, 1, config={"cleanup.policy": "compact"}))
+    topics = [NewTopic(name, PARTITIONS, 1) for name in (*names.topics, names.effects)]
+    topics.append(NewTopic(names.state, PARTITIONS, 1, config={"cleanup.policy": "compact"}))
     for created in admin.create_topics(topics).values():
         created.result()
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "batch.size": 16_384, "acks": "all"})
-    for number in range(EVENTS):
-        topic = counting.TOPICS[number % 10 == 0]
+    for number in range(events):
+        topic = names.topics[number % 10 == 0]
         producer.produce(topic, b"x" * 60, f"k{number % 1_000}", number % PARTITIONS)
         if number % 10_000 == 0:
             producer.flush()
     producer.flush()
 
 
-def _behind(log: Log) -> int:
-    return sum(at.lag for at in log.positions(counting.GROUP, counting.TOPICS))
+def _behind(log: Log, names: Names) -> int:
+    return sum(at.lag for at in log.positions(names.group, names.topics))
 
 
-def _counted(log: Log) -> int:
+def _counted(log: Log, names: Names) -> int:
     entries: defaultdict[int | None, list[tuple[bytes, bytes | None]]] = defaultdict(list)
-    for message in log.read(counting.STATE_TOPIC):
+    for message in log.read(names.state):
         entries[message.partition()].append((message.key() or b"", message.value()))
     states = [fold(written) for written in entries.values()]
     return sum(json.loads(page)["count"] for state in states for page in state.records.values())
 
 
-def _effects(log: Log) -> set[str]:
-    return {(message.key() or b"").decode() for message in log.read(counting.EFFECTS_TOPIC)}
+def _effects(log: Log, names: Names) -> set[str]:
+    return {(message.key() or b"").decode() for message in log.read(names.effects)}
 
 
-def _expected_effects(log: Log) -> set[str]:
+def _expected_effects(log: Log, names: Names) -> set[str]:
     return {
         f"{topic}-{number}-{offset}"
-        for topic in counting.TOPICS
+        for topic in names.topics
         for number in log.partitions(topic)
-        for offset in range(0, log.end(topic, number), counting.EFFECT_EVERY)
+        for offset in range(0, log.end(topic, number), EFFECT_EVERY)
     }

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 EXIT_CRASHED: Final = 70
 EXIT_STALLED: Final = 75
 _TICK_MS: Final = 50
-_STALL_CHECK_MS: Final = 5_000
+#: A partition that stands still this long before its end is fetched again.
+_STALL_CHECK_MS: Final = 3_000
 _REBALANCE_MS_MAX: Final = 30_000
 _FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -338,23 +339,35 @@ class LaneWorker:
                     self._checkpoint_soon(partition)
 
     async def _watch_progress(self) -> None:
-        """Faust can stall without an error; the broker's end offsets tell, and a restart mends."""
+        """Faust can skip a batch or stall without an error; the broker's end offsets tell.
+
+        A skipped batch is noticed by the next one, but on a quiet topic there may be none: an emergency would wait
+        for it. So a partition that stands still before its end is first sought back, later the process restarts.
+        """
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_STALL_CHECK_MS / 1000)
             if self.app.rebalancing or self._owned.generation < 0:
                 self._progress.clear()
                 continue
-            where = [TopicPartition(t, n) for t in self._spec.input_topics for n in self._owned.partitions]
+            where = [TopicPartition(topic, one.number) for topic in self._spec.input_topics for one in self._restored()]
             ends = await self.app.consumer.highwaters(*where)
             for tp in where:
                 position = self.position(tp.topic, tp.partition) or 0
                 before, since = self._progress.get(tp, (-1, loop.time()))
                 if position != before or position >= ends[tp]:
                     self._progress[tp] = (position, loop.time())
-                elif (loop.time() - since) * 1000 > self._spec.stall_timeout_ms:
-                    log.error("%s: no progress at %d of %d; ending the process for a restart", tp, position, ends[tp])
-                    self._fail(EXIT_STALLED)
+                else:
+                    await self._mend_stall(tp, position, ends[tp], int((loop.time() - since) * 1000))
+
+    async def _mend_stall(self, tp: TopicPartition, position: int, end: int, stalled_ms: int) -> None:
+        if stalled_ms > self._spec.stall_timeout_ms:
+            log.error("%s: no progress at %d of %d; ending the process for a restart", tp, position, end)
+            self._fail(EXIT_STALLED)
+        elif not self.app.rebalancing:
+            self.counters.mended_positions += 1
+            log.warning("%s: no progress at %d of %d for %d ms; fetching it again", tp, position, end, stalled_ms)
+            await self.app.consumer.seek(tp, position)
 
 
 def _succeeded(task: asyncio.Task[LanePartition]) -> bool:
