@@ -18,7 +18,7 @@ from emergency_stop.wire.registry import LocalRegistry
 from tests.campaign.children import Child
 from tests.campaign.triggers import watches
 
-ESTOP = [sys.executable, "-m", "emergency_stop.control.cli.main"]
+PROCESS: Final = [sys.executable, "-m", "tests.campaign.process"]
 COMMANDS: Final = {
     "detector-a": ("detector",),
     "detector-b": ("detector",),
@@ -46,9 +46,9 @@ def settings(bootstrap: str, workdir: Path) -> Settings:
 
 def children(shared: Settings, logs: Path) -> dict[str, Child]:
     """The processes under test, and the five reference services, which nobody disturbs."""
-    numbers = ["--accounts", str(SERVICE_ACCOUNTS), "--rate", str(SERVICE_ACTIONS_PER_S)]
-    commands = {name: [*ESTOP, *command] for name, command in COMMANDS.items()}
-    commands |= {name: [*ESTOP, "service", name, *numbers] for name in DEFAULT_SERVICES}
+    numbers = [str(SERVICE_ACCOUNTS), str(SERVICE_ACTIONS_PER_S)]
+    commands = {name: [*PROCESS, *command] for name, command in COMMANDS.items()}
+    commands |= {name: [*PROCESS, "service", name, *numbers] for name in DEFAULT_SERVICES}
     environment = shared.as_env()
     return {
         name: Child(name, command, environment | {"ESTOP_INSTANCE_ID": name}, logs)
