@@ -101,7 +101,8 @@ class ClickHouse:
         recorded = self._client.query("SELECT topic, partition, max(next_offset) FROM sink_positions GROUP BY 1, 2")
         found = {(row[0], int(row[1])): int(row[2]) for row in recorded.result_rows}
         for table in sorted(set(tables.values())):
-            rows = self._client.query(f"SELECT _topic, _partition, max(_offset) + 1 FROM {table} GROUP BY 1, 2")
+            # Table names are ours, from a closed set; values never enter the text.
+            rows = self._client.query(f"SELECT _topic, _partition, max(_offset) + 1 FROM {table} GROUP BY 1, 2")  # noqa: S608
             for topic, partition, following in rows.result_rows:
                 key = (topic, int(partition))
                 found[key] = max(found.get(key, 0), int(following))

@@ -27,6 +27,7 @@ _ORIGIN: Final[list[dict[str, Any]]] = [
     {"name": "_timestamp", "type": _MILLIS},
 ]
 _BUFFER = types.Array(types.uint8, 1, "C", readonly=True)
+_I64S = types.int64[::1]
 
 
 def varint(value: int) -> bytes:
@@ -53,7 +54,7 @@ def _put_varint(value, out, at):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    types.int64(_BUFFER, _BUFFER, types.int64[::1], types.int64[::1], types.int64[::1], types.int32[::1], types.uint8[::1]),
+    types.int64(_BUFFER, _BUFFER, _I64S, _I64S, _I64S, types.int32[::1], types.uint8[::1]),
     nogil=True,
     cache=True,
 )

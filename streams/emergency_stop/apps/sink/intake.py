@@ -124,8 +124,9 @@ class Intaker:
             else:
                 self._one_by_one(trimmed, intake)
         except CorruptBatchError as error:
+            raw = b"".join(batch.batches)
             lost = DeadLetter(
-                batch.topic, batch.partition, start, None, b"".join(batch.batches), (), Reject.MALFORMED_RECORD, str(error)
+                batch.topic, batch.partition, start, None, raw, (), Reject.MALFORMED_RECORD, str(error)
             )
             intake.dead.append(lost)
         return intake
@@ -195,7 +196,7 @@ class Intaker:
             return Reject.UNKNOWN_SCHEMA, str(error), 0, b""
         except WireError as error:
             return Reject.BAD_MAGIC if len(value) >= 5 else Reject.SHORT_VALUE, str(error), 0, b""  # noqa: PLR2004
-        except Exception as error:  # fastavro raises many types for bad bytes; all mean the same here
+        except Exception as error:  # noqa: BLE001  fastavro raises many types for bad bytes; all mean the same here
             return Reject.UNDECODABLE, f"{type(error).__name__}: {error}", 0, b""
         return None, "", schema, bytes(body)
 
