@@ -31,7 +31,7 @@ def random_events(rng: random.Random, topic: str, count: int) -> list[Event]:
     for offset in range(count):
         now += rng.choice((0, 1, 40, 900, 4_000, 70_000 if rng.random() < 0.05 else 10))
         moment = now - rng.choice((0, 0, 0, 0, 500, 9_000, 200_000))
-        events.append(Event(offset * rng.choice((1, 1)) , rng.choice(accounts), moment, _values(rng, topic)))
+        events.append(Event(offset * rng.choice((1, 1)), rng.choice(accounts), moment, _values(rng, topic)))
     return events
 
 

@@ -58,9 +58,7 @@ def _no_stop_is_lost(run: Simulation) -> None:
 def _every_scope_is_as_its_newest_hold_says(run: Simulation) -> None:
     for scope in SCOPES:
         state, hold = run.core.state(scope), run.published.newest_hold(scope)
-        assert (hold.state if hold else HoldState.RUNNING) is (
-            HoldState.HELD if state.in_force else HoldState.RUNNING
-        )
+        assert (hold.state if hold else HoldState.RUNNING) is (HoldState.HELD if state.in_force else HoldState.RUNNING)
         assert {c.emergency_id for c in hold.causes} == {c.emergency_id for c in state.in_force} if hold else True
 
 

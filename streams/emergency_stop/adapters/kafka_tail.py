@@ -32,6 +32,7 @@ class TailRecord:
     partition: int
     offset: int
     timestamp_ms: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class CompactedTail:
@@ -146,7 +147,10 @@ class CompactedTail:
 
     def _hand_over(self, record: Any) -> None:
         self._next[record.partition] = record.offset + 1
-        self._on_record(TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp))
+        headers = tuple(record.headers)
+        self._on_record(
+            TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp, headers)
+        )
 
     async def _assign(self, consumer: AIOKafkaConsumer, known: set[int]) -> set[int]:
         """Take over all partitions, new ones too; positions of known ones stay."""

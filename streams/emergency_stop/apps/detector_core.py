@@ -32,7 +32,7 @@ class Correlator:
 
     def __call__(self, columns: Columns, row: int) -> str | None:
         schema_id = int(columns.schema_id[row])
-        if schema_id == 0:
+        if schema_id < 0:  # framed by GUID; rare, and the hit's own id will do
             return None
         if schema_id not in self._parsed:
             schema = self._registry.writer_schema(schema_id)

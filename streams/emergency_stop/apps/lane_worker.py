@@ -286,7 +286,9 @@ class LaneWorker:
                 log.error(
                     "%s-%d: offsets %d to %d were deleted by retention before they were applied; raise the topic's"
                     " retention or add workers",
-                    *where, expected, earliest - 1,
+                    *where,
+                    expected,
+                    earliest - 1,
                 )
             return True
         self.counters.mended_positions += 1

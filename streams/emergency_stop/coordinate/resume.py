@@ -19,9 +19,7 @@ from emergency_stop.domain.messages import Request
 from emergency_stop.domain.values import Action, Scope
 
 
-def refuse(
-    state: ScopeState, request: Request, reason: str, now_ms: int, action: str = "request_refused"
-) -> Change:
+def refuse(state: ScopeState, request: Request, reason: str, now_ms: int, action: str = "request_refused") -> Change:
     """Put on record that nothing was done. The request is remembered, so that it cannot succeed later."""
     note = decision(
         at=now_ms, actor=request.requested_by, action=action, subject=state.scope,

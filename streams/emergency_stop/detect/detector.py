@@ -123,9 +123,7 @@ class TopicDetector:
     def _page(self, page: int) -> Page:
         lengths, keys = self._accounts.page_keys(page)
         first, last = page * PAGE_SLOTS, page * PAGE_SLOTS + len(lengths)
-        arrays = {
-            name: tuple(array[first:last] for array in state.arrays) for name, state in self._stored().items()
-        }
+        arrays = {name: tuple(array[first:last] for array in state.arrays) for name, state in self._stored().items()}
         next_offset = int(self._accounts.page_next[page])
         return Page(next_offset, lengths, keys, self._accounts.page_hashes(page), arrays)
 
@@ -221,4 +219,3 @@ def _contents(columns: Columns, crossing: Crossing, folded: dict[Series, Folded]
         for term in crossing.condition.terms
     ]
     return json.dumps({"until": int(columns.occurred_at[crossing.row]), "terms": terms}, separators=(",", ":"))
-

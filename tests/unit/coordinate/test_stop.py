@@ -97,9 +97,7 @@ def test_levels(
         ([("x", D), ("y", AckState.REFUSED)], "stopping"),
     ],
 )
-def test_a_service_is_stopped_when_it_says_so_and_not_before(
-    said: list[tuple[str, AckState]], expected: str
-) -> None:
+def test_a_service_is_stopped_when_it_says_so_and_not_before(said: list[tuple[str, AckState]], expected: str) -> None:
     state = opened(hit())
     for service, what in said:
         state, _ = step(state, ack(command_to(state.cases[0], service), what), 9, world())

@@ -125,9 +125,7 @@ class Intaker:
                 self._one_by_one(trimmed, intake)
         except CorruptBatchError as error:
             raw = b"".join(batch.batches)
-            lost = DeadLetter(
-                batch.topic, batch.partition, start, None, raw, (), Reject.MALFORMED_RECORD, str(error)
-            )
+            lost = DeadLetter(batch.topic, batch.partition, start, None, raw, (), Reject.MALFORMED_RECORD, str(error))
             intake.dead.append(lost)
         return intake
 

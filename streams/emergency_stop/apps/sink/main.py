@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any, Final
 
@@ -43,6 +44,21 @@ def run(settings: Settings) -> int:
         return run_until_signal(lambda stop: _serve(settings, database, stop))
     finally:
         database.close()
+
+
+def migrate(settings: Settings) -> int:
+    """Bring the tables up to date; blocking."""
+    try:
+        database = ClickHouse(settings.clickhouse_url, settings.data_dir)
+    except ClickHouseUnavailableError as error:
+        log.error("%s", error)  # noqa: TRY400  (the text says all)
+        return EXIT_UNAVAILABLE
+    try:
+        applied = database.migrate(settings.retain_event_history_days)
+    finally:
+        database.close()
+    print(json.dumps({"applied": applied}))  # noqa: T201  (the command's result)
+    return 0
 
 
 async def _serve(settings: Settings, database: ClickHouse, stop: asyncio.Event) -> int:
