@@ -10,9 +10,11 @@ import difflib
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
+
+from emergency_stop.domain.topics import DETECTOR_STATE, TopicSpec
 
 EXIT_CONFIG: Final = 78
 PORT_MAX: Final = 65_535
@@ -123,15 +125,21 @@ class Settings:
     """All settings. Construct with ``from_env``; the defaults are the guide's."""
 
     enabled: bool = _setting(
-        "EMERGENCY_STOP_ENABLED", True, _boolean,
+        "EMERGENCY_STOP_ENABLED",
+        True,
+        _boolean,
         "false: triggers are still evaluated but only recorded (shadow); manual stops still stop.",
     )
     trigger_detection_interval_ms: int = _setting(
-        "TRIGGER_DETECTION_INTERVAL", 5_000, _integer(100, 600_000),
+        "TRIGGER_DETECTION_INTERVAL",
+        5_000,
+        _integer(100, 600_000),
         "Clock tick for time-based and absence triggers, ms. Events are evaluated as they arrive.",
     )
     health_monitoring_interval_ms: int = _setting(
-        "HEALTH_MONITORING_INTERVAL", 10_000, _integer(100, 600_000),
+        "HEALTH_MONITORING_INTERVAL",
+        10_000,
+        _integer(100, 600_000),
         "Heartbeat of service instances, ms; one that misses three counts as lost.",
     )
     immediate_stop_timeout_ms: int = _setting(
@@ -141,7 +149,9 @@ class Settings:
         "GRACEFUL_STOP_TIMEOUT", 60_000, _integer(500, 600_000), "Deadline of a graceful stop, ms."
     )
     max_concurrent_stops: int = _setting(
-        "MAX_CONCURRENT_STOPS", 10, _integer(1, 10_000),
+        "MAX_CONCURRENT_STOPS",
+        10,
+        _integer(1, 10_000),
         "Emergencies whose commands are in progress at once, per coordinator partition. Holds are never queued.",
     )
     auto_recovery_enabled: bool = _setting(
@@ -177,14 +187,14 @@ class Settings:
         "ESTOP_CLICKHOUSE_URL", None, _url, "ClickHouse HTTP address; none: chDB in the sink's process."
     )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
-    services: tuple[str, ...] = _setting(
-        "ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means."
-    )
+    services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
     instance_id: str = _setting("ESTOP_INSTANCE_ID", _instance_id, str, "Name of this process; none: random.")
     metrics_host: str = _setting("ESTOP_METRICS_HOST", "127.0.0.1", str, "Address of /metrics, /livez, /readyz.")
     metrics_port: int = _setting("ESTOP_METRICS_PORT", 0, _integer(0, 65_535), "Its port; 0: any free one, logged.")
     signing_key_file: Path | None = _setting(
-        "ESTOP_SIGNING_KEY_FILE", None, Path,
+        "ESTOP_SIGNING_KEY_FILE",
+        None,
+        Path,
         "PEM of the coordinator's Ed25519 key; none: a fresh key at every start, said so.",
     )
     verify_keys_file: Path | None = _setting(
@@ -237,6 +247,13 @@ class Settings:
             raise SettingsError(problems)
         return settings
 
+    def partitioned(self, spec: TopicSpec) -> TopicSpec:
+        """``spec`` with the number of partitions that these settings give it; broadcast topics keep one."""
+        if spec.partitions == 1:
+            return spec
+        telemetry = spec.name.startswith("telemetry.") or spec.name == DETECTOR_STATE
+        return replace(spec, partitions=self.telemetry_partitions if telemetry else self.control_partitions)
+
     def as_env(self) -> dict[str, str]:
         """The variables that make these settings again, for child processes. Defaults of ``None`` are left out."""
         return {
@@ -284,4 +301,3 @@ def describe_settings() -> list[dict[str, str]]:
 
 def _default(spec: Field[Any]) -> str:
     return "random" if spec.default is MISSING else "" if spec.default is None else _text(spec.default)
-
