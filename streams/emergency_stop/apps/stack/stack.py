@@ -1,0 +1,139 @@
+"""Broker, topics, keys, triggers and every process, in the order in which they need each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.embedded_broker import EmbeddedBroker
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.apps.stack.child import Child
+from emergency_stop.config import Settings
+from emergency_stop.domain import topics
+from emergency_stop.domain.default_triggers import default_pack
+from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry_http import build_registry
+from emergency_stop.wire.signing import Signer, publish_public_key
+
+log = logging.getLogger(__name__)
+
+READY_WITHIN_MS: Final = 120_000
+_WATCH_MS: Final = 500
+_BACKOFF_MS: Final = (500, 1_000, 2_000, 5_000, 10_000)
+Say = Callable[[str], None]
+
+
+class Stack:
+    """An async context manager: everything is up and ready inside it, and ended after it.
+
+    ``embedded`` starts the embedded broker; otherwise ``settings.brokers`` is used. ``accounts`` and
+    ``rate`` are the reference services' work.
+    """
+
+    def __init__(self, settings: Settings, say: Say, *, embedded: bool, accounts: int, rate: float) -> None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._say = say
+        self._accounts = accounts
+        self._rate = rate
+        self._broker = EmbeddedBroker(settings.data_dir) if embedded else None
+        self.settings = self._with_keys(replace(settings, brokers=self._broker.bootstrap) if self._broker else settings)
+        self.children: dict[str, Child] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    def _with_keys(self, settings: Settings) -> Settings:
+        """A signing key of this installation's own, unless the settings bring one."""
+        if settings.signing_key_file is not None:
+            return settings
+        private, public = settings.data_dir / "signing-key.pem", settings.data_dir / "verify-keys.pem"
+        if not private.exists():
+            signer = Signer.generate()
+            signer.save(private)
+            publish_public_key(signer, public)
+        return replace(settings, signing_key_file=private, verify_keys_file=public)
+
+    async def _start(self) -> None:
+        if self._broker is not None:
+            self._say(f"starting the embedded broker on {self._broker.bootstrap} (memory only)")
+            await asyncio.to_thread(self._broker.start)
+        await self._prepare_topics()
+        logs = self.settings.data_dir / "logs"
+        logs.mkdir(exist_ok=True)
+        for name, arguments in self._processes():
+            self.children[name] = Child(name, arguments, self.settings, logs / f"{name}.log")
+        self._say(f"starting {', '.join(self.children)} (logs in {logs}); the first time, kernels are compiled")
+        for child in self.children.values():
+            child.start()
+        await asyncio.gather(*(child.ready(READY_WITHIN_MS) for child in self.children.values()))
+        self._watcher = asyncio.create_task(self._watch())
+
+    def _processes(self) -> list[tuple[str, list[str]]]:
+        work = ["--accounts", str(self._accounts), "--rate", str(self._rate)]
+        services = [(name, ["service", name, *work]) for name in self.settings.services]
+        return [("detector", ["detector"]), ("coordinator", ["coordinator"]), ("sink", ["sink"]), *services]
+
+    async def _prepare_topics(self) -> None:
+        settings = self.settings
+        specs = [settings.partitioned(spec) for spec in topics.all_topics(settings.services)]
+        created = await ensure_topics(settings.brokers, specs, replication=settings.replication_factor)
+        if topics.TRIGGERS not in created:
+            return
+        codec = Codec(build_registry(settings.registry_url))
+        publisher = KafkaPublisher(settings.brokers, client_id="estop-stack")
+        await publisher.start()
+        try:
+            for trigger in default_pack(SystemClock().now_ms()):
+                value = codec.encode(trigger, topics.TRIGGERS)
+                await publisher.publish(topics.TRIGGERS, trigger.trigger_id.encode(), value)
+        finally:
+            await publisher.stop()
+        self._say(f"created {len(created)} topics and wrote the default triggers")
+
+    async def _watch(self) -> None:
+        """A process that ends is started again, later each time."""
+        loop = asyncio.get_running_loop()
+        due: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(_WATCH_MS / 1000)
+            for child in self.children.values():
+                if child.exit_code is None:
+                    continue
+                if child.name not in due:
+                    delay_ms = _BACKOFF_MS[min(child.restarts, len(_BACKOFF_MS) - 1)]
+                    due[child.name] = loop.time() + delay_ms / 1000
+                    self._say(f"{child.name} ended with code {child.exit_code}; starting it again in {delay_ms} ms")
+                elif loop.time() >= due[child.name]:
+                    del due[child.name]
+                    child.restarts += 1
+                    child.start()
+
+    async def _stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        services = [self.children[name] for name in self.settings.services if name in self.children]
+        others = [child for child in self.children.values() if child not in services]
+        await asyncio.gather(*(child.stop() for child in services))
+        await asyncio.gather(*(child.stop() for child in others))
+        if self._broker is not None:
+            await asyncio.to_thread(self._broker.stop)
