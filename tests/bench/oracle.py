@@ -41,24 +41,22 @@ def rules() -> list[Rule]:
     ]
 
 
-def expected_hits(bootstrap: str, partitions: list[int], limit: int | None = None) -> set[Place]:
-    """(trigger, account, partition, offset) of every hit; ``limit`` takes only so many records per partition."""
+def expected_hits(bootstrap: str, partitions: list[int]) -> set[Place]:
+    """(trigger, account, partition, offset) of every hit."""
     parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [limit] * PROCESSES)
+        found = pool.map(_part, [bootstrap] * PROCESSES, parts)
         return set().union(*found)
 
 
-def _part(bootstrap: str, partitions: list[int], limit: int | None) -> set[Place]:
+def _part(bootstrap: str, partitions: list[int]) -> set[Place]:
     hits: set[Place] = set()
     for partition in partitions:
         twin = NaiveDetector(rules())
         with Log(bootstrap) as log:
             for message in log.read(TELEMETRY_HEALTH, only=[partition]):
-                if limit is not None and message.offset() >= limit:
-                    break
-                event = decode(TELEMETRY_HEALTH, message.value())
-                if event is not None:
-                    twin.feed(Event(message.offset(), event["account_id"], event["occurred_at"], event))
+                event, offset = decode(TELEMETRY_HEALTH, message.value()), message.offset()
+                if event is not None and offset is not None:
+                    twin.feed(Event(offset, event["account_id"], event["occurred_at"], event))
         hits |= {(hit.rule_id, hit.account, partition, hit.offset) for hit in twin.hits}
     return hits

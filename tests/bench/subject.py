@@ -23,16 +23,16 @@ from tests.bench.meter import Meter
 def install(meter: Meter, events: int) -> None:
     """Wrap the two methods between which the detector works."""
     assigned, written = LaneWorker._on_assigned, StateLog.write_positions
-    positions: dict[int, int] = {}
+    applied: dict[int, int] = {}
 
     async def on_assigned(self: LaneWorker, *args: Any, **kwargs: Any) -> None:
         meter.start()
         await assigned(self, *args, **kwargs)
 
-    async def write_positions(self: StateLog, now: Mapping[str, int]) -> None:
-        await written(self, now)
-        positions[self._partition] = sum(now.values())
-        if sum(positions.values()) >= events and meter.running:
+    async def write_positions(self: StateLog, positions: Mapping[str, int]) -> None:
+        await written(self, positions)
+        applied[self._partition] = sum(positions.values())
+        if sum(applied.values()) >= events and meter.running:
             meter.running = False
             meter.stop(events)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -18,7 +18,8 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
-from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker, run_until_signal
+from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
+from emergency_stop.apps.process import run_until_signal
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import Publish
 

@@ -89,7 +89,7 @@ class NaiveDetector:
             return
         if account.since is None:
             account.since = event.at
-        if event.at - account.since < rule.for_ms:
+        if rule.for_ms > 0 and event.at - account.since < rule.for_ms:
             return
         if account.cooldown_until is not None and event.at < account.cooldown_until:
             account.suppressed += 1

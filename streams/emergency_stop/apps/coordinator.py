@@ -24,7 +24,8 @@ from emergency_stop.adapters.kafka_topics import describe_topics
 from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import load_signer
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
-from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker, run_until_signal
+from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
+from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.coordinate.state import Policy

@@ -13,7 +13,8 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.apps.detector_core import DetectorCore
 from emergency_stop.apps.detector_metrics import DetectorCollector
-from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker, run_until_signal
+from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
+from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
@@ -34,7 +35,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     book = TriggerBook(codec)
     name = f"{GROUP}-{settings.instance_id}"
     tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
-    publisher = KafkaPublisher(settings.brokers, client_id=name, compression="lz4")
+    publisher = KafkaPublisher(settings.brokers, client_id=name)
     cores: dict[int, DetectorCore] = {}
 
     def core(partition: int) -> DetectorCore:

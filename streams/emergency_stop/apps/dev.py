@@ -9,7 +9,7 @@ import sys
 from typing import Final
 
 from emergency_stop.adapters.embedded_broker import BrokerUnavailableError
-from emergency_stop.apps.lane_worker import run_until_signal
+from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.sink.query import ADDRESS_FILE
 from emergency_stop.apps.stack.child import StackError
 from emergency_stop.apps.stack.stack import Stack

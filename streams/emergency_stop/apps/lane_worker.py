@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,7 +33,7 @@ _TICK_MS: Final = 50
 #: A partition that stands still this long before its end is fetched again.
 _STALL_CHECK_MS: Final = 3_000
 _REBALANCE_MS_MAX: Final = 30_000
-_FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
+_FETCH_BYTES_MAX: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +189,7 @@ class LaneWorker:
             consumer_max_fetch_size=_FETCH_BYTES_MAX,
             consumer_auto_offset_reset="earliest",
             stream_wait_empty=False,
-            stream_buffer_maxsize=16,
+            stream_buffer_maxsize=4,
             topic_disable_leader=True,
             topic_allow_declare=False,
             web_enabled=False,
@@ -374,16 +373,3 @@ class LaneWorker:
 
 def _succeeded(task: asyncio.Task[LanePartition]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
-
-
-def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[int]]) -> int:
-    """Run ``serve(stop)`` on a new event loop; SIGINT and SIGTERM set ``stop``. Returns its exit code."""
-
-    async def main() -> int:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        return await serve(stop)
-
-    return asyncio.run(main())

@@ -12,7 +12,11 @@ from emergency_stop.detect.kernels import find_slots, mark_pages, rebuild_table
 PAGE_SHIFT: Final = 8
 PAGE_SLOTS: Final = 1 << PAGE_SHIFT
 _TABLE_MIN: Final = 1_024
+_CAPACITY_MIN: Final = 4_096
 _FREE: Final = -1
+_HASH, _START, _LENGTH = range(3)
+#: Half a cache line per slot, so that a look-up misses once.
+KNOWN_CELLS: Final = 4
 
 
 class Accounts:
@@ -24,9 +28,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self.count = 0
-        self._hash: U64 = np.zeros(0, np.uint64)
-        self._start: I64 = np.zeros(0, np.int64)
-        self._length: I32 = np.zeros(0, np.int32)
+        self._known: I64 = np.zeros((0, KNOWN_CELLS), np.int64)  # per slot: see the columns below
         self._arena: U8 = np.zeros(0, np.uint8)
         self._used = 0
         self._places: I32 = np.full(_TABLE_MIN, _FREE, np.int32)
@@ -36,18 +38,20 @@ class Accounts:
     @property
     def capacity(self) -> int:
         """Slots that arrays indexed by slot must have."""
-        return len(self._hash)
+        return len(self._known)
 
     def find(self, columns: Columns) -> I32:
         """Slot per row, -1 where the row's page already contains it. Marks pages dirty."""
-        self._reserve(columns.n, int(columns.key_len.sum()))
         slots = np.empty(columns.n, np.int32)
         keys = (columns.buffer, columns.key_hash, columns.key_start, columns.key_len)
-        table = (self._places, self._hash, self._start, self._length)
-        first = self.count
-        self._used = int(find_slots(keys, table, self._arena, self._used, first, slots))
+        progress = np.array((0, self.count, self._used, 0), np.int64)
+        while progress[0] < columns.n:
+            table = (self._places, self._known)
+            find_slots(keys, table, self._arena, progress, slots)
+            self.count, self._used = int(progress[1]), int(progress[2])
+            if progress[0] < columns.n:
+                self._reserve(1, int(columns.key_len[progress[0]]))
         if columns.n:
-            self.count = max(first, int(slots.max()) + 1)
             mark_pages(slots, columns.offset, self.page_next, self.dirty, PAGE_SHIFT)
         return slots
 
@@ -56,29 +60,27 @@ class Accounts:
         mask = len(self._places) - 1
         place = key_hash & mask
         while (slot := int(self._places[place])) >= 0:
-            if int(self._hash[slot]) == key_hash and self.key(slot) == key:
+            if int(self._known[slot, _HASH]) == np.uint64(key_hash).view(np.int64) and self.key(slot) == key:
                 return slot
             place = (place + 1) & mask
         return _FREE
 
     def key(self, slot: int) -> bytes:
-        start = int(self._start[slot])
-        return self._arena[start : start + int(self._length[slot])].tobytes()
+        start, length = int(self._known[slot, _START]), int(self._known[slot, _LENGTH])
+        return self._arena[start : start + length].tobytes()
 
     def _reserve(self, rows: int, key_bytes: int) -> None:
-        """Room for a new account per row."""
+        """Room for so many new accounts; grows in steps, so that it is seldom asked for."""
         needed = self.count + rows
         if needed > self.capacity:
-            capacity = max(needed, self.capacity + self.capacity // 2, PAGE_SLOTS)
+            capacity = max(needed, self.capacity + self.capacity // 2, _CAPACITY_MIN)
             capacity = -(-capacity // PAGE_SLOTS) * PAGE_SLOTS
-            self._hash = grown(self._hash, capacity, 0)
-            self._start = grown(self._start, capacity, 0)
-            self._length = grown(self._length, capacity, _FREE)
+            self._known = grown(self._known, capacity, _FREE)
             self.page_next = grown(self.page_next, capacity // PAGE_SLOTS, 0)
             self.dirty = grown(self.dirty, capacity // PAGE_SLOTS, 0)
         if needed * 2 > len(self._places):
-            self._places = np.full(1 << int(needed * 2 - 1).bit_length(), _FREE, np.int32)
-            rebuild_table(self._places, self._hash, self._length, self.count)
+            self._places = np.full(1 << int(self.capacity * 2 - 1).bit_length(), _FREE, np.int32)
+            rebuild_table(self._places, self._known, self.count)
         if self._used + key_bytes > len(self._arena):
             self._arena = grown(self._arena, max(self._used + key_bytes, len(self._arena) * 2), 0)
 
@@ -91,13 +93,20 @@ class Accounts:
         self.page_next[pages] = next_offset
         return pages
 
-    def page_keys(self, page: int) -> tuple[list[int], bytes]:
-        """(key length per slot of the page, -1 where free; all key bytes in slot order)."""
-        slots = range(page * PAGE_SLOTS, min((page + 1) * PAGE_SLOTS, self.count))
-        lengths = [int(self._length[slot]) for slot in slots]
-        return lengths, b"".join(self.key(slot) for slot in slots if self._length[slot] >= 0)
+    def page_keys(self, page: int) -> tuple[I32, bytes]:
+        """(key length per slot of the page, -1 where free; all key bytes in slot order).
 
-    def load_page(self, page: int, lengths: list[int], keys: bytes, hashes: U64, next_offset: int) -> None:
+        A page's keys lie together in the arena: slots are given out in order, and so are pages put back.
+        """
+        first, last = page * PAGE_SLOTS, min((page + 1) * PAGE_SLOTS, self.count)
+        lengths = self._known[first:last, _LENGTH].astype(np.int32)
+        taken = lengths >= 0
+        if not taken.any():
+            return lengths, b""
+        start = int(self._known[first:last, _START][taken][0])
+        return lengths, self._arena[start : start + int(lengths[taken].sum())].tobytes()
+
+    def load_page(self, page: int, lengths: I32, keys: bytes, hashes: U64, next_offset: int) -> None:
         """Put a written page back. Call ``finish_loading`` after the last one."""
         first = page * PAGE_SLOTS
         self.count = max(self.count, first + len(lengths))
@@ -105,12 +114,12 @@ class Accounts:
         self.page_next[page] = next_offset
         at = self._used
         self._arena[at : at + len(keys)] = np.frombuffer(keys, np.uint8)
-        for index, length in enumerate(lengths):
-            self._length[first + index] = length
-            self._hash[first + index] = hashes[index]
-            self._start[first + index] = at
-            at += max(length, 0)
-        self._used = at
+        last = first + len(lengths)
+        self._known[first:last, _LENGTH] = lengths
+        self._known[first:last, _HASH] = hashes.view(np.int64)
+        sizes = np.maximum(lengths, 0)
+        self._known[first:last, _START] = at + np.cumsum(sizes) - sizes
+        self._used = at + len(keys)
 
     def finish_loading(self, position: int) -> None:
         """Rebuild the table. New accounts start on a fresh page if the last one is ahead of ``position``:
@@ -121,10 +130,11 @@ class Accounts:
             self.count = pages * PAGE_SLOTS
         self._reserve(PAGE_SLOTS, 0)
         self._places[:] = _FREE
-        rebuild_table(self._places, self._hash, self._length, self.count)
+        rebuild_table(self._places, self._known, self.count)
 
     def page_hashes(self, page: int) -> U64:
-        return self._hash[page * PAGE_SLOTS : min((page + 1) * PAGE_SLOTS, self.count)]
+        first, last = page * PAGE_SLOTS, min((page + 1) * PAGE_SLOTS, self.count)
+        return np.ascontiguousarray(self._known[first:last, _HASH]).view(np.uint64)
 
 
 def grown(array: np.ndarray, length: int, fill: float) -> np.ndarray:

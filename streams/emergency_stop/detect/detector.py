@@ -68,7 +68,7 @@ class TopicDetector:
             state = ConditionState(condition)
             former = kept.get(condition.trigger.trigger_id)
             if former is not None:
-                state.arrays, state.suppressed = former.arrays, former.suppressed
+                state.take_over(former)
             self._conditions.append(state)
         self._ensure()
 

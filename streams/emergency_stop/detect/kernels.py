@@ -13,10 +13,16 @@ from numba import njit, types
 from emergency_stop.detect.plan import PANES, Aggregate, Comparison
 
 _PANES: Final = PANES
+#: A pane series' row, in 8-byte cells: newest pane, newest moment, the panes' values, and their counts in halves.
+PANE_CELLS: Final = 2 + PANES + PANES // 2
+_VALUES: Final = 2
+_COUNTS: Final = 2 * (2 + PANES)  # in 4-byte cells
 _AVG: Final = int(Aggregate.AVG)
 _MAX: Final = int(Aggregate.MAX)
 _BELOW: Final = int(Comparison.BELOW)
 _ABOVE: Final = int(Comparison.ABOVE)
+#: Rows whose memory is asked for at once.
+_BLOCK: Final = 64
 #: No sample yet: earlier than any pane or moment.
 EMPTY: Final = -(2**62)
 _EMPTY: Final = EMPTY
@@ -35,70 +41,96 @@ _I32S, _I32S2, _U64S, _U64S2, _U8S = (
 )
 
 
+@njit(inline="always")
+def _touch_table(hashes, places, known, arena, first, last, slots):  # type: ignore[no-untyped-def]
+    """Load what the rows of a block will most likely need, all rows of one kind after the other.
+
+    Accounts come in no order, so nearly every access misses the cache; independent loads miss together, where
+    the search would wait for one after the other. The sum is only there so that the loads happen.
+    """
+    mask = np.uint64(places.shape[0] - 1)
+    touched = np.int64(0)
+    for row in range(first, last):
+        slots[row] = places[hashes[row] & mask]
+    for row in range(first, last):
+        if slots[row] >= 0:
+            touched += known[slots[row], 1]
+    for row in range(first, last):
+        if slots[row] >= 0:
+            touched += arena[known[slots[row], 1]]
+    return touched
+
+
 @njit(
-    _I64(
+    types.void(
         types.Tuple((_BYTES, _U64S, _I64S, _I32S)),
-        types.Tuple((_I32S, _U64S, _I64S, _I32S)),
+        types.Tuple((_I32S, _I64S2)),
         _U8S,
-        _I64,
-        _I64,
+        _I64S,
         _I32S,
     ),
     nogil=True,
     cache=True,
 )
-def find_slots(keys, table, arena, used, first_new, slots):  # type: ignore[no-untyped-def]
-    """Account slot of every row; unknown keys get the next free slot. Returns the arena bytes in use.
+def find_slots(keys, table, arena, progress, slots):  # type: ignore[no-untyped-def]
+    """Account slot of every row; unknown keys get the next free slot.
 
-    ``keys`` = (buffer, hash, start, length) of the rows. ``table`` = (open addressing table of slots or
-    -1, and per slot: hash, key start in ``arena``, key length or -1 where the slot is free). A hash is not
-    an identity: key bytes are compared. The table must have room for a new account per row, and ``arena``
-    for all keys. ``first_new`` is the first free slot; new ones follow it.
+    ``keys`` = (buffer, hash, start, length) of the rows. ``table`` = (open addressing table of slots or -1,
+    and a row per slot: hash, key start in ``arena``, key length or -1 where the slot is free). A hash is not
+    an identity: key bytes are compared. ``progress`` = [row, first free slot, arena bytes in use, unused] goes
+    in and out: where a new account finds no room (slots, bytes, or the table half full), its row is where to go on.
     """
     buffer, hashes, starts, lengths = keys
-    places, slot_hash, slot_start, slot_length = table
+    places, known = table
     mask = np.uint64(places.shape[0] - 1)
-    free = first_new
-    for row in range(hashes.shape[0]):
-        wanted = hashes[row]
-        start = starts[row]
-        length = lengths[row]
-        place = wanted & mask
-        while True:
-            slot = places[place]
-            if slot < 0:
-                slot = np.int32(free)
-                free += 1
-                places[place] = slot
-                slot_hash[slot] = wanted
-                slot_start[slot] = used
-                slot_length[slot] = length
-                for index in range(length):
-                    arena[used + index] = buffer[start + index]
-                used += length
-                break
-            if slot_hash[slot] == wanted and slot_length[slot] == length:
-                at = slot_start[slot]
-                same = True
-                for index in range(length):
-                    if arena[at + index] != buffer[start + index]:
-                        same = False
-                        break
-                if same:
+    free = progress[1]
+    used = progress[2]
+    slots_max = min(known.shape[0], places.shape[0] // 2)
+    rows = hashes.shape[0]
+    for first in range(progress[0], rows, _BLOCK):
+        last = min(first + _BLOCK, rows)
+        progress[3] += _touch_table(hashes, places, known, arena, first, last, slots)
+        for row in range(first, last):
+            wanted = hashes[row]
+            start = starts[row]
+            length = lengths[row]
+            place = wanted & mask
+            while True:
+                slot = places[place]
+                if slot < 0:
+                    if free >= slots_max or used + length > arena.shape[0]:
+                        progress[0], progress[1], progress[2] = row, free, used
+                        return
+                    slot = np.int32(free)
+                    free += 1
+                    places[place] = slot
+                    known[slot, 0], known[slot, 1], known[slot, 2] = np.int64(wanted), used, length
+                    for index in range(length):
+                        arena[used + index] = buffer[start + index]
+                    used += length
                     break
-            place = (place + np.uint64(1)) & mask
-        slots[row] = slot
-    return used
+                if known[slot, 0] == np.int64(wanted) and known[slot, 2] == length:
+                    at = known[slot, 1]
+                    same = True
+                    for index in range(length):
+                        if arena[at + index] != buffer[start + index]:
+                            same = False
+                            break
+                    if same:
+                        break
+                place = (place + np.uint64(1)) & mask
+            slots[row] = slot
+    progress[0], progress[1], progress[2] = rows, free, used
 
 
-@njit(types.void(_I32S, _U64S, _I32S, _I64), nogil=True, cache=True)
-def rebuild_table(places, slot_hash, slot_length, count):  # type: ignore[no-untyped-def]
+@njit(types.void(_I32S, _I64S2, _I64), nogil=True, cache=True)
+def rebuild_table(places, known, count):  # type: ignore[no-untyped-def]
     """Enter the first ``count`` slots into an empty table (all -1)."""
     mask = np.uint64(places.shape[0] - 1)
     for slot in range(count):
-        if slot_length[slot] < 0:
+        if known[slot, 2] < 0:
             continue
-        place = slot_hash[slot] & mask
+        place = np.uint64(known[slot, 0]) & mask
         while places[place] >= 0:
             place = (place + np.uint64(1)) & mask
         places[place] = slot
@@ -121,12 +153,22 @@ def mark_pages(slots, offsets, page_next, dirty, page_shift):  # type: ignore[no
     return skipped
 
 
+@njit(inline="always")
+def _touch_panes(slots, whole, first, last):  # type: ignore[no-untyped-def]
+    """As ``_touch_table``, for the cache lines of a block's rows."""
+    touched = np.int64(0)
+    for row in range(first, last):
+        if slots[row] >= 0:
+            touched += whole[slots[row], 0] + whole[slots[row], 8] + whole[slots[row], PANE_CELLS - 1]
+    return touched
+
+
 @njit(
     types.void(
         _I64,
         _I64,
         types.Tuple((_I32S, _I64S, _F64S)),
-        types.Tuple((_I64S, _I64S, _F64S2, _I32S2)),
+        types.Tuple((_I64S2, _F64S2, _I32S2)),
         types.Tuple((_F64S, _I32S, _U8S)),
     ),
     nogil=True,
@@ -135,14 +177,17 @@ def mark_pages(slots, offsets, page_next, dirty, page_shift):  # type: ignore[no
 def fold_panes(aggregate, pane_ms, rows, state, out):  # type: ignore[no-untyped-def]
     """Avg, max or min over the newest pane of the account and the eleven before it.
 
-    ``rows`` = (slot or -1, occurred_at, value). ``state`` per slot = (newest pane, newest moment, pane
-    values, pane counts). ``out`` per row = (aggregate, samples, order). Sums add up in arrival order within
-    a pane, and pane by pane from the oldest to the newest, so that replays agree to the last bit.
+    ``rows`` = (slot or -1, occurred_at, value). ``state`` = the series' rows (see ``PANE_CELLS``), one per slot
+    and three cache lines long, as int64, as float64 and as int32. ``out`` per row = (aggregate, samples,
+    order). Sums add up in arrival order within a pane, and pane by pane from the oldest to the newest, so that replays agree to the last bit.
     """
     slots, moments, values = rows
-    newest_pane, newest_moment, pane_value, pane_count = state
+    whole, pane_value, pane_count = state
+    touched = np.zeros(1, np.int64)
     result, samples, order = out
     for row in range(slots.shape[0]):
+        if row % _BLOCK == 0:
+            touched[0] += _touch_panes(slots, whole, row, min(row + _BLOCK, slots.shape[0]))
         slot = slots[row]
         value = values[row]
         if slot < 0 or value != value:
@@ -150,38 +195,38 @@ def fold_panes(aggregate, pane_ms, rows, state, out):  # type: ignore[no-untyped
             continue
         moment = moments[row]
         pane = moment // pane_ms
-        newest = newest_pane[slot]
+        newest = whole[slot, 0]
         if newest == _EMPTY or pane - newest >= _PANES:
             for index in range(_PANES):
-                pane_count[slot, index] = 0
-                pane_value[slot, index] = 0.0
+                pane_count[slot, _COUNTS + index] = 0
+                pane_value[slot, _VALUES + index] = 0.0
             newest = pane
         elif pane > newest:
             for step in range(newest + 1, pane + 1):
-                pane_count[slot, step % _PANES] = 0
-                pane_value[slot, step % _PANES] = 0.0
+                pane_count[slot, _COUNTS + step % _PANES] = 0
+                pane_value[slot, _VALUES + step % _PANES] = 0.0
             newest = pane
         elif pane <= newest - _PANES:
             order[row] = _TOO_LATE
             continue
-        newest_pane[slot] = newest
-        order[row] = _IN_ORDER if moment >= newest_moment[slot] else _OUT_OF_ORDER
-        if moment > newest_moment[slot]:
-            newest_moment[slot] = moment
+        whole[slot, 0] = newest
+        order[row] = _IN_ORDER if moment >= whole[slot, 1] else _OUT_OF_ORDER
+        if moment > whole[slot, 1]:
+            whole[slot, 1] = moment
         index = pane % _PANES
-        count = pane_count[slot, index]
+        count = pane_count[slot, _COUNTS + index]
         if aggregate == _AVG:
-            pane_value[slot, index] += value
-        elif count == 0 or (value > pane_value[slot, index]) == (aggregate == _MAX):
-            pane_value[slot, index] = value
-        pane_count[slot, index] = count + 1
+            pane_value[slot, _VALUES + index] += value
+        elif count == 0 or (value > pane_value[slot, _VALUES + index]) == (aggregate == _MAX):
+            pane_value[slot, _VALUES + index] = value
+        pane_count[slot, _COUNTS + index] = count + 1
         total = 0.0
         n = 0
         index = (newest + 1) % _PANES  # the oldest pane
         for _ in range(_PANES):
-            count = pane_count[slot, index]
+            count = pane_count[slot, _COUNTS + index]
             if count > 0:
-                folded = pane_value[slot, index]
+                folded = pane_value[slot, _VALUES + index]
                 if aggregate == _AVG:
                     total += folded
                 elif n == 0 or (folded > total) == (aggregate == _MAX):
@@ -303,8 +348,8 @@ def evaluate(rows, first, second, limits, thresholds, state, hits):  # type: ign
     ``rows`` = (slot or -1, occurred_at); ``first`` = (aggregate, samples, order) of the first term;
     ``second`` is the aggregate of the second term, or empty. ``limits`` = comparison, second comparison,
     min_samples, for_ms, cooldown_ms, only this slot or -1, and a cell that gets the number of suppressed
-    hits. ``state`` per slot = (cooldown until, hits
-    suppressed since the last one, condition true since). ``hits`` = (row, suppressed before it).
+    hits. ``state`` per slot = (cooldown until, hits suppressed since the last one, condition true since; kept only
+    where ``for_ms`` is not 0). ``hits`` = (row, suppressed before it).
     """
     slots, moments = rows
     value, samples, order = first
@@ -334,13 +379,15 @@ def evaluate(rows, first, second, limits, thresholds, state, hits):  # type: ign
             else:
                 holds = other >= thresholds[1]
         if not holds or samples[row] < samples_min:
-            since[slot] = _EMPTY
+            if for_ms > 0:  # else nobody asks, and a write per event would fetch a cache line each
+                since[slot] = _EMPTY
             continue
         moment = moments[row]
-        if since[slot] == _EMPTY:
-            since[slot] = moment
-        if moment - since[slot] < for_ms:
-            continue
+        if for_ms > 0:
+            if since[slot] == _EMPTY:
+                since[slot] = moment
+            if moment - since[slot] < for_ms:
+                continue
         if moment < until[slot]:
             suppressed[slot] += 1
             limits[6] += 1

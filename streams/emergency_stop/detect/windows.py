@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from emergency_stop.detect.kernels import (
     EMPTY,
     NOT_A_SAMPLE,
     OUT_OF_ORDER,
+    PANE_CELLS,
     TOO_LATE,
     count_distinct,
     count_latest,
     evaluate,
     fold_panes,
 )
-from emergency_stop.detect.plan import PANES, Aggregate, Condition, Filter, Series
+from emergency_stop.detect.plan import Aggregate, Condition, Filter, Series
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
 
@@ -48,7 +49,8 @@ class SeriesState:
     def ensure(self, capacity: int) -> None:
         if capacity > len(self.arrays[0]):
             self.arrays = tuple(
-                grown(array, capacity, fill) for array, fill in zip(self.arrays, _fills(self.series), strict=True)
+                grown(array, capacity, fill)
+                for array, fill in zip(self.arrays, _FILLS.get(self.series.aggregate, (EMPTY,)), strict=True)
             )
 
     def fold(self, columns: Columns, slots: I32) -> Folded:
@@ -64,7 +66,9 @@ class SeriesState:
             count_distinct(series.window_ms, rows, self.arrays, out)
         else:
             rows = (chosen, columns.occurred_at, columns.fields[series.field])
-            fold_panes(int(series.aggregate), series.pane_ms, rows, self.arrays, out)
+            whole = self.arrays[0]
+            views = (whole, whole.view(np.float64), whole.view(np.int32))
+            fold_panes(int(series.aggregate), series.pane_ms, rows, views, out)
         return Folded(*out)
 
 
@@ -73,18 +77,11 @@ def _empty_arrays(series: Series) -> Arrays:
         return (np.zeros((0, series.depth), np.int64),)
     if series.aggregate is Aggregate.DISTINCT:
         return np.zeros((0, series.depth), np.int64), np.zeros((0, series.depth), np.uint64)
-    return (
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros((0, PANES), np.float64),
-        np.zeros((0, PANES), np.int32),
-    )
+    return (np.zeros((0, PANE_CELLS), np.int64),)
 
 
-def _fills(series: Series) -> tuple[int, ...]:
-    if series.aggregate is Aggregate.COUNT:
-        return (EMPTY,)
-    return (EMPTY, 0) if series.aggregate is Aggregate.DISTINCT else (EMPTY, EMPTY, 0, 0)
+#: What new rows hold: no moment yet; in a row of panes, EMPTY as newest pane makes the rest meaningless.
+_FILLS: Final = {Aggregate.DISTINCT: (EMPTY, 0)}
 
 
 def _filtered(columns: Columns, slots: I32, chosen: Filter | None) -> I32:
@@ -114,6 +111,12 @@ class ConditionState:
         self.condition = condition
         self.suppressed = 0
         self.arrays: Arrays = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+    def take_over(self, former: ConditionState) -> None:
+        """Go on with the state of the trigger's version before this one."""
+        self.arrays, self.suppressed = former.arrays, former.suppressed
+        if former.condition.trigger.for_ms != self.condition.trigger.for_ms:
+            self.arrays[2][:] = EMPTY
 
     def ensure(self, capacity: int) -> None:
         if capacity > len(self.arrays[0]):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
-from emergency_stop.apps.lane_worker import run_until_signal
+from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.query import QueryServer
