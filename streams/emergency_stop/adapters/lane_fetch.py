@@ -22,6 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from emergency_stop.adapters.lane_stream import install_stream
 from emergency_stop.columnar.fetched import FetchedBatch
 
 SEAM_VERSION: Final = "0.14.0"
@@ -181,7 +182,7 @@ class LaneRecords:
 
 
 def install_seam() -> None:
-    """Replace the two names in aiokafka; idempotent. Raises ``SeamError`` for an unknown version."""
+    """Replace the names in aiokafka; idempotent. Raises ``SeamError`` for an unknown version."""
     if aiokafka.__version__ != SEAM_VERSION:
         raise SeamError(
             f"aiokafka is {aiokafka.__version__}, the columnar lane is written for {SEAM_VERSION};"
@@ -189,3 +190,4 @@ def install_seam() -> None:
         )
     fetcher.MemoryRecords = _KeptRecords
     fetcher.PartitionRecords = _partition_records
+    install_stream()

@@ -11,7 +11,7 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
-from emergency_stop.apps.detector_core import DetectorCore
+from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.detector_metrics import DetectorCollector
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
@@ -43,6 +43,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         return cores[partition]
 
     async def prepare() -> None:
+        warm_up(registry)
         await tail.start()
         await tail.caught_up()
 

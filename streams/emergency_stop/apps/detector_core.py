@@ -23,6 +23,12 @@ RECORDS = {spec.name: spec.record or "" for spec in topics.TELEMETRY}
 Plans = Mapping[str, TopicPlan]
 
 
+def warm_up(registry: Registry) -> None:
+    """Load the compiled kernels, so that the first batch does not wait for them: a worker is ready when they are."""
+    for topic, record in RECORDS.items():
+        ColumnDecoder(registry, record).decode(FetchedBatch(topic, 0, 0, 0, ()), ())
+
+
 class Correlator:
     """Finds the correlation id in the event of a hit; asked for hits only, so it may decode row by row."""
 

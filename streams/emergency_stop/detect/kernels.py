@@ -179,11 +179,12 @@ def fold_panes(aggregate, pane_ms, rows, state, out):  # type: ignore[no-untyped
 
     ``rows`` = (slot or -1, occurred_at, value). ``state`` = the series' rows (see ``PANE_CELLS``), one per slot
     and three cache lines long, as int64, as float64 and as int32. ``out`` per row = (aggregate, samples,
-    order). Sums add up in arrival order within a pane, and pane by pane from the oldest to the newest, so that replays agree to the last bit.
+    order). Sums add up in arrival order within a pane, and pane by pane from the oldest to the newest, so
+    that replays agree to the last bit.
     """
     slots, moments, values = rows
     whole, pane_value, pane_count = state
-    touched = np.zeros(1, np.int64)
+    touched = np.zeros(1, np.int64)  # an array, so that the loads are not optimised away
     result, samples, order = out
     for row in range(slots.shape[0]):
         if row % _BLOCK == 0:
