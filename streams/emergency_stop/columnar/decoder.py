@@ -124,9 +124,9 @@ def _guid(records: Records, row: int) -> str:
 
 def _fill_defaults(program: Program, rows: Any, numbers: F64, hashes: U64) -> None:
     """Columns that the writer's schema lacks get the reader's default; the kernel writes the others."""
-    for column, value in enumerate(program.number_defaults):
+    for column, value in program.number_defaults:
         numbers[column, rows] = value
-    for column, text in enumerate(program.hash_defaults):
+    for column, text in program.hash_defaults:
         hashes[1 + column, rows] = np.uint64(string_hash(text)) if text else _NO_HASH
 
 

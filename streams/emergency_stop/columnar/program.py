@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emergency_stop.columnar.columns import F64, I32
+from emergency_stop.columnar.columns import I32
 
 NULL, BOOLEAN, INT, LONG, FLOAT, DOUBLE, BYTES, STRING, FIXED, ENUM, UNION, ARRAY, MAP, RECORD = range(14)
 _PRIMITIVES: Final = {
@@ -40,7 +40,8 @@ class Program:
 
     ``ops[node] = (op, argument, first child, child count)``; ``children`` are node numbers.
     ``fields[i] = (node, role, column, enum_offset)`` in writer order. ``enum_map[enum_offset + writer
-    index]`` is the reader's index. ``defaults`` are values of number columns that the writer lacks.
+    index]`` is the reader's index. ``number_defaults`` and ``hash_defaults`` are (column, value) of what the
+    writer lacks.
     """
 
     record: str
@@ -48,8 +49,8 @@ class Program:
     children: I32
     fields: I32
     enum_map: I32
-    number_defaults: F64
-    hash_defaults: tuple[str, ...]
+    number_defaults: tuple[tuple[int, float], ...]
+    hash_defaults: tuple[tuple[int, str], ...]
 
 
 class _Compiler:
@@ -246,20 +247,24 @@ def _check_required(reader: dict[str, Any], present: set[str]) -> None:
         raise SchemaMismatchError(f"the writer's schema lacks {', '.join(missing)}")
 
 
-def _number_defaults(reader: Any, columns: dict[str, tuple[int, int]], present: set[str], named: Any) -> F64:
-    values = [np.nan for role, _ in columns.values() if role == AS_NUMBER]
-    for field in reader["fields"]:
-        role, column = columns.get(field["name"], (NOT_WANTED, 0))
-        if role == AS_NUMBER and field["name"] not in present and field.get("default") is not None:
-            symbols = _symbols(field["type"], named)
-            values[column] = float(symbols.index(field["default"]) if symbols else field["default"])
-    return np.array(values, np.float64)
+def _number_defaults(
+    reader: Any, columns: dict[str, tuple[int, int]], present: set[str], named: Any
+) -> tuple[tuple[int, float], ...]:
+    found = []
+    for field, column in _absent(reader, columns, present, AS_NUMBER):
+        default = field.get("default")
+        symbols = _symbols(field["type"], named)
+        found.append((column, np.nan if default is None else float(symbols.index(default) if symbols else default)))
+    return tuple(found)
 
 
-def _hash_defaults(reader: Any, columns: dict[str, tuple[int, int]], present: set[str]) -> tuple[str, ...]:
-    values = ["" for role, _ in columns.values() if role == AS_HASH]
-    for field in reader["fields"]:
-        role, column = columns.get(field["name"], (NOT_WANTED, 0))
-        if role == AS_HASH and field["name"] not in present:
-            values[column] = field.get("default") or ""
-    return tuple(values)
+def _hash_defaults(reader: Any, columns: dict[str, tuple[int, int]], present: set[str]) -> tuple[tuple[int, str], ...]:
+    return tuple((column, field.get("default") or "") for field, column in _absent(reader, columns, present, AS_HASH))
+
+
+def _absent(
+    reader: Any, columns: dict[str, tuple[int, int]], present: set[str], wanted_role: int
+) -> list[tuple[dict[str, Any], int]]:
+    """(reader's field, column) of the wanted fields of a role that the writer lacks."""
+    placed = [(field, *columns.get(field["name"], (NOT_WANTED, 0))) for field in reader["fields"]]
+    return [(field, column) for field, role, column in placed if role == wanted_role and field["name"] not in present]
