@@ -17,6 +17,7 @@ from typing import Any, Final
 from emergency_stop.domain.topics import DETECTOR_STATE, TopicSpec
 
 EXIT_CONFIG: Final = 78
+HEARTBEATS_MISSED_MAX: Final = 3
 PORT_MAX: Final = 65_535
 DAY_MS: Final = 86_400_000
 DEFAULT_SERVICES: Final = (
@@ -246,6 +247,11 @@ class Settings:
         if problems or settings is None:
             raise SettingsError(problems)
         return settings
+
+    @property
+    def heartbeat_lost_ms(self) -> int:
+        """A service instance is lost when its last heartbeat is older."""
+        return self.health_monitoring_interval_ms * HEARTBEATS_MISSED_MAX
 
     def partitioned(self, spec: TopicSpec) -> TopicSpec:
         """``spec`` with the number of partitions that these settings give it; broadcast topics keep one."""

@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 EXIT_UNAVAILABLE: Final = 69
 APP_ID: Final = "estop-coordinator"
-#: An instance is lost when it missed this many heartbeats.
-HEARTBEATS_MISSED_MAX: Final = 3
 _INPUTS: Final = tuple(spec.name for spec in topics.COORDINATOR_INPUTS)
 
 
@@ -64,7 +62,7 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(
         immediate_stop_timeout_ms=settings.immediate_stop_timeout_ms,
         graceful_stop_timeout_ms=settings.graceful_stop_timeout_ms,
-        heartbeat_lost_ms=settings.health_monitoring_interval_ms * HEARTBEATS_MISSED_MAX,
+        heartbeat_lost_ms=settings.heartbeat_lost_ms,
         max_concurrent_stops=settings.max_concurrent_stops,
         issued_by=f"coordinator-{settings.instance_id}",
         automatic_stops=settings.enabled,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
-from emergency_stop.domain.values import StopLevel
+from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
+from emergency_stop.domain.values import Scope, StopLevel
 
+_TIMEOUT_S_MAX: Final = 3_600
 Command = Callable[[argparse.Namespace, Settings], int]
 
 
@@ -18,13 +21,105 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     """Carry out a parsed command."""
     prepare(settings)
     command: Command = load(options.run)
-    return command(options, settings)
+    try:
+        return command(options, settings)
+    except UnavailableError as error:
+        print(f"estop {options.command}: {error}", file=sys.stderr)
+        return EXIT_UNAVAILABLE
 
 
 def add_to(commands: Any) -> None:
     """Add every command to argparse's subparsers."""
+    _stop(commands)
+    _resume(commands)
+    _status(commands)
+    _triggers(commands)
+    _check(commands)
     _service(commands)
     _produce(commands)
+
+
+_LEVELS: Final = (StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)
+_CLI: Final = "emergency_stop.control.cli"
+
+
+def _scope(text: str) -> Scope:
+    try:
+        return Scope.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= _TIMEOUT_S_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; allowed: more than 0 to {_TIMEOUT_S_MAX} seconds")
+    return value
+
+
+def _json(command: Any) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def _stop(commands: Any) -> None:
+    command = commands.add_parser("stop", help="stop an account, a service or everything, now")
+    command.add_argument("scope", type=_scope, metavar="SCOPE", help="global, service:<name> or account:<id>")
+    command.add_argument("--reason", required=True, help="why; kept in the audit")
+    command.add_argument("--level", choices=_LEVELS, default=_LEVELS[0])
+    command.add_argument("--services", type=_names, default=[], metavar="A,B", help="only these; default: all")
+    command.add_argument("--wait", action="store_true", help="wait for the proof; 75 when it does not come")
+    command.add_argument("--timeout", type=_seconds, help="seconds to wait; default: the level's deadline and 10")
+    command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.stop:run_stop")
+
+
+def _resume(commands: Any) -> None:
+    command = commands.add_parser("resume", help="lift the hold of a scope; refused when a newer stop exists")
+    command.add_argument("scope", type=_scope, metavar="SCOPE", help="exactly the scope that is held")
+    command.add_argument("--reason", required=True, help="why; kept in the audit")
+    command.add_argument("--epoch", type=int, help="the hold's epoch that you have seen; default: the newest")
+    command.add_argument("--emergency", metavar="ID", help="only this emergency's part of the hold; default: all")
+    command.add_argument("--timeout", type=_seconds, help="seconds to wait for the answer; default: 30")
+    command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.stop:run_resume")
+
+
+def _status(commands: Any) -> None:
+    status = commands.add_parser("status", help="what is held, and which services are alive")
+    _json(status)
+    status.set_defaults(run=f"{_CLI}.status:run_status")
+    emergencies = commands.add_parser("emergencies", help="the newest emergencies")
+    emergencies.add_argument("--limit", type=int, default=20, help="how many; default: 20")
+    _json(emergencies)
+    emergencies.set_defaults(run=f"{_CLI}.status:run_emergencies")
+
+
+def _triggers(commands: Any) -> None:
+    triggers = commands.add_parser("triggers", help="what the detectors watch for")
+    verbs = triggers.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser("add", help="add or change triggers from JSON; running detectors follow")
+    add.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a definition or a list of them; - reads stdin")
+    add.add_argument("--default-pack", action="store_true", help="the five that a new installation starts with")
+    add.set_defaults(run=f"{_CLI}.triggers:run_add")
+    listing = verbs.add_parser("list", help="the triggers in force")
+    listing.set_defaults(run=f"{_CLI}.triggers:run_list")
+    remove = verbs.add_parser("remove", help="take a trigger out of force")
+    remove.add_argument("trigger_id", metavar="ID")
+    remove.set_defaults(run=f"{_CLI}.triggers:run_remove")
+    for verb in (add, listing, remove):
+        _json(verb)
+
+
+def _check(commands: Any) -> None:
+    command = commands.add_parser("check", help="settings, broker, topics, schemas, ClickHouse and keys, in layers")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.check:run_check")
 
 
 def _service(commands: Any) -> None:
@@ -69,6 +164,3 @@ def run_produce(options: argparse.Namespace, settings: Settings) -> int:
         replay=options.replay,
     )
     return produce(settings, wanted)
-
-
-LEVELS = tuple(level.value for level in StopLevel)

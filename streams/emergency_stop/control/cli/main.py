@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
+        if options.command == "check":
+            from emergency_stop.control.cli.check import settings_failed
+
+            return settings_failed(error.problems, as_json=options.json)
         for problem in error.problems:
             print(f"estop: {problem}", file=sys.stderr)
         return EXIT_CONFIG

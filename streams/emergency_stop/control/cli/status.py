@@ -1,0 +1,114 @@
+"""``estop status`` and ``estop emergencies``: what is held, who is there, and what happened. Read from Kafka."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.config import Settings
+from emergency_stop.control.cli.output import ago, moment, plain, say, show_json, show_table
+from emergency_stop.control.errors import EXIT_OK
+from emergency_stop.control.installation import Installation
+from emergency_stop.coordinate.services import Liveness, Services
+from emergency_stop.domain.messages import Emergency, Hold, ServiceInstance
+from emergency_stop.domain.topics import EMERGENCIES, HOLDS, SERVICES
+from emergency_stop.domain.values import HoldState, Scope
+
+_EVERYTHING = Scope.parse("global")
+Instances = list[tuple[ServiceInstance, Liveness]]
+
+
+def run_status(options: argparse.Namespace, settings: Settings) -> int:
+    """Holds in force, and every instance that counts."""
+    installation = Installation(settings)
+
+    async def read() -> None:
+        async with installation.following(HOLDS, SERVICES):
+            pass
+
+    asyncio.run(read())
+    now_ms = SystemClock().now_ms()
+    held = [hold for hold in installation.all_of(HOLDS, Hold) if hold.state is HoldState.HELD]
+    instances = _instances(installation, now_ms)
+    present = {instance.service for instance, liveness in instances if liveness is Liveness.LIVE}
+    missing = [name for name in settings.services if name not in present]
+    if options.json:
+        services = [plain(instance) | {"liveness": liveness.value} for instance, liveness in instances]
+        document = {"holds": [plain(hold) for hold in held], "instances": services, "services_missing": missing}
+        show_json(document | {"unreadable_records": installation.unreadable})
+    else:
+        _show_status(held, instances, missing, now_ms)
+        _warn_of(installation)
+    return EXIT_OK
+
+
+def _instances(installation: Installation, now_ms: int) -> Instances:
+    settings = installation.settings
+    services = Services(settings.services, installation.all_of(SERVICES, ServiceInstance))
+    names = services.named((), _EVERYTHING)
+    return [
+        found
+        for name in names
+        for found in services.instances(name, now_ms, settings.heartbeat_lost_ms).values()
+        if found[1] is not Liveness.LEFT
+    ]
+
+
+def _show_status(held: list[Hold], instances: Instances, missing: list[str], now_ms: int) -> None:
+    if held:
+        rows = [
+            (
+                hold.scope,
+                hold.level.value if hold.level else None,
+                hold.epoch,
+                ago(now_ms - hold.updated_at),
+                hold.reason,
+            )
+            for hold in held
+        ]
+        show_table(("HELD", "LEVEL", "EPOCH", "SINCE", "REASON"), rows)
+    else:
+        print("Nothing is held.")
+    print()
+    rows_of_instances = [
+        (one.service, one.instance_id, liveness.value, ago(now_ms - one.heartbeat_at), one.in_flight, one.held_scopes)
+        for one, liveness in instances
+    ]
+    show_table(("SERVICE", "INSTANCE", "STATE", "HEARTBEAT", "IN FLIGHT", "HELD SCOPES"), rows_of_instances)
+    for name in missing:
+        say(f"warning: no instance of {name} is alive: a stop cannot be proven for it")
+
+
+def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:
+    """The newest emergencies first."""
+    installation = Installation(settings)
+
+    async def read() -> None:
+        async with installation.following(EMERGENCIES):
+            pass
+
+    asyncio.run(read())
+    found = sorted(installation.all_of(EMERGENCIES, Emergency), key=lambda one: (-one.started_at, one.emergency_id))
+    shown = found[: options.limit]
+    if options.json:
+        show_json([plain(one) for one in shown])
+        return EXIT_OK
+    rows = [
+        (moment(one.started_at), one.emergency_id, one.scope, one.level.value, one.state.value, _took(one), one.reason)
+        for one in shown
+    ]
+    show_table(("STARTED", "EMERGENCY", "SCOPE", "LEVEL", "STATE", "TIME TO STOP", "REASON"), rows)
+    if len(found) > len(shown):
+        say(f"{len(found) - len(shown)} older ones are not shown (--limit)")
+    _warn_of(installation)
+    return EXIT_OK
+
+
+def _took(emergency: Emergency) -> str | None:
+    return None if emergency.time_to_stop_ms is None else f"{emergency.time_to_stop_ms} ms"
+
+
+def _warn_of(installation: Installation) -> None:
+    if installation.unreadable:
+        say(f"warning: {installation.unreadable} records could not be read and are not shown")

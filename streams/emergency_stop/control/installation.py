@@ -1,0 +1,127 @@
+"""An installation as its own topics tell it: holds, services, emergencies, triggers. Needs Kafka and nothing else.
+
+What an operator sees and does at 3 a.m. must not depend on ClickHouse, a console or a coordinator that answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, TypeVar
+
+from aiokafka.errors import KafkaError
+
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
+from emergency_stop.config import Settings
+from emergency_stop.control.errors import UnavailableError
+from emergency_stop.domain.messages import Emergency, Hold, Request, ServiceInstance
+from emergency_stop.domain.topics import EMERGENCIES, HOLDS, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.triggers import Trigger
+from emergency_stop.wire.codec import Codec, WireError
+from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.registry_http import build_registry
+
+READ_WITHIN_S: Final = 15.0
+_POLL_S: Final = 0.05
+_KINDS: Final[dict[str, Any]] = {
+    HOLDS: Hold,
+    SERVICES: ServiceInstance,
+    EMERGENCIES: Emergency,
+    TRIGGERS: Trigger,
+}
+M = TypeVar("M")
+
+
+class Installation:
+    """Follows compacted control topics from their beginning; the newest record per key stands.
+
+    ``unreadable`` counts records that are no message of their topic: whoever decides must know of them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.codec = Codec(build_registry(settings.registry_url))
+        self.unreadable = 0
+        self._newest: dict[str, dict[bytes, Any]] = {topic: {} for topic in _KINDS}
+
+    def all_of(self, topic: str, kind: type[M]) -> list[M]:
+        """What stands in ``topic``, by key."""
+        found = self._newest[topic]
+        return [found[key] for key in sorted(found) if isinstance(found[key], kind)]
+
+    def hold(self, scope: str) -> Hold | None:
+        """The hold of exactly this scope, in force or lifted."""
+        return next((hold for hold in self.all_of(HOLDS, Hold) if hold.scope == scope), None)
+
+    def emergency(self, emergency_id: str) -> Emergency | None:
+        return next((one for one in self.all_of(EMERGENCIES, Emergency) if one.emergency_id == emergency_id), None)
+
+    @contextlib.asynccontextmanager
+    async def following(self, *topics: str) -> AsyncIterator[None]:
+        """Within this context the topics are read on; on entry all that they held was read.
+
+        Raises ``UnavailableError`` after ``READ_WITHIN_S`` seconds without that.
+        """
+        tails = [
+            CompactedTail(self.settings.brokers, topic, self._taker(topic), client_id="estop-cli") for topic in topics
+        ]
+        try:
+            for tail in tails:
+                await tail.start()
+            try:
+                await asyncio.wait_for(asyncio.gather(*(tail.caught_up() for tail in tails)), READ_WITHIN_S)
+            except TimeoutError:
+                late = ", ".join(topic for topic, tail in zip(topics, tails, strict=True) if not tail.is_caught_up)
+                raise UnavailableError(
+                    f"{late} could not be read from ESTOP_BROKERS={self.settings.brokers} within {READ_WITHIN_S:g} s;"
+                    " 'estop check' says what is missing"
+                ) from None
+            yield
+        finally:
+            await asyncio.gather(*(tail.stop() for tail in tails))
+
+    def _taker(self, topic: str) -> Callable[[TailRecord], None]:
+        newest, kind = self._newest[topic], _KINDS[topic]
+
+        def take(record: TailRecord) -> None:
+            if record.key is None or record.value is None:
+                newest.pop(record.key or b"", None)
+                return
+            try:
+                newest[record.key] = self.codec.decode(kind, record.value)
+            except (WireError, UnknownSchemaError):
+                self.unreadable += 1
+
+        return take
+
+    async def until(self, holds: Callable[[], bool], within_s: float) -> bool:
+        """Whether ``holds`` came true while following; false after ``within_s``."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        while not holds():
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def publish(self, topic: str, key: str, message: Request | Trigger) -> None:
+        """Write one message; on return every in-sync replica has it. Raises ``UnavailableError``."""
+        publisher = KafkaPublisher(self.settings.brokers, client_id="estop-cli")
+        try:
+            await asyncio.wait_for(self._publish(publisher, topic, key, message), READ_WITHIN_S)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise UnavailableError(
+                f"{topic} could not be written at ESTOP_BROKERS={self.settings.brokers}: {str(error) or 'no answer'};"
+                " nothing is known to have been written, and writing it again does no harm"
+            ) from error
+        finally:
+            await publisher.stop()
+
+    async def _publish(self, publisher: KafkaPublisher, topic: str, key: str, message: Request | Trigger) -> None:
+        await publisher.start()
+        await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))
+
+    async def request(self, request: Request) -> None:
+        """Ask the coordinator for a stop or a resume."""
+        await self.publish(REQUESTS, request.scope, request)
