@@ -7,8 +7,9 @@ every record is acknowledged by all in-sync replicas and numbered, so a retry ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -97,7 +98,8 @@ class KafkaPublisher:
 
 async def _start_idempotent(settings: dict[str, Any]) -> AIOKafkaProducer:
     try:
-        return await _started({**settings, "enable_idempotence": True})
+        with _without_traceback():
+            return await _started({**settings, "enable_idempotence": True})
     except (IncompatibleBrokerVersion, UnsupportedVersionError, UnknownError) as error:
         # Tansu answers InitProducerId with UNKNOWN_SERVER_ERROR; Apache Kafka has no such answer to it.
         log.warning(
@@ -106,6 +108,21 @@ async def _start_idempotent(settings: dict[str, Any]) -> AIOKafkaProducer:
             type(error).__name__,
         )
         return await _started(settings)
+
+
+@contextlib.contextmanager
+def _without_traceback() -> Iterator[None]:
+    """Aiokafka logs the refusal as an unexpected error; below it is expected, and said in one line."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "InitProducerIdRequest" not in record.getMessage()
+
+    sender = logging.getLogger("aiokafka.producer.sender")
+    sender.addFilter(keep)
+    try:
+        yield
+    finally:
+        sender.removeFilter(keep)
 
 
 async def _started(settings: dict[str, Any]) -> AIOKafkaProducer:

@@ -73,7 +73,11 @@ class Stack:
 
     async def _start(self) -> None:
         if self._broker is not None:
-            self._say(f"starting the embedded broker on {self._broker.bootstrap} (memory only)")
+            self._say(
+                f"starting the embedded broker on {self._broker.bootstrap} (in memory only, and without idempotent"
+                " producers: a retried record may appear twice, which ids make harmless)"
+            )
+            logging.getLogger("emergency_stop.adapters.kafka").setLevel(logging.ERROR)  # it would say so again
             await asyncio.to_thread(self._broker.start)
         await self._prepare_topics()
         logs = self.settings.data_dir / "logs"

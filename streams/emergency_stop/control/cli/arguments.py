@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,16 @@ from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
 from emergency_stop.domain.values import Scope, StopLevel
 
 _TIMEOUT_S_MAX: Final = 3_600
+_LASTING: Final = ("service", "produce")
 Command = Callable[[argparse.Namespace, Settings], int]
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     """Carry out a parsed command."""
     prepare(settings)
+    if options.command not in _LASTING and settings.log_level != "debug":
+        # A command that ends tells its outcome itself; what adapters met on the way would only surround it.
+        logging.getLogger("emergency_stop.adapters").setLevel(logging.ERROR)
     command: Command = load(options.run)
     try:
         return command(options, settings)
