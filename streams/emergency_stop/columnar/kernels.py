@@ -186,6 +186,30 @@ def _sized(buffer, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def _real(op, buffer, at, end):  # type: ignore[no-untyped-def]
+    """(value, next position or -Reject) of a finite double or float."""
+    if op == _DOUBLE:
+        if end - at < 8:
+            return 0.0, np.int64(_TRUNCATED)
+        bits = _load8(buffer, at)
+        if (bits >> np.uint64(52)) & np.uint64(_ALL_ONES_EXPONENT) == np.uint64(_ALL_ONES_EXPONENT):
+            return 0.0, np.int64(_NOT_FINITE)
+        return np.uint64(bits).view(np.float64), at + 8
+    if end - at < 4:
+        return 0.0, np.int64(_TRUNCATED)
+    bits4 = (
+        np.uint32(buffer[np.uint64(at)])
+        | np.uint32(buffer[np.uint64(at + 1)]) << np.uint32(8)
+        | np.uint32(buffer[np.uint64(at + 2)]) << np.uint32(16)
+        | np.uint32(buffer[np.uint64(at + 3)]) << np.uint32(24)
+    )
+    single = np.uint32(bits4).view(np.float32)
+    if not np.isfinite(single):
+        return 0.0, np.int64(_NOT_FINITE)
+    return np.float64(single), at + 4
+
+
+@njit(inline="always")
 def _skip_leaf(op, argument, buffer, at, end):  # type: ignore[no-untyped-def]
     """The position after a value of a type without parts, or ``-Reject``."""
     if op == _STRING:
@@ -209,21 +233,25 @@ def _skip_leaf(op, argument, buffer, at, end):  # type: ignore[no-untyped-def]
         return at + 1 if buffer[np.uint64(at)] < 2 else np.int64(_BAD_BOOLEAN)
     if op == _NULL:
         return at
-    width = 4 if op == _FLOAT else 8 if op == _DOUBLE else argument
-    return at + width if width <= end - at else np.int64(_TRUNCATED)
+    if op == _DOUBLE or op == _FLOAT:
+        _, at = _real(op, buffer, at, end)
+        return at
+    return at + argument if argument <= end - at else np.int64(_TRUNCATED)
 
 
 @njit(inline="always")
-def _block(buffer, at, end):  # type: ignore[no-untyped-def]
-    """(items, next position or -Reject) of an array's or map's block header; 0 items end it."""
+def _block(buffer, at, end, items_left):  # type: ignore[no-untyped-def]
+    """(items, next position or -Reject) of an array's or map's block header; 0 items end it.
+
+    Items of no bytes (nulls, empty records) could claim any count: a value has at most ``items_left`` more.
+    """
     count, at = _varint(buffer, at, end)
     if at > 0 and count < 0:
         count = -count
         size, at = _varint(buffer, at, end)
         if at > 0 and (size < 0 or size > end - at):
             return np.int64(0), np.int64(_BAD_LENGTH)
-    # Items of no bytes (nulls, empty records) could claim any count; honest ones have a byte each.
-    if at > 0 and (count < 0 or count > end - at):
+    if at > 0 and (count < 0 or count > end - at or count > items_left):
         return np.int64(0), np.int64(_BAD_LENGTH)
     return count, at
 
@@ -237,6 +265,7 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
     parent = np.empty(DEPTH_MAX, np.int64)
     left = np.empty(DEPTH_MAX, np.int64)  # a record's fields, or a block's items, still to come
     depth = 0
+    items_left = end - at
     while True:
         op = ops[node, 0]
         if op == _UNION:
@@ -258,17 +287,19 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
             left[depth] = 0 if op == _ARRAY or op == _MAP else ops[node, 3]
             depth += 1
             if op == _ARRAY or op == _MAP:
-                left[depth - 1], at = _block(buffer, at, end)
+                left[depth - 1], at = _block(buffer, at, end, items_left)
                 if at < 0:
                     return at
+                items_left -= left[depth - 1]
                 if left[depth - 1] == 0:
                     depth -= 1
         while depth > 0 and left[depth - 1] == 0:  # close what is complete
             op = ops[parent[depth - 1], 0]
             if op == _ARRAY or op == _MAP:
-                left[depth - 1], at = _block(buffer, at, end)
+                left[depth - 1], at = _block(buffer, at, end, items_left)
                 if at < 0:
                     return at
+                items_left -= left[depth - 1]
                 if left[depth - 1] > 0:
                     break
             depth -= 1
@@ -398,26 +429,8 @@ def open_frames(buffer, longs, ints, schemas):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: ignore[no-untyped-def]
     """(value, next position or -Reject) of a number, boolean or enum."""
-    if op == _DOUBLE:
-        if end - at < 8:
-            return 0.0, np.int64(_TRUNCATED)
-        bits = _load8(buffer, at)
-        if (bits >> np.uint64(52)) & np.uint64(_ALL_ONES_EXPONENT) == np.uint64(_ALL_ONES_EXPONENT):
-            return 0.0, np.int64(_NOT_FINITE)
-        return np.uint64(bits).view(np.float64), at + 8
-    if op == _FLOAT:
-        if end - at < 4:
-            return 0.0, np.int64(_TRUNCATED)
-        bits4 = (
-            np.uint32(buffer[np.uint64(at)])
-            | np.uint32(buffer[np.uint64(at + 1)]) << np.uint32(8)
-            | np.uint32(buffer[np.uint64(at + 2)]) << np.uint32(16)
-            | np.uint32(buffer[np.uint64(at + 3)]) << np.uint32(24)
-        )
-        single = np.uint32(bits4).view(np.float32)
-        if not np.isfinite(single):
-            return 0.0, np.int64(_NOT_FINITE)
-        return np.float64(single), at + 4
+    if op == _DOUBLE or op == _FLOAT:
+        return _real(op, buffer, at, end)
     if op == _BOOLEAN:
         if at >= end:
             return 0.0, np.int64(_TRUNCATED)
@@ -514,8 +527,8 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
             role = fields[position, 1]
             op = ops[node, 0]
             if role == 0:
-                if op == _DOUBLE or op == _FLOAT:
-                    _, at = _number(op, ops[node, 1], buffer, at, end, enum_map, 0)
+                if op == _ENUM:  # a symbol that the reader cannot place is refused, wanted or not
+                    _, at = _number(op, ops[node, 1], buffer, at, end, enum_map, fields[position, 3])
                 elif op < _UNION:
                     at = _skip_leaf(op, ops[node, 1], buffer, at, end)
                 else:
@@ -531,7 +544,7 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
                         status, key_hash = _same_text(buffer, at, key_start, length)
                     at += length
             else:
-                present = True
+                present = op != _NULL
                 if op == _UNION:
                     branch, at = _varint(buffer, at, end)
                     if at > 0:

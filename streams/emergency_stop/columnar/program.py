@@ -24,6 +24,8 @@ _PRIMITIVES: Final = {
     "bytes": BYTES,
     "string": STRING,
 }
+#: What a reader's type may have been written as, beside itself (Avro 1.12, schema resolution).
+_PROMOTED: Final = {"long": ("int",), "float": ("int", "long"), "double": ("int", "long", "float")}
 _NUMBERS: Final = ("boolean", "int", "long", "float", "double")
 
 #: Output roles of a top-level field; columns of numbers and of hashes are numbered separately.
@@ -194,13 +196,13 @@ def compile_program(writer: dict[str, Any], reader: dict[str, Any], wanted: tupl
     for position, field in enumerate(writer["fields"]):
         name = field["name"]
         role, column = _place(name, columns)
-        if role != NOT_WANTED:
-            _check_same_kind(name, field["type"], writer_named, reader_types[name], reader_named)
+        if name in reader_types:
+            _check_readable(name, field["type"], writer_named, reader_types[name], reader_named)
         offset = 0
         ours, theirs = _symbols(reader_types.get(name), reader_named), _symbols(field["type"], writer_named)
-        if role == AS_NUMBER and ours and theirs:
+        if ours and theirs:
             offset = len(enum_map)
-            enum_map += [ours.index(symbol) if symbol in ours else -1 for symbol in theirs]
+            enum_map += _placed(theirs, ours, _plain(reader_types[name], reader_named))
         rows.append([compiler.children[first + position], role, column, offset])
     present = {field["name"] for field in writer["fields"]}
     _check_required(reader, present)
@@ -232,13 +234,31 @@ def _place(name: str, columns: dict[str, tuple[int, int]]) -> tuple[int, int]:
     return columns.get(name, (NOT_WANTED, 0))
 
 
-def _check_same_kind(name: str, writer: Any, writer_named: Any, reader: Any, reader_named: Any) -> None:
-    fixed = {"occurred_at": ("int", "long"), "account_id": ("string",)}
-    if name in fixed:
-        if _plain(writer, writer_named) not in fixed[name]:
-            raise SchemaMismatchError(f"field {name!r} has type {writer!r}; allowed: {', '.join(fixed[name])}")
-    elif _role(writer, writer_named) != _role(reader, reader_named):
-        raise SchemaMismatchError(f"field {name!r} has type {writer!r}, which cannot be read as {reader!r}")
+def _placed(theirs: list[str], ours: list[str], reader: Any) -> list[int]:
+    """The reader's index of every symbol of the writer; the default's where it has none, else -1."""
+    default = reader.get("default") if isinstance(reader, dict) else None
+    instead = ours.index(default) if default in ours else -1
+    return [ours.index(symbol) if symbol in ours else instead for symbol in theirs]
+
+
+def _check_readable(name: str, writer: Any, writer_named: Any, reader: Any, reader_named: Any) -> None:
+    """Avro's resolution for the types that telemetry has; every field the record knows, wanted or not."""
+    ours = _branches(reader, reader_named)
+    for theirs in _branches(writer, writer_named):
+        if not any(_reads(one, theirs) for one in ours):
+            raise SchemaMismatchError(f"field {name!r} has type {writer!r}, which cannot be read as {reader!r}")
+
+
+def _branches(schema: Any, named: Any) -> list[Any]:
+    plain = _plain(schema, named)
+    return [_plain(branch, named) for branch in plain] if isinstance(plain, list) else [plain]
+
+
+def _reads(reader: Any, writer: Any) -> bool:
+    if isinstance(reader, str) or isinstance(writer, str):
+        return writer == reader or writer in _PROMOTED.get(reader if isinstance(reader, str) else "", ())
+    kinds = reader.get("type"), writer.get("type")
+    return bool(kinds[0] == kinds[1])  # whatever is nested is only skipped
 
 
 def _check_required(reader: dict[str, Any], present: set[str]) -> None:
