@@ -26,6 +26,8 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
     "input_format_avro_allow_missing_fields": 1,
     "input_format_skip_unknown_fields": 1,
 }
+_CONNECT_S: Final = 5
+_ANSWER_S: Final = 20
 _READ_ONLY: Final = re.compile(r"^\s*(select|with|show|describe|desc|explain|exists)\b", re.IGNORECASE)
 _WRITES_FILE: Final = re.compile(r"\b(into\s+outfile|insert\s+into)\b", re.IGNORECASE)
 
@@ -54,7 +56,7 @@ class ClickHouse:
             self._lock = _exclusive(data_dir)
         try:
             self._client = (
-                clickhouse_connect.get_client(dsn=url)
+                clickhouse_connect.get_client(dsn=url, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S)
                 if url
                 else clickhouse_connect.get_client(interface="chdb", path=self.where)
             )

@@ -29,6 +29,10 @@ _RETRY_MS_MAX: Final = 10_000
 T = TypeVar("T")
 
 
+class StoppedError(Exception):
+    """Told to stop while the database does not answer: what waits is read again at the next start."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkSpec:
     """``flush_interval_ms`` bounds a row's wait, ``flush_bytes`` the memory that waiting rows take."""
@@ -83,17 +87,23 @@ class SinkWorker:
         self._waiting_bytes = 0
         self._consumer: AIOKafkaConsumer | None = None
         self._storing = True
+        self._stop = asyncio.Event()
 
     def ready_conditions(self) -> dict[str, bool]:
         """Readiness by name."""
         return {"assigned": self._assignments.seen, "clickhouse": self._storing}
+
+    def told_to(self, stop: asyncio.Event) -> None:
+        """``stop`` ends what waits for the database."""
+        self._stop = stop
 
     async def in_database(self, work: Callable[[ClickHouse], T]) -> T:
         """Run ``work`` on the database's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._database)
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Consume until ``stop``; what was taken in is stored before this returns."""
+        """Consume until ``stop``; what was taken in is stored before this returns, if the database answers."""
+        self.told_to(stop)
         spec = self._spec
         consumer = lane_consumer(
             spec.brokers,
@@ -107,9 +117,11 @@ class SinkWorker:
         self._consumer = consumer
         try:
             await self._consume(consumer, stop)
+        except StoppedError as error:
+            log.warning("%s", error)
         finally:
             await stop_consumer(consumer)
-            self._thread.shutdown(wait=True)
+            self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _consume(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -136,7 +148,7 @@ class SinkWorker:
         self._waiting_bytes = 0
         tables = {topic: TABLES[record] for topic, record in self._spec.records.items() if record}
         tables[topics.DEAD_LETTER] = "dead_letters"
-        stored = await self._until_done("read positions", lambda database: database.positions(tables))
+        stored = await self.until_done("read positions", lambda database: database.positions(tables))
         self._positions.clear()
         for where in consumer.assignment():
             found = stored.get((where.topic, where.partition))
@@ -184,23 +196,29 @@ class SinkWorker:
         inserts = await asyncio.get_running_loop().run_in_executor(
             self._thread, plan_inserts, self._intaker, intakes, self._spec.records
         )
-        await self._until_done("store rows", lambda database: store(database, inserts, intakes, self._spec.cluster))
+        await self.until_done("store rows", lambda database: store(database, inserts, intakes, self._spec.cluster))
         self._metrics.stored(inserts, dead)
         offsets = {TopicPartition(one.topic, one.partition): one.next_offset for one in intakes}
         with contextlib.suppress(CommitFailedError, IllegalStateError, KafkaError):
             await consumer.commit(offsets)  # a hint for lag monitors; the positions table decides
 
-    async def _until_done(self, what: str, work: Callable[[ClickHouse], T]) -> T:
-        """The same work until the database takes it. Meanwhile nothing is polled, so memory stays bounded."""
+    async def until_done(self, what: str, work: Callable[[ClickHouse], T]) -> T:
+        """The same work until the database takes it. Meanwhile nothing is polled, so memory stays bounded.
+
+        Raises ``StoppedError`` when the process is told to stop while the database refuses.
+        """
         delay_ms = 100
         while True:
             try:
                 result = await self.in_database(work)
-            except Exception as error:  # noqa: BLE001  (any failure of the database means: try the same again)
+            except Exception as error:
                 self._storing = False
                 self._metrics.retried()
                 log.warning("could not %s (%s); trying the same again in %d ms", what, error, delay_ms)
-                await asyncio.sleep(delay_ms / 1000)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), delay_ms / 1000)
+                if self._stop.is_set():
+                    raise StoppedError(f"stopping; could not {what}: it is read from Kafka again") from error
                 delay_ms = min(delay_ms * 2, _RETRY_MS_MAX)
             else:
                 self._storing = True
