@@ -80,13 +80,13 @@ def test_every_variable_given_to_our_processes_is_a_setting() -> None:
 
 
 def test_the_five_reference_services_run() -> None:
-    running = [service["command"][1] for service in processes().values() if service["command"][0] == "services"]
+    running = [service["command"][1] for service in processes().values() if service["command"][0] == "service"]
     assert sorted(running) == sorted(DEFAULT_SERVICES)
 
 
 def test_services_hold_no_key_that_signs() -> None:
     for name, service in processes().items():
-        if service["command"][0] == "services":
+        if service["command"][0] == "service":
             assert "ESTOP_SIGNING_KEY_FILE" not in service["environment"], name
 
 

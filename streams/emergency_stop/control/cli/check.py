@@ -89,7 +89,7 @@ def _topics(settings: Settings, described: dict[str, TopicReport] | None) -> Lay
     specs = [settings.partitioned(spec) for spec in all_topics(settings.services)]
     problems = [problem for spec in specs if (problem := _difference(spec, described.get(spec.name)))]
     if problems:
-        return Layer("topics", Verdict.FAILED, f"{len(problems)} of {len(specs)} are not as needed", problems)
+        return Layer("topics", Verdict.FAILED, f"{len(problems)} of {len(specs)} are not as needed", problems, EXIT_CONFIG)
     return Layer("topics", Verdict.OK, f"all {len(specs)} as needed")
 
 
