@@ -16,6 +16,7 @@ from emergency_stop.apps.detector_metrics import DetectorCollector
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.trigger_book import TriggerBook
+from emergency_stop.columnar.batches import Scratch
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
 from emergency_stop.wire.codec import Codec
@@ -37,9 +38,10 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
     publisher = KafkaPublisher(settings.brokers, client_id=name)
     cores: dict[int, DetectorCore] = {}
+    scratch = Scratch()  # all of them work on this thread, one batch after the other
 
     def core(partition: int) -> DetectorCore:
-        cores[partition] = DetectorCore(registry, codec, book.plans, enforcing=settings.enabled)
+        cores[partition] = DetectorCore(registry, codec, book.plans, scratch, enforcing=settings.enabled)
         return cores[partition]
 
     async def prepare() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import fastavro
 
+from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.columns import Columns
 from emergency_stop.columnar.decoder import ColumnDecoder, key_hash
 from emergency_stop.columnar.fetched import FetchedBatch
@@ -51,11 +52,14 @@ class Correlator:
 class DetectorCore:
     """See ``ports.PartitionCore``. ``plans`` is asked before every batch, so triggers change while running."""
 
-    def __init__(self, registry: Registry, codec: Codec, plans: Callable[[], Plans], *, enforcing: bool) -> None:
+    def __init__(
+        self, registry: Registry, codec: Codec, plans: Callable[[], Plans], scratch: Scratch, *, enforcing: bool
+    ) -> None:
         self._registry = registry
         self._codec = codec
         self._plans = plans
         self._enforcing = enforcing
+        self._scratch = scratch
         self._correlate = Correlator(registry)
         self._decoders: dict[str, ColumnDecoder] = {}
         self.detectors: dict[str, TopicDetector] = {}
@@ -73,7 +77,7 @@ class DetectorCore:
         detector = self._detector(batch.topic)
         decoder = self._decoders.get(batch.topic)
         if decoder is None:
-            decoder = self._decoders[batch.topic] = ColumnDecoder(self._registry, RECORDS[batch.topic])
+            decoder = self._decoders[batch.topic] = ColumnDecoder(self._registry, RECORDS[batch.topic], self._scratch)
         hits = detector.on_batch(decoder.decode(batch, detector.plan.fields), now_ms)
         return [self._publish(hit) for hit in hits]
 

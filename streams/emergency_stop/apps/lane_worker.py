@@ -335,7 +335,7 @@ class LaneWorker:
                 deadline = partition.core.next_deadline()
                 if deadline is not None and deadline <= now_ms:
                     partition.tick(now_ms)
-                if partition.checkpoint_is_due(loop.time(), due.get(partition.number, 0.0)):
+                if partition.checkpoint_is_due(loop.time(), due.setdefault(partition.number, loop.time() + interval_s)):
                     due[partition.number] = loop.time() + interval_s
                     self._checkpoint_soon(partition)
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emergency_stop.columnar.batches import Records, unpack
+from emergency_stop.columnar.batches import Records, Scratch, unpack
 from emergency_stop.columnar.columns import F64, I64, U64, Columns, Rejected
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.columnar.kernels import hash_bytes, open_frames, project
@@ -43,20 +43,24 @@ class ColumnDecoder:
     Asks the registry (which may block) once per new schema id.
     """
 
-    def __init__(self, registry: Registry, record: str) -> None:
+    def __init__(self, registry: Registry, record: str, scratch: Scratch | None = None) -> None:
+        """Decoders that take turns on one thread can share a ``scratch``, so that it stays in the CPU's cache."""
         self._registry = registry
         self._record = record
         self._reader = load_record_schema(record)
+        self._scratch = scratch or Scratch()
         self._guids: list[str] = []
         self._programs: dict[tuple[int | str, tuple[str, ...]], Program | Reject] = {}
 
     def decode(self, batch: FetchedBatch, fields: tuple[str, ...]) -> Columns:
         """All accepted records as columns with ``fields``, and the refused ones with their reasons.
 
+        ``Columns.buffer`` is the decoder's own memory, valid until it decodes the next batch.
+
         Raises ``CorruptBatchError`` where the batch itself cannot be unpacked, ``SchemaMismatchError``
         where ``fields`` names something that cannot be a column.
         """
-        records = unpack(batch)
+        records = unpack(batch, self._scratch)
         roles = wanted_roles(self._reader, fields)
         numbers = np.empty((sum(role == AS_NUMBER for role in roles.values()), records.n), np.float64)
         hashes = np.empty((1 + sum(role == AS_HASH for role in roles.values()), records.n), np.uint64)

@@ -89,7 +89,8 @@ def _topics(settings: Settings, described: dict[str, TopicReport] | None) -> Lay
     specs = [settings.partitioned(spec) for spec in all_topics(settings.services)]
     problems = [problem for spec in specs if (problem := _difference(spec, described.get(spec.name)))]
     if problems:
-        return Layer("topics", Verdict.FAILED, f"{len(problems)} of {len(specs)} are not as needed", problems, EXIT_CONFIG)
+        summary = f"{len(problems)} of {len(specs)} are not as needed"
+        return Layer("topics", Verdict.FAILED, summary, problems, EXIT_CONFIG)
     return Layer("topics", Verdict.OK, f"all {len(specs)} as needed")
 
 
