@@ -14,8 +14,7 @@ from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCor
 
 log = logging.getLogger(__name__)
 
-_BURST_RECORDS: Final = 100_000
-_PAUSE_S: Final = 0.1
+_PAUSE_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -52,8 +51,7 @@ class LanePartition:
     _events: list[Any] = field(default_factory=list)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _touched: bool = False
-    #: Offsets applied since the last checkpoint, and when the last of them was, on the loop's clock in seconds.
-    backlog: int = 0
+    #: When the last batch was applied, on the loop's clock in seconds.
     applied_at: float = 0.0
 
     @classmethod
@@ -99,7 +97,6 @@ class LanePartition:
             self.counters.skipped_batches += 1
             return
         self._start(self.core.on_batch(batch, now_ms))
-        self.backlog += batch.next_offset - self.expected(batch.topic)
         self.applied_at = asyncio.get_running_loop().time()
         self.positions[batch.topic] = batch.next_offset
         self.counters.batches += 1
@@ -135,10 +132,8 @@ class LanePartition:
         return self._touched or bool(self._events)
 
     def checkpoint_is_due(self, now: float, due_at: float) -> bool:
-        """At its time; and after a burst as soon as it is over, when a replay would cost more than writing."""
-        if not self.needs_checkpoint:
-            return False
-        return now >= due_at or (self.backlog >= _BURST_RECORDS and now - self.applied_at >= _PAUSE_S)
+        """At its time; and in a pause, when few pages are dirty or nothing else needs the CPU."""
+        return self.needs_checkpoint and (now >= due_at or now - self.applied_at >= _PAUSE_S)
 
     async def checkpoint(self) -> None:
         """Make all that was applied so far durable, then acknowledge it. Raises what publishing raises."""
@@ -151,7 +146,6 @@ class LanePartition:
             effects, self._effects = self._effects, []
             events, self._events = self._events, []
             positions, touched, self._touched = dict(self.positions), self._touched, False
-            self.backlog = 0
             dirty = self.core.take_dirty() if touched else ()
             await asyncio.gather(*effects)
             if touched:
