@@ -14,7 +14,7 @@ from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCor
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S: Final = 0.5
+_PAUSE_S: Final = 0.25
 
 
 @dataclass(slots=True)
