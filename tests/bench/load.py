@@ -1,7 +1,7 @@
 """The benchmark's telemetry: health events of many accounts, a few of them in trouble for a while.
 
-Made with the standard library's bytes and the committed schema's id alone; ``test_bench_load`` shows that
-fastavro reads the same events from them. One in ``TROUBLE_ONE_IN`` accounts has a spell of bad scores.
+Made with the standard library's bytes and the committed schema's id alone; ``tests/unit/bench/test_load.py`` shows
+that fastavro reads the same events from them. One in ``TROUBLE_ONE_IN`` accounts has a spell of bad scores.
 """
 
 from __future__ import annotations

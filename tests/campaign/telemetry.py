@@ -147,6 +147,6 @@ def decode(topic: str, value: bytes | None) -> dict[str, Any] | None:
     body = io.BytesIO(value[len(header) :])
     try:
         event = fastavro.schemaless_reader(body, schema, None)
-    except Exception:  # noqa: BLE001  (fastavro raises many types for bad bytes)  # noqa: BLE001 - fastavro raises many types for bytes that are no event; all mean the same here
+    except Exception:  # noqa: BLE001  (fastavro raises many types for bad bytes)
         return None
     return event if isinstance(event, dict) and not body.read(1) else None

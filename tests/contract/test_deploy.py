@@ -123,12 +123,12 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield panel["title"], target["expr"]
 
 
-@pytest.mark.parametrize(("where", "expression"), expressions())
+@pytest.mark.parametrize(("where", "expression"), list(expressions()))
 def test_every_expression_is_valid_promql(where: str, expression: str) -> None:
     promql_parser.parse(expression.replace("$__rate_interval", "1m"))
 
 
-@pytest.mark.parametrize(("where", "expression"), expressions())
+@pytest.mark.parametrize(("where", "expression"), list(expressions()))
 def test_every_expression_asks_for_metrics_that_exist(where: str, expression: str) -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "streams").rglob("*.py"))
     for name in re.findall(r"\bestop_\w+", expression):

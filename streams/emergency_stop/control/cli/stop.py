@@ -43,7 +43,7 @@ def run_stop(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def run_resume(options: argparse.Namespace, settings: Settings) -> int:
-    """Lift a hold that the operator has seen; with ``--wait`` return 0 only when it is lifted."""
+    """Lift a hold that the operator has seen; return 0 only when it is lifted."""
     return asyncio.run(_resume(options, Installation(settings)))
 
 

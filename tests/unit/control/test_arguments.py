@@ -1,0 +1,145 @@
+"""The command line: what it takes, what it refuses and with which exit code, and what it never imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emergency_stop.config import EXIT_CONFIG
+from emergency_stop.control.cli.main import main, parser
+from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_UNAVAILABLE
+from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID
+
+EXIT_USAGE = 2
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No command here may reach a broker: the address answers to nobody."""
+    monkeypatch.setenv("ESTOP_BROKERS", NOWHERE)
+    monkeypatch.setenv("ESTOP_DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "COMMAND"),
+        (["stopp", "global", "--reason", "x"], "stopp"),
+        (["stop"], "SCOPE"),
+        (["stop", "global"], "--reason"),
+        (["stop", "everything", "--reason", "x"], "everything"),
+        (["stop", "account:", "--reason", "x"], "account:"),
+        (["stop", "global", "--reason", "x", "--level", "soon"], "soon"),
+        (["stop", "global", "--reason", "x", "--wait", "--timeout", "0"], "3600"),
+        (["stop", "global", "--reason", "x", "--wait", "--timeout", "nan"], "3600"),
+        (["resume", "global"], "--reason"),
+        (["resume", "global", "--reason", "x", "--epoch", "new"], "new"),
+        (["triggers"], "VERB"),
+        (["triggers", "remove"], "ID"),
+    ],
+)
+def test_a_wrong_command_is_refused_by_the_name_of_what_is_wrong(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(arguments)
+    assert refused.value.code == EXIT_USAGE
+    assert complaint in capsys.readouterr().err
+
+
+def test_every_command_has_a_help_and_names_what_runs_it() -> None:
+    top = parser()
+    for command in ("stop global --reason r", "resume global --reason r", "status", "emergencies", "triggers list",
+                    "triggers add f.json", "triggers remove t", "check", "service alpha", "produce"):  # fmt: skip
+        module, _, function = top.parse_args(command.split()).run.partition(":")
+        assert module.startswith("emergency_stop.control.cli."), command
+        assert function.startswith("run_"), command
+
+
+def test_wrong_settings_end_every_command_with_78_and_all_problems(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMMEDIATE_STOP_TIMEOUT", "fast")
+    monkeypatch.setenv("ESTOP_BROKER", "127.0.0.1:9092")
+    for command in ("detector", "status"):
+        assert main([command]) == EXIT_CONFIG
+        said = capsys.readouterr().err
+        assert "IMMEDIATE_STOP_TIMEOUT='fast' is not a whole number; allowed: 100 to 60000" in said
+        assert "did you mean 'ESTOP_BROKERS'?" in said
+    assert main(["check", "--json"]) == EXIT_CONFIG
+    report = json.loads(capsys.readouterr().out)
+    assert [layer["verdict"] for layer in report["layers"]] == ["failed", *["skipped"] * 5]
+    assert len(report["layers"][0]["problems"]) == 2
+
+
+def test_a_service_that_no_installation_has_is_named_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stop", "global", "--reason", "x", "--services", "sessionManger"]) == EXIT_BAD_INPUT
+    assert "did you mean 'sessionManager'?" in capsys.readouterr().err
+
+
+def test_without_a_broker_a_stop_says_that_nothing_is_known_to_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stop", "global", "--reason", "x"]) == EXIT_UNAVAILABLE
+    said = capsys.readouterr()
+    assert NOWHERE in said.err
+    assert "nothing is known to have been written" in said.err
+    assert said.out == ""
+
+
+def test_check_tries_each_layer_once_its_base_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json"]) == EXIT_UNAVAILABLE
+    verdicts = {layer["name"]: layer["verdict"] for layer in json.loads(capsys.readouterr().out)["layers"]}
+    assert verdicts == {
+        "settings": "ok",
+        "broker": "failed",
+        "topics": "skipped",
+        "schemas": "ok",
+        "clickhouse": "ok",
+        "keys": "ok",
+    }
+
+
+def test_check_names_a_key_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key.pem").write_text("not a key")
+    monkeypatch.setenv("ESTOP_SIGNING_KEY_FILE", str(tmp_path / "key.pem"))
+    main(["check"])
+    said = capsys.readouterr().out
+    assert "keys        failed" in said
+    assert "ESTOP_SIGNING_KEY_FILE=" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "complaints"),
+    [
+        ("{", ["is not readable JSON"]),
+        ("[1]", ["a definition must be a JSON object"]),
+        (
+            json.dumps([{"trigger_id": "a", "trigger_type": "health_score_critcal"}, {"trigger_id": BUILTIN_SUSPENSION_ID}]),
+            ["definition 1: ", "health_score_critical", "definition 2: "],
+        ),
+    ],
+)
+def test_definitions_are_refused_together_before_anything_is_published(
+    text: str, complaints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "triggers.json"
+    file.write_text(text)
+    assert main(["triggers", "add", str(file)]) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    for complaint in complaints:
+        assert complaint in said
+
+
+def test_help_costs_no_import_of_weight() -> None:
+    program = (
+        "import sys; from emergency_stop.control.cli.main import parser; parser();"
+        "print([name for name in ('numba', 'numpy', 'faust', 'aiokafka', 'clickhouse_connect', 'chdb') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
