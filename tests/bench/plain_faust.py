@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ def build(broker: str, events: int, topic_name: str, hits_name: str) -> faust.Ap
         APP_ID,
         broker=f"kafka://{broker}",
         store="memory://",
+        datadir=tempfile.mkdtemp(prefix="plain-faust-"),  # nothing is kept in it: the store is in memory
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,

@@ -1,0 +1,155 @@
+"""The operator's command line against a running installation, each command a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emergency_stop.apps.stack.stack import Stack
+from emergency_stop.config import Settings
+from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
+
+pytestmark = pytest.mark.needs("broker", "chdb")
+TRIGGER = {
+    "trigger_id": "low-health",
+    "name": "Low health",
+    "trigger_type": "health_score_critical",
+    "thresholds": {"healthScore": 30},
+    "priority": 1,
+    "time_window": 60_000,
+    "cooldown_period": 60_000,
+    "stop_level": "immediate",
+    "target_services": ["accountHealthMonitor"],
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+class Operator:
+    """Types ``estop …`` and reads what it says."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._env = {**os.environ, **settings.as_env()}
+
+    async def types(self, *arguments: str, stdin: str = "") -> Outcome:
+        def run() -> Outcome:
+            command = [sys.executable, "-m", "emergency_stop.control.cli.main", *arguments]
+            ended = subprocess.run(command, env=self._env, capture_output=True, text=True, input=stdin, timeout=90,
+                                   check=False)  # fmt: skip
+            return Outcome(ended.returncode, ended.stdout, ended.stderr)
+
+        return await asyncio.to_thread(run)
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """The whole system with one service that works."""
+    settings = Settings(
+        data_dir=tmp_path, services=("accountHealthMonitor",), immediate_stop_timeout_ms=1_000,
+        health_monitoring_interval_ms=1_000,
+    )  # fmt: skip
+    async with Stack(settings, lambda _text: None, embedded=True, accounts=3, rate=20) as running:
+        yield running
+
+
+async def test_an_operator_stops_sees_and_resumes(stack: Stack) -> None:
+    operator = Operator(stack.settings)
+    await _checks(operator)
+    await _triggers(operator)
+    await _stops_and_resumes(operator)
+    await _is_refused(operator)
+    await _is_never_told_what_is_not_proven(operator, stack)
+
+
+async def _checks(operator: Operator) -> None:
+    checked = await operator.types("check", "--json")
+    assert checked.code == EXIT_OK, checked
+    assert {layer["verdict"] for layer in checked.document["layers"]} == {"ok"}
+
+
+async def _triggers(operator: Operator) -> None:
+    before = (await operator.types("triggers", "list", "--json")).document
+    assert len(before) == 6
+
+    added = await operator.types("triggers", "add", "-", "--json", stdin=json.dumps(TRIGGER))
+    assert added.code == EXIT_OK, added
+    again = await operator.types("triggers", "add", "-", "--json", stdin=json.dumps(TRIGGER))
+    assert again.document[0]["version"] == added.document[0]["version"] + 1
+
+    mistaken = await operator.types("triggers", "remove", "low-helth")
+    assert mistaken.code == EXIT_BAD_INPUT
+    assert "did you mean 'low-health'?" in mistaken.err
+    assert (await operator.types("triggers", "remove", "low-health")).code == EXIT_OK
+    after = (await operator.types("triggers", "list", "--json")).document
+    assert [one["trigger_id"] for one in after] == [one["trigger_id"] for one in before]
+
+
+async def _stops_and_resumes(operator: Operator) -> None:
+    stopped = await operator.types("stop", "global", "--reason", "a drill", "--wait", "--json")
+    assert stopped.code == EXIT_OK, stopped
+    assert stopped.document["proven"] is True
+    emergency = stopped.document["emergency"]
+    assert [(one["service"], one["state"]) for one in emergency["instances"]] == [("accountHealthMonitor", "stopped")]
+
+    status = (await operator.types("status", "--json")).document
+    assert [(hold["scope"], hold["reason"]) for hold in status["holds"]] == [("global", "a drill")]
+    assert [one["liveness"] for one in status["instances"]] == ["live"]
+    assert status["services_missing"] == []
+    assert "a drill" in (await operator.types("status")).out
+
+    listed = (await operator.types("emergencies", "--json")).document
+    assert [(one["emergency_id"], one["state"]) for one in listed] == [(emergency["emergency_id"], "stopped")]
+    assert emergency["emergency_id"] in (await operator.types("emergencies")).out
+
+    resumed = await operator.types("resume", "global", "--reason", "over", "--json")
+    assert resumed.code == EXIT_OK, resumed
+    assert resumed.document["resumed"] is True
+    assert (await operator.types("status", "--json")).document["holds"] == []
+
+
+async def _is_refused(operator: Operator) -> None:
+    nothing = await operator.types("resume", "global", "--reason", "again")
+    assert nothing.code == EXIT_REFUSED
+    assert "nothing holds global" in nothing.err
+
+    first = (await operator.types("stop", "account:one", "--reason", "first", "--wait", "--json")).document
+    second = (await operator.types("stop", "account:one", "--reason", "second", "--wait", "--json")).document
+    assert first["proven"] is True
+    assert second["proven"] is True
+    held = (await operator.types("status", "--json")).document["holds"][0]
+    stale = await operator.types(
+        "resume", "account:one", "--reason", "x", "--epoch", str(held["epoch"] - 1), "--timeout", "2"
+    )
+    assert stale.code == EXIT_REFUSED
+    assert "IS STILL HELD" in stale.out
+
+
+async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) -> None:
+    unknown = await operator.types("stop", "service:nobody", "--reason", "nobody there", "--wait", "--json")
+    assert unknown.code == EXIT_NOT_PROVEN, unknown
+    assert unknown.document["proven"] is False
+
+    # Taken out, or the stack would start it again.
+    await stack.children.pop("accountHealthMonitor").stop()
+    left = await operator.types("stop", "global", "--reason", "after hours", "--wait", "--json")
+    assert left.code == EXIT_OK, left
+    assert [one["reason"] for one in left.document["emergency"]["instances"]] == ["left in good order"]
+    assert "no instance of accountHealthMonitor is alive" in (await operator.types("status")).err

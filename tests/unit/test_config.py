@@ -1,0 +1,79 @@
+"""Settings: the guide's names and defaults, the bounds, and what is said of a wrong value."""
+
+from __future__ import annotations
+
+import pytest
+
+from emergency_stop.config import Settings, SettingsError, describe_settings
+
+#: The guide's variables with its defaults.
+GUIDE = {
+    "EMERGENCY_STOP_ENABLED": "true",
+    "TRIGGER_DETECTION_INTERVAL": "5000",
+    "HEALTH_MONITORING_INTERVAL": "10000",
+    "IMMEDIATE_STOP_TIMEOUT": "5000",
+    "GRACEFUL_STOP_TIMEOUT": "60000",
+    "MAX_CONCURRENT_STOPS": "10",
+    "AUTO_RECOVERY_ENABLED": "true",
+    "RECOVERY_VALIDATION_TIMEOUT": "30000",
+    "POST_RECOVERY_MONITORING_DURATION": "300000",
+    "ENABLE_NOTIFICATIONS": "true",
+    "NOTIFICATION_CHANNELS": "system,email,webhook",
+    "ENABLE_DETAILED_LOGGING": "true",
+    "RETAIN_EVENT_HISTORY": "30",
+    "MAX_MEMORY_USAGE": "536870912",
+    "MAX_CPU_USAGE": "80",
+}
+
+
+def problems(**env: str) -> list[str]:
+    with pytest.raises(SettingsError) as wrong:
+        Settings.from_env(env)
+    return wrong.value.problems
+
+
+def test_the_guides_variables_have_the_guides_defaults() -> None:
+    described = {setting["variable"]: setting["default"] for setting in describe_settings()}
+    assert {name: described[name] for name in GUIDE} == GUIDE
+    assert Settings.from_env(GUIDE).as_env().items() >= GUIDE.items()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("TRIGGER_DETECTION_INTERVAL", "99", "is out of range; allowed: 100 to 600000"),
+        ("MAX_CONCURRENT_STOPS", "0", "is out of range; allowed: 1 to 10000"),
+        ("MAX_CPU_USAGE", "101", "is out of range; allowed: 1 to 100"),
+        ("RETAIN_EVENT_HISTORY", "1e3", "is not a whole number; allowed: 1 to 3650"),
+        ("AUTO_RECOVERY_ENABLED", "maybe", "is neither true nor false"),
+        ("NOTIFICATION_CHANNELS", "system,webhok", "did you mean 'webhook'?"),
+        ("ESTOP_BROKERS", "localhost", "allowed: host:port, several separated by commas"),
+        ("ESTOP_BROKERS", "a:9092,b:99999", "'b:99999'"),
+        ("ESTOP_REGISTRY_URL", "registry:8081", "allowed: http://… or https://…"),
+        ("ESTOP_SERVICES", " , ", "name at least one service"),
+        ("ESTOP_SERVICES", "a b", "letters, digits, dots and hyphens only"),
+        ("ESTOP_LOG_LEVEL", "warn", "did you mean 'warning'?"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_name_and_what_is_allowed(variable: str, value: str, reason: str) -> None:
+    (problem,) = problems(**{variable: value})
+    assert problem.startswith(f"{variable}={value!r} ")
+    assert reason in problem
+
+
+def test_all_problems_are_told_at_once_and_a_misspelled_name_is_one() -> None:
+    found = problems(MAX_CPU_USAGE="x", ESTOP_BROKER="127.0.0.1:9092", EMERGENCY_STOP_ENABLE="true")
+    assert len(found) == 3
+    assert "did you mean 'ESTOP_BROKERS'?" in " ".join(found)
+    assert "did you mean 'EMERGENCY_STOP_ENABLED'?" in " ".join(found)
+
+
+def test_a_graceful_stop_may_not_be_shorter_than_an_immediate_one() -> None:
+    (problem,) = problems(GRACEFUL_STOP_TIMEOUT="1000", IMMEDIATE_STOP_TIMEOUT="2000")
+    assert "must be longer" in problem
+
+
+def test_an_empty_variable_is_as_good_as_none_and_settings_survive_the_way_to_a_child() -> None:
+    assert Settings.from_env({"MAX_CPU_USAGE": ""}).cpu_percent_max == 80
+    settings = Settings.from_env({"ESTOP_SERVICES": "alpha, beta", "ESTOP_INSTANCE_ID": "one", "ESTOP_CLUSTER": "c"})
+    assert Settings.from_env(settings.as_env()) == settings
