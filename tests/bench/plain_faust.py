@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import os
 import signal
 import sys
+import tempfile
 from typing import Any, Final
 
 import faust

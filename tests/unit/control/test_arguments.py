@@ -141,7 +141,8 @@ def test_definitions_are_refused_together_before_anything_is_published(
 def test_help_costs_no_import_of_weight() -> None:
     program = (
         "import sys; from emergency_stop.control.cli.main import parser; parser();"
-        "heavy = {'numba', 'numpy', 'faust', 'aiokafka', 'clickhouse_connect', 'chdb'}; print(sorted(heavy & set(sys.modules)))"
+        "heavy = {'numba', 'numpy', 'faust', 'aiokafka', 'clickhouse_connect', 'chdb'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
