@@ -187,10 +187,7 @@ def _total(aggregate, row_values, oldest):  # type: ignore[no-untyped-def]
     total = row_values[_VALUES]
     for index in range(1, _PANES):
         value = row_values[_VALUES + index]
-        if aggregate == _MAX:
-            total = value if value > total else total
-        else:
-            total = value if value < total else total
+        total = max(total, value) if aggregate == _MAX else min(total, value)
     return total
 
 
