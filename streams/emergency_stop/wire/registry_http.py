@@ -24,7 +24,7 @@ from emergency_stop.domain.topics import TopicSpec
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
 from emergency_stop.wire.schemas import load_record_schema
 
-TIMEOUT_MS: Final = 5_000
+TIMEOUT_MS: Final = 2_000
 UNKNOWN_FOR_MS: Final = 30_000
 CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 #: 404 with one of these codes says that the thing is not there; any other 404 is a wrong address.
