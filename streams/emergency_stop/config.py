@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emergency_stop.domain.topics import DETECTOR_STATE, TopicSpec
+from emergency_stop.domain.values import StopLevel
 
 EXIT_CONFIG: Final = 78
 HEARTBEATS_MISSED_MAX: Final = 3
@@ -215,6 +216,12 @@ class Settings:
     )
     replication_factor: int = _setting(
         "ESTOP_REPLICATION_FACTOR", 1, _integer(1, 9), "Replicas of topics that estop creates."
+    )
+    preventive_stop_level: StopLevel = _setting(
+        "ESTOP_PREVENTIVE_STOP_LEVEL",
+        StopLevel.GRACEFUL,
+        lambda text: StopLevel(_choice(StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)(text)),
+        "Level of the stop that a preventive_measure event of the platform causes: immediate or graceful.",
     )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(

@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.config import DEFAULT_SERVICES, Settings
 from emergency_stop.domain.topics import TRIGGERS, all_topics
-from emergency_stop.domain.triggers import parse_trigger
+from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from tests.campaign.children import Child

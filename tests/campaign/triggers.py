@@ -60,7 +60,7 @@ def watches() -> tuple[Watch, ...]:
             "telemetry.detection",
             "detection_event_critical",
             30_000,
-            Rule("campaign-detection", "count", "", ">=", 2.0, 0, 0, where=("severity", ">=", 3.0)),
+            Rule("campaign-detection", "count", "", ">=", 2.0, 0, 0, where=(("severity", ">=", 3.0),)),
             thresholds={"eventCount": 2},
             options={"minSeverity": "critical"},
             targetServices=["sessionManager"],
@@ -77,7 +77,7 @@ def watches() -> tuple[Watch, ...]:
             "telemetry.proxy",
             "proxy_failure_cascade",
             30_000,
-            Rule("campaign-proxy", "cascade", "proxy_id", ">=", 4.0, 0, 0, distinct=3, where=("outcome", "==", 1.0)),
+            Rule("campaign-proxy", "cascade", "proxy_id", ">=", 4.0, 0, 0, distinct=3, where=(("outcome", "==", 1.0),)),
             thresholds={"failures": 4, "distinctProxies": 3},
             targetServices=["realtimeSync"],
         ),
@@ -86,7 +86,7 @@ def watches() -> tuple[Watch, ...]:
 
 def builtin() -> Rule:
     """The stop that every installation has: the platform reports a suspension. No cooldown."""
-    suspension = ("kind", "==", 1.0)
+    suspension = (("kind", "==", 1.0),)
     return Rule("builtin-account-suspension", "count", "", ">=", 1.0, 60_000, 0, where=suspension)
 
 

@@ -6,7 +6,7 @@ Every event of an account is remembered; every aggregate is computed anew from w
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 PANES = 12
@@ -26,7 +26,10 @@ class Rule:
     min_samples: int = 1
     for_ms: int = 0
     distinct: int = 0
-    where: tuple[str, str, float] | None = None
+    #: All must hold for a row to count: (field, == or >=, value).
+    where: tuple[tuple[str, str, float], ...] = ()
+    #: (field, threshold) of a second average, either of which above its threshold is enough.
+    either: tuple[str, float] | None = None
     account: str | None = None
 
 
@@ -69,7 +72,7 @@ class NaiveDetector:
 
     def feed(self, event: Event) -> None:
         for rule in self.rules:
-            if rule.where is not None and not _passes(event.values[rule.where[0]], rule.where[1], rule.where[2]):
+            if not all(_passes(event.values[field], compare, value) for field, compare, value in rule.where):
                 continue
             account = self.accounts[rule.rule_id, event.account]
             fold = _panes if rule.kind in ("avg", "max", "min") else _counts
@@ -77,14 +80,27 @@ class NaiveDetector:
             if folded is None:
                 self.late += 1
                 continue
+            observed, samples, late, also = folded
+            holds = also and _compare(observed, rule.compare, rule.threshold)
+            if rule.either is not None:
+                observed, holds = self._either(rule, event, observed, first_holds=holds)
             if rule.account is None or rule.account == event.account:
-                self._judge(rule, account, event, *folded)
+                self._judge(rule, account, event, observed, samples, late=late, holds=holds)
+
+    def _either(self, rule: Rule, event: Event, observed: float, *, first_holds: bool) -> tuple[float, bool]:
+        """The second average explains the hit where only it is above its threshold."""
+        assert rule.either is not None
+        field, threshold = rule.either
+        other = _panes(replace(rule, field=field), self.accounts[f"{rule.rule_id} {field}", event.account], event)
+        assert other is not None
+        if not first_holds and _compare(other[0], rule.compare, threshold):
+            return other[0], True
+        return observed, first_holds
 
     def _judge(
-        self, rule: Rule, account: _Account, event: Event, observed: float, samples: int, late: bool, also: bool
+        self, rule: Rule, account: _Account, event: Event, observed: float, samples: int, *, late: bool, holds: bool
     ) -> None:
-        holds = also and samples >= rule.min_samples and _compare(observed, rule.compare, rule.threshold)
-        if not holds:
+        if not holds or samples < rule.min_samples:
             account.since = None
             return
         if account.since is None:

@@ -13,7 +13,8 @@ from emergency_stop.detect.detector import TopicDetector
 from emergency_stop.detect.plan import compile_plan
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
-from emergency_stop.domain.triggers import Trigger, parse_trigger
+from emergency_stop.domain.trigger_definitions import parse_trigger
+from emergency_stop.domain.triggers import Trigger
 from tests.oracle.naive import Event, NaiveDetector, NaiveHit, Rule
 
 TOPICS = {
@@ -21,6 +22,8 @@ TOPICS = {
     topics.TELEMETRY_DETECTION: ("severity",),
     topics.TELEMETRY_BEHAVIORAL: ("anomaly_score",),
     topics.TELEMETRY_PROXY: ("outcome", "proxy_id"),
+    topics.TELEMETRY_PLATFORM: ("kind", "outcome"),
+    topics.TELEMETRY_SYSTEM: ("cpu_percent", "memory_bytes"),
 }
 
 
@@ -42,6 +45,10 @@ def _values(rng: random.Random, topic: str) -> dict[str, float | str]:
         return {"severity": float(rng.randrange(4))}
     if topic == topics.TELEMETRY_BEHAVIORAL:
         return {"anomaly_score": rng.uniform(0, 100)}
+    if topic == topics.TELEMETRY_PLATFORM:
+        return {"kind": float(rng.randrange(7)), "outcome": float(rng.random() < 0.5)}
+    if topic == topics.TELEMETRY_SYSTEM:
+        return {"cpu_percent": rng.uniform(0, 100), "memory_bytes": float(rng.randrange(2**32))}
     return {"outcome": float(rng.random() < 0.7), "proxy_id": f"proxy-{rng.randrange(6)}"}
 
 
@@ -81,16 +88,37 @@ def _shape(rng: random.Random, topic: str) -> tuple[str, dict[str, object], Rule
     if topic == topics.TELEMETRY_BEHAVIORAL:
         made = rule("max", "anomaly_score", ">", limit)
         return "behavioral_anomaly_severe", {"thresholds": {"anomalyScore": limit}}, made
+    if topic == topics.TELEMETRY_SYSTEM:
+        made, bytes_max = rule("avg", "cpu_percent", ">", limit), float(rng.randrange(2**32))
+        made.either = ("memory_bytes", bytes_max)
+        return "system_resource_critical", {"thresholds": {"cpuPercent": limit, "memoryBytes": bytes_max}}, made
+    if topic == topics.TELEMETRY_PLATFORM:
+        return _platform_shape(rng)
     count = rng.randrange(1, 6)
     if topic == topics.TELEMETRY_DETECTION:
         made = rule("count", "", ">=", count)
         severity = rng.randrange(4)
-        made.where = ("severity", ">=", float(severity))
+        made.where = (("severity", ">=", float(severity)),)
         options = {"minSeverity": ("low", "medium", "high", "critical")[severity]}
         return "detection_event_critical", {"thresholds": {"eventCount": count}, "options": options}, made
     made = rule("cascade", "proxy_id", ">=", count)
-    made.distinct, made.where = rng.randrange(1, 5), ("outcome", "==", 1.0)
+    made.distinct, made.where = rng.randrange(1, 5), (("outcome", "==", 1.0),)
     return "proxy_failure_cascade", {"thresholds": {"failures": count, "distinctProxies": made.distinct}}, made
+
+
+def _platform_shape(rng: random.Random) -> tuple[str, dict[str, object], Rule]:
+    """``kind`` and ``outcome`` are positions in the schema's enums."""
+    count, kind = rng.randrange(1, 6), rng.randrange(3)
+    if kind == 0:
+        rate = rng.choice((0.25, 0.5, 1.0))
+        made = Rule("", "avg", "outcome", ">=", rate, 0, 0, where=(("kind", "==", 0.0),))
+        return "external_api_failure", {"thresholds": {"failureRate": rate}}, made
+    if kind == 1:
+        made = Rule("", "count", "", ">=", count, 0, 0, where=(("kind", "==", 1.0),))
+        return "rate_limit_violation", {"thresholds": {"violations": count}}, made
+    failed = (("kind", "==", 2.0), ("outcome", "==", 1.0))
+    made = Rule("", "count", "", ">=", count, 0, 0, where=failed)
+    return "authentication_failure", {"thresholds": {"failures": count}}, made
 
 
 def columns_of(topic: str, events: Sequence[Event], fetch_offset: int) -> Columns:
@@ -161,7 +189,14 @@ class CrashingRun:
 
 def summaries(hits: Sequence[Hit]) -> list[NaiveHit]:
     made = [
-        NaiveHit(hit.trigger_id, hit.account_id or "", hit.source_offset, hit.observed, hit.late, hit.suppressed_before)
+        NaiveHit(
+            hit.trigger_id,
+            hit.scope.partition(":")[2],
+            hit.source_offset,
+            hit.observed,
+            hit.late,
+            hit.suppressed_before,
+        )
         for hit in hits
     ]
     return sorted(made, key=lambda hit: (hit.offset, hit.rule_id))

@@ -33,7 +33,7 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     registry = build_registry(settings.registry_url)
     codec = Codec(registry)
-    book = TriggerBook(codec)
+    book = TriggerBook(codec, settings.preventive_stop_level)
     name = f"{GROUP}-{settings.instance_id}"
     tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
     publisher = KafkaPublisher(settings.brokers, client_id=name)

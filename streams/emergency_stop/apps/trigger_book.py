@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.detect.plan import TopicPlan, compile_plan
-from emergency_stop.domain.default_triggers import builtin_suspension
+from emergency_stop.domain.default_triggers import builtin_triggers
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.domain.values import StopLevel
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
 
@@ -16,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class TriggerBook:
-    """The newest version per trigger, beside the built-in one, which no record can replace."""
+    """The newest version per trigger, beside the built-in ones, which no record can replace."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, preventive_level: StopLevel) -> None:
         self._codec = codec
-        self._builtin = builtin_suspension()
+        self._builtin = {trigger.trigger_id: trigger for trigger in builtin_triggers(preventive_level)}
         self._triggers: dict[str, Trigger] = {}
         self._plans: Mapping[str, TopicPlan] | None = None
         self.refused = 0
@@ -44,7 +45,7 @@ class TriggerBook:
 
     def triggers(self) -> tuple[Trigger, ...]:
         """Everything that is known, removed ones left out, sorted by id."""
-        known = {**self._triggers, self._builtin.trigger_id: self._builtin}
+        known = self._triggers | self._builtin
         return tuple(known[name] for name in sorted(known) if not known[name].removed)
 
     def plans(self) -> Mapping[str, TopicPlan]:

@@ -18,6 +18,7 @@ from emergency_stop.detect.plan import Aggregate, Comparison, Series, TopicPlan
 from emergency_stop.detect.windows import ConditionState, Crossing, Folded, SeriesState
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Hit
+from emergency_stop.domain.topics import TELEMETRY_SYSTEM
 from emergency_stop.domain.values import Mode, Scope
 
 _WORDS: Final = {
@@ -157,9 +158,9 @@ class TopicDetector:
 
     def _hit(self, columns: Columns, crossing: Crossing, folded: dict[Series, Folded], now_ms: int) -> Hit:
         trigger = crossing.condition.trigger
-        term = crossing.condition.terms[0]
+        term = crossing.term
         account_id = columns.key(crossing.row).decode(errors="backslashreplace")
-        scope = str(Scope.account(account_id))
+        scope = str(_scope(columns.topic, account_id))
         source = (columns.topic, columns.partition, int(columns.offset[crossing.row]))
         hit_id = derived_id("hit", trigger.trigger_id, str(trigger.version), scope, *map(str, source))
         return Hit(
@@ -170,7 +171,7 @@ class TopicDetector:
             trigger_name=trigger.name,
             mode=trigger.mode if self._enforcing else Mode.SHADOW,
             scope=scope,
-            account_id=account_id,
+            account_id=account_id if scope.startswith("account:") else None,
             level=trigger.stop_level,
             target_services=trigger.target_services,
             priority=trigger.priority,
@@ -192,15 +193,20 @@ class TopicDetector:
         )
 
 
+def _scope(topic: str, key: str) -> Scope:
+    """What a hit stops: the account, or for a process's own telemetry (``service@host``) the service."""
+    return Scope.service(key.partition("@")[0]) if topic == TELEMETRY_SYSTEM else Scope.account(key)
+
+
 def _reason(crossing: Crossing) -> str:
     """``average health_score 21.4 over 60 s is below 30``."""
-    term = crossing.condition.terms[0]
+    term = crossing.term
     series = term.series
     subject = {
         Aggregate.AVG: f"average {series.field}",
         Aggregate.MAX: f"highest {series.field}",
         Aggregate.MIN: f"lowest {series.field}",
-        Aggregate.COUNT: f"count of {series.topic} where {series.filter}",
+        Aggregate.COUNT: f"count of {series.topic}{series.chosen}",
         Aggregate.DISTINCT: f"distinct {series.field}",
     }[series.aggregate]
     window = f"{series.window_ms / 1000:g} s"

@@ -343,6 +343,13 @@ def count_distinct(window_ms, rows, state, out):  # type: ignore[no-untyped-def]
         samples[row] = n
 
 
+@njit(inline="always")
+def _compare(comparison, value, threshold):  # type: ignore[no-untyped-def]
+    if comparison == _BELOW:
+        return value < threshold
+    return value > threshold if comparison == _ABOVE else value >= threshold
+
+
 @njit(
     _I64(
         types.Tuple((_I32S, _I64S)),
@@ -361,9 +368,9 @@ def evaluate(rows, first, second, limits, thresholds, state, hits):  # type: ign
 
     ``rows`` = (slot or -1, occurred_at); ``first`` = (aggregate, samples, order) of the first term;
     ``second`` is the aggregate of the second term, or empty. ``limits`` = comparison, second comparison,
-    min_samples, for_ms, cooldown_ms, only this slot or -1, and a cell that gets the number of suppressed
-    hits. ``state`` per slot = (cooldown until, hits suppressed since the last one, condition true since; kept only
-    where ``for_ms`` is not 0). ``hits`` = (row, suppressed before it).
+    min_samples, for_ms, cooldown_ms, only this slot or -1, a cell that gets the number of suppressed hits, and
+    whether one of two terms is enough. ``state`` per slot = (cooldown until, hits suppressed since the last one,
+    condition true since; kept only where ``for_ms`` is not 0). ``hits`` = (row, suppressed before it).
     """
     slots, moments = rows
     value, samples, order = first
@@ -372,26 +379,15 @@ def evaluate(rows, first, second, limits, thresholds, state, hits):  # type: ign
     comparison, comparison2, samples_min, for_ms, cooldown_ms, only = (
         limits[0], limits[1], limits[2], limits[3], limits[4], limits[5],
     )  # fmt: skip
+    any_of = limits[7] != 0
     n = 0
     for row in range(slots.shape[0]):
         slot = slots[row]
         if slot < 0 or order[row] >= _TOO_LATE or (only >= 0 and slot != only):
             continue
-        seen = value[row]
-        if comparison == _BELOW:
-            holds = seen < thresholds[0]
-        elif comparison == _ABOVE:
-            holds = seen > thresholds[0]
-        else:
-            holds = seen >= thresholds[0]
-        if holds and second.shape[0] > 0:
-            other = second[row]
-            if comparison2 == _BELOW:
-                holds = other < thresholds[1]
-            elif comparison2 == _ABOVE:
-                holds = other > thresholds[1]
-            else:
-                holds = other >= thresholds[1]
+        holds = _compare(comparison, value[row], thresholds[0])
+        if second.shape[0] > 0 and holds != any_of:
+            holds = _compare(comparison2, second[row], thresholds[1])
         if not holds or samples[row] < samples_min:
             if for_ms > 0:  # else nobody asks, and a write per event would fetch a cache line each
                 since[slot] = _EMPTY

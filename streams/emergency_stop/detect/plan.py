@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from emergency_stop.domain import topics
-from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID, BUILTIN_SUSPENSION_KIND
+from emergency_stop.domain.default_triggers import BUILTIN_KINDS
 from emergency_stop.domain.triggers import SEVERITIES, Trigger
 from emergency_stop.domain.values import TriggerType
 
@@ -46,20 +46,27 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One windowed aggregate per account. ``depth`` bounds what COUNT and DISTINCT remember."""
+    """One windowed aggregate per account, over the rows that pass all ``filters``.
+
+    ``depth`` bounds what COUNT and DISTINCT remember.
+    """
 
     topic: str
     aggregate: Aggregate
     field: str
-    filter: Filter | None
+    filters: tuple[Filter, ...]
     window_ms: int
     depth: int = 0
 
     @property
     def name(self) -> str:
         """Identity in snapshots: the same definition finds its state again."""
-        chosen = f"[{self.filter}]" if self.filter else ""
-        return f"{self.aggregate.name.lower()}({self.field}{chosen},{self.window_ms}ms,{self.depth})"
+        return f"{self.aggregate.name.lower()}({self.field}{self.chosen},{self.window_ms}ms,{self.depth})"
+
+    @property
+    def chosen(self) -> str:
+        """``[kind==1,outcome==1]``, or nothing where every row counts."""
+        return f"[{','.join(map(str, self.filters))}]" if self.filters else ""
 
     @property
     def pane_ms(self) -> int:
@@ -77,10 +84,11 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A trigger's terms, all of which must hold; the first one explains the hit."""
+    """A trigger's terms: all must hold, or with ``any_of`` one; the first one that holds explains the hit."""
 
     trigger: Trigger
     terms: tuple[Term, ...]
+    any_of: bool = False
 
     @property
     def topic(self) -> str:
@@ -100,51 +108,80 @@ class TopicPlan:
 _PLATFORM_KINDS: Final = (
     "api_call", "rate_limit", "authentication", "account_suspension", "preventive_measure", "activity", "other",
 )  # fmt: skip
-_FAILED: Final = 1.0
+_FAILED: Final = Filter("outcome", 1.0, at_least=False)
 
 
 def _condition(trigger: Trigger) -> Condition | None:
-    if trigger.trigger_id == BUILTIN_SUSPENSION_ID:
-        kind = float(_PLATFORM_KINDS.index(BUILTIN_SUSPENSION_KIND))
-        return _count(trigger, topics.TELEMETRY_PLATFORM, Filter("kind", kind, at_least=False), 1)
+    builtin = BUILTIN_KINDS.get(trigger.trigger_id)
+    if builtin is not None:
+        return _count(trigger, topics.TELEMETRY_PLATFORM, (_kind(builtin),), 1)
     build = _BUILDERS.get(trigger.trigger_type)
     return build(trigger) if build else None
 
 
-def _count(trigger: Trigger, topic: str, chosen: Filter, count: float) -> Condition:
+def _kind(name: str) -> Filter:
+    return Filter("kind", float(_PLATFORM_KINDS.index(name)), at_least=False)
+
+
+def _count(trigger: Trigger, topic: str, filters: tuple[Filter, ...], count: float) -> Condition:
     depth = max(int(count), trigger.min_samples)
-    series = Series(topic, Aggregate.COUNT, chosen.field, chosen, trigger.time_window, depth)
+    series = Series(topic, Aggregate.COUNT, filters[0].field, filters, trigger.time_window, depth)
     return Condition(trigger, (Term(series, Comparison.AT_LEAST, count),))
 
 
 def _health(trigger: Trigger) -> Condition:
-    series = Series(topics.TELEMETRY_HEALTH, Aggregate.AVG, "health_score", None, trigger.time_window)
+    series = Series(topics.TELEMETRY_HEALTH, Aggregate.AVG, "health_score", (), trigger.time_window)
     return Condition(trigger, (Term(series, Comparison.BELOW, trigger.thresholds["healthScore"]),))
 
 
 def _risk(trigger: Trigger) -> Condition:
-    series = Series(topics.TELEMETRY_HEALTH, Aggregate.MAX, "risk_score", None, trigger.time_window)
+    series = Series(topics.TELEMETRY_HEALTH, Aggregate.MAX, "risk_score", (), trigger.time_window)
     return Condition(trigger, (Term(series, Comparison.ABOVE, trigger.thresholds["riskScore"]),))
 
 
 def _anomaly(trigger: Trigger) -> Condition:
-    series = Series(topics.TELEMETRY_BEHAVIORAL, Aggregate.MAX, "anomaly_score", None, trigger.time_window)
+    series = Series(topics.TELEMETRY_BEHAVIORAL, Aggregate.MAX, "anomaly_score", (), trigger.time_window)
     return Condition(trigger, (Term(series, Comparison.ABOVE, trigger.thresholds["anomalyScore"]),))
 
 
 def _detection(trigger: Trigger) -> Condition:
     severity = float(SEVERITIES.index(trigger.options.get("minSeverity", "critical")))
-    chosen = Filter("severity", severity, at_least=True)
+    chosen = (Filter("severity", severity, at_least=True),)
     return _count(trigger, topics.TELEMETRY_DETECTION, chosen, trigger.thresholds["eventCount"])
 
 
 def _proxies(trigger: Trigger) -> Condition:
-    failed = Filter("outcome", _FAILED, at_least=False)
     failures, distinct = trigger.thresholds["failures"], trigger.thresholds["distinctProxies"]
-    count = _count(trigger, topics.TELEMETRY_PROXY, failed, failures).terms[0]
+    count = _count(trigger, topics.TELEMETRY_PROXY, (_FAILED,), failures).terms[0]
     window = trigger.time_window
-    series = Series(topics.TELEMETRY_PROXY, Aggregate.DISTINCT, "proxy_id", failed, window, int(distinct))
+    series = Series(topics.TELEMETRY_PROXY, Aggregate.DISTINCT, "proxy_id", (_FAILED,), window, int(distinct))
     return Condition(trigger, (count, Term(series, Comparison.AT_LEAST, distinct)))
+
+
+def _rate_limits(trigger: Trigger) -> Condition:
+    return _count(trigger, topics.TELEMETRY_PLATFORM, (_kind("rate_limit"),), trigger.thresholds["violations"])
+
+
+def _authentication(trigger: Trigger) -> Condition:
+    chosen = (_kind("authentication"), _FAILED)
+    return _count(trigger, topics.TELEMETRY_PLATFORM, chosen, trigger.thresholds["failures"])
+
+
+def _api_failures(trigger: Trigger) -> Condition:
+    """``outcome`` is 0 where a call went well and 1 where it failed, so its average is the share that failed."""
+    chosen = (_kind("api_call"),)
+    series = Series(topics.TELEMETRY_PLATFORM, Aggregate.AVG, "outcome", chosen, trigger.time_window)
+    return Condition(trigger, (Term(series, Comparison.AT_LEAST, trigger.thresholds["failureRate"]),))
+
+
+def _resources(trigger: Trigger) -> Condition:
+    fields = {"cpuPercent": "cpu_percent", "memoryBytes": "memory_bytes"}
+    terms = tuple(
+        Term(Series(topics.TELEMETRY_SYSTEM, Aggregate.AVG, field, (), trigger.time_window), Comparison.ABOVE, limit)
+        for name, field in fields.items()
+        if (limit := trigger.thresholds.get(name)) is not None
+    )
+    return Condition(trigger, terms, any_of=True)
 
 
 _BUILDERS: Final = {
@@ -153,6 +190,10 @@ _BUILDERS: Final = {
     TriggerType.BEHAVIORAL_ANOMALY_SEVERE: _anomaly,
     TriggerType.DETECTION_EVENT_CRITICAL: _detection,
     TriggerType.PROXY_FAILURE_CASCADE: _proxies,
+    TriggerType.RATE_LIMIT_VIOLATION: _rate_limits,
+    TriggerType.AUTHENTICATION_FAILURE: _authentication,
+    TriggerType.EXTERNAL_API_FAILURE: _api_failures,
+    TriggerType.SYSTEM_RESOURCE_CRITICAL: _resources,
 }
 
 
@@ -173,6 +214,6 @@ def _topic_plan(topic: str, conditions: list[Condition]) -> TopicPlan:
     for one in series:
         if one.aggregate is not Aggregate.COUNT:
             fields[one.field] = None
-        if one.filter is not None:
-            fields[one.filter.field] = None
+        for chosen in one.filters:
+            fields[chosen.field] = None
     return TopicPlan(topic, tuple(fields), series, tuple(conditions))

@@ -20,7 +20,7 @@ from emergency_stop.detect.kernels import (
     evaluate,
     fold_panes,
 )
-from emergency_stop.detect.plan import Aggregate, Condition, Filter, Series
+from emergency_stop.detect.plan import Aggregate, Comparison, Condition, Filter, Series, Term
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
 
@@ -56,7 +56,7 @@ class SeriesState:
     def fold(self, columns: Columns, slots: I32) -> Folded:
         """Apply the rows; slots of -1 are left out."""
         series = self.series
-        chosen = _filtered(columns, slots, series.filter)
+        chosen = _filtered(columns, slots, series.filters)
         n = columns.n
         out = (np.zeros(n, np.float64), np.zeros(n, np.int32), np.full(n, NOT_A_SAMPLE, np.uint8))
         if series.aggregate is Aggregate.COUNT:
@@ -84,20 +84,23 @@ def _empty_arrays(series: Series) -> Arrays:
 _FILLS: Final = {Aggregate.DISTINCT: (EMPTY, 0)}
 
 
-def _filtered(columns: Columns, slots: I32, chosen: Filter | None) -> I32:
-    if chosen is None:
+def _filtered(columns: Columns, slots: I32, filters: tuple[Filter, ...]) -> I32:
+    if not filters:
         return slots
-    field = columns.fields[chosen.field]
-    passes = field >= chosen.value if chosen.at_least else field == chosen.value
+    passes = np.ones(columns.n, np.bool_)
+    for one in filters:
+        field = columns.fields[one.field]
+        passes &= field >= one.value if one.at_least else field == one.value
     return np.where(passes, slots, np.int32(-1)).astype(np.int32, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A condition that came true on a row, outside its cooldown."""
+    """A condition that came true on a row, outside its cooldown. ``term`` is the one that explains it."""
 
     row: int
     condition: Condition
+    term: Term
     observed: float
     samples: int
     late: bool
@@ -141,6 +144,7 @@ class ConditionState:
                 trigger.cooldown_period,
                 only_slot,
                 0,
+                self.condition.any_of,
             ),
             np.int64,
         )
@@ -156,17 +160,26 @@ class ConditionState:
         )
         self.suppressed += int(limits[6])
         found = zip(hits[0][:n], hits[1][:n], strict=True)
-        return [self._crossing(series, int(row), int(before)) for row, before in found]
+        return [self._crossing(folded, int(row), int(before)) for row, before in found]
 
-    def _crossing(self, series: Folded, row: int, before: int) -> Crossing:
+    def _crossing(self, folded: dict[Series, Folded], row: int, before: int) -> Crossing:
+        term = next(one for one in self.condition.terms if _holds(one, float(folded[one.series].value[row])))
+        series = folded[term.series]
         return Crossing(
             row=row,
             condition=self.condition,
+            term=term,
             observed=float(series.value[row]),
             samples=int(series.samples[row]),
             late=bool(series.order[row] == OUT_OF_ORDER),
             suppressed_before=before,
         )
+
+
+def _holds(term: Term, value: float) -> bool:
+    if term.comparison is Comparison.BELOW:
+        return value < term.threshold
+    return value > term.threshold if term.comparison is Comparison.ABOVE else value >= term.threshold
 
 
 _NONE: F64 = np.zeros(0, np.float64)

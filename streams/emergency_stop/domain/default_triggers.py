@@ -1,28 +1,44 @@
-"""The built-in stop on account suspension, and the default pack that a new installation starts with."""
+"""The built-in triggers, and the default pack that a new installation starts with."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from emergency_stop.domain.triggers import Trigger, parse_trigger
+from emergency_stop.domain.trigger_definitions import parse_trigger
+from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import ALL_SERVICES, ClearRule, Mode, StopLevel, TriggerType
 
 BUILTIN_SUSPENSION_ID: Final = "builtin-account-suspension"
-BUILTIN_SUSPENSION_KIND: Final = "account_suspension"
+BUILTIN_PREVENTIVE_ID: Final = "builtin-preventive-measure"
+#: Which kind of platform event each built-in trigger waits for.
+BUILTIN_KINDS: Final = {
+    BUILTIN_SUSPENSION_ID: "account_suspension",
+    BUILTIN_PREVENTIVE_ID: "preventive_measure",
+}
 
 
-def builtin_suspension() -> Trigger:
-    """The platform says that an account is suspended: stop it at once, every time, in every installation.
+def builtin_triggers(preventive_level: StopLevel) -> tuple[Trigger, ...]:
+    """What no installation is without, and no record can change.
 
-    No cooldown: a second suspension after a resume must stop again.
+    The platform says that an account is suspended: stop it at once. A preventive measure was taken for it:
+    stop it at ``preventive_level``. No cooldown: a second one after a resume must stop again.
     """
+    suspended = "The platform reported ACCOUNT_SUSPENSION. Built in; cannot be switched off."
+    measure = "A preventive measure was taken for the account. Built in; ESTOP_PREVENTIVE_STOP_LEVEL is its level."
+    return (
+        _builtin(BUILTIN_SUSPENSION_ID, "Account suspended", suspended, StopLevel.IMMEDIATE, 4),
+        _builtin(BUILTIN_PREVENTIVE_ID, "Preventive measure", measure, preventive_level, 3),
+    )
+
+
+def _builtin(trigger_id: str, name: str, description: str, level: StopLevel, priority: int) -> Trigger:
     return Trigger(
-        trigger_id=BUILTIN_SUSPENSION_ID,
+        trigger_id=trigger_id,
         version=1,
         trigger_type=TriggerType.ACCOUNT_SUSPENSION_RISK,
         account_id=None,
-        name="Account suspended",
-        description="The platform reported ACCOUNT_SUSPENSION. Built in; cannot be switched off.",
+        name=name,
+        description=description,
         is_active=True,
         mode=Mode.ENFORCE,
         thresholds={"events": 1.0},
@@ -30,10 +46,10 @@ def builtin_suspension() -> Trigger:
         for_ms=0,
         time_window=60_000,
         cooldown_period=0,
-        stop_level=StopLevel.IMMEDIATE,
+        stop_level=level,
         target_services=(ALL_SERVICES,),
         notification_channels=("system", "email", "webhook"),
-        priority=4,
+        priority=priority,
         clear_rule=ClearRule.AFTER_OPERATOR_RESET,
         updated_by="builtin",
     )
@@ -70,11 +86,37 @@ _PACK: Final[tuple[dict[str, Any], ...]] = (
         "thresholds": {"failures": 5, "distinctProxies": 3}, "time_window": 60_000, "cooldown_period": 300_000,
         "stop_level": "graceful", "priority": 2, "clear_rule": "when_condition_clears",
     },
+    {
+        "trigger_id": "default-rate-limit", "trigger_type": "rate_limit_violation", "name": "Rate limit violations",
+        "description": "Three answers of the platform within five minutes that the account is too fast.",
+        "thresholds": {"violations": 3}, "time_window": 300_000, "cooldown_period": 600_000,
+        "stop_level": "graceful", "priority": 3, "clear_rule": "when_condition_clears",
+    },
+    {
+        "trigger_id": "default-authentication", "trigger_type": "authentication_failure",
+        "name": "Authentication failures", "description": "Three failed authentications within ten minutes.",
+        "thresholds": {"failures": 3}, "time_window": 600_000, "cooldown_period": 1_800_000,
+        "stop_level": "immediate", "priority": 4, "clear_rule": "after_operator_reset",
+    },
+    {
+        "trigger_id": "default-api-failure", "trigger_type": "external_api_failure", "name": "External API failing",
+        "description": "Half of at least ten calls failed within two minutes.", "thresholds": {"failureRate": 0.5},
+        "min_samples": 10, "time_window": 120_000, "cooldown_period": 300_000, "stop_level": "graceful",
+        "priority": 2, "clear_rule": "when_condition_clears",
+    },
+    {
+        "trigger_id": "default-system-resources", "trigger_type": "system_resource_critical",
+        "name": "System resources critical",
+        "description": "A service's process above 95 % of a processor or 2 GiB on average over two minutes.",
+        "thresholds": {"cpuPercent": 95, "memoryBytes": 2_147_483_648}, "min_samples": 3, "time_window": 120_000,
+        "cooldown_period": 600_000, "stop_level": "graceful", "priority": 2, "mode": "warn",
+        "clear_rule": "when_condition_clears",
+    },
 )  # fmt: skip
 
 
 def default_pack(updated_at: int) -> tuple[Trigger, ...]:
-    """The five triggers that a new installation starts with, beside the built-in one."""
+    """The triggers that a new installation starts with, beside the built-in ones."""
     return tuple(
         parse_trigger(definition, services=(), updated_by="default-pack", updated_at=updated_at) for definition in _PACK
     )

@@ -1,15 +1,11 @@
-"""Triggers: what they are, and reading them from JSON with every error named at once."""
+"""Triggers: what they are, and which thresholds and options each type has."""
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from emergency_stop.domain.values import ALL_SERVICES, ClearRule, Mode, StopLevel, TriggerType
+from emergency_stop.domain.values import ClearRule, Mode, StopLevel, TriggerType
 
 WINDOW_MS_MIN: Final = 1_000
 WINDOW_MS_MAX: Final = 86_400_000
@@ -50,12 +46,16 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A threshold of a trigger type: its range, and a default where it has one."""
+    """A threshold of a trigger type: its range, and a default where it has one.
+
+    Of the ``one_of`` thresholds of a type at least one must be given.
+    """
 
     low: float
     high: float
     default: float | None = None
     whole: bool = False
+    one_of: bool = False
 
 
 #: Thresholds by trigger type. Types that are not here have no condition that this version evaluates.
@@ -68,212 +68,15 @@ LIMITS: Final[dict[TriggerType, dict[str, Limit]]] = {
         "failures": Limit(1, COUNT_MAX, whole=True),
         "distinctProxies": Limit(1, 100, 1, whole=True),
     },
+    TriggerType.RATE_LIMIT_VIOLATION: {"violations": Limit(1, COUNT_MAX, whole=True)},
+    TriggerType.AUTHENTICATION_FAILURE: {"failures": Limit(1, COUNT_MAX, whole=True)},
+    TriggerType.EXTERNAL_API_FAILURE: {"failureRate": Limit(0.001, 1)},
+    TriggerType.SYSTEM_RESOURCE_CRITICAL: {
+        "cpuPercent": Limit(0, 100_000, one_of=True),
+        "memoryBytes": Limit(0, 2**53, one_of=True),
+    },
+    TriggerType.MANUAL_TRIGGER: {},
 }
 OPTIONS: Final[dict[TriggerType, dict[str, tuple[str, ...]]]] = {
     TriggerType.DETECTION_EVENT_CRITICAL: {"minSeverity": SEVERITIES},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TriggerProblem:
-    """One thing wrong with a definition."""
-
-    field: str
-    value: Any
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.field}={self.value!r}: {self.problem}"
-
-
-class InvalidTriggerError(ValueError):
-    """A definition was refused; ``problems`` lists everything that is wrong with it."""
-
-    def __init__(self, problems: Sequence[TriggerProblem]) -> None:
-        super().__init__("; ".join(str(problem) for problem in problems))
-        self.problems = tuple(problems)
-
-
-_ALIASES: Final = {
-    "id": "trigger_id",
-    "type": "trigger_type",
-    "timeWindow": "time_window",
-    "cooldownPeriod": "cooldown_period",
-}
-_FIELDS: Final = (
-    "trigger_id", "version", "trigger_type", "account_id", "name", "description", "is_active", "mode", "thresholds",
-    "options", "min_samples", "for_ms", "time_window", "cooldown_period", "stop_level", "target_services",
-    "notification_channels", "priority", "clear_rule",
-)  # fmt: skip
-_MISSING: Final = object()
-
-
-def snake_case(name: str) -> str:
-    """``timeWindow`` → ``time_window``: the guide's JSON names are accepted as they stand."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name)
-
-
-class _Reader:
-    """Takes fields out of a mapping, noting every problem instead of stopping at the first."""
-
-    def __init__(self, definition: Mapping[str, Any]) -> None:
-        self.problems: list[TriggerProblem] = []
-        self._values: dict[str, Any] = {}
-        for key, value in definition.items():
-            name = _ALIASES.get(key, snake_case(str(key)))
-            if name not in _FIELDS:
-                self.note(str(key), value, f"is not a field of a trigger{_nearest(name, _FIELDS)}")
-            elif name in self._values:
-                self.note(str(key), value, "is given twice, under two spellings")
-            self._values[name] = value
-
-    def note(self, name: str, value: Any, problem: str) -> None:
-        self.problems.append(TriggerProblem(name, value, problem))
-
-    def raw(self, name: str, default: Any = _MISSING) -> Any:
-        value = self._values.get(name, default)
-        if value is _MISSING:
-            self.note(name, None, "is missing")
-        return value
-
-    def whole(self, name: str, low: int, high: int, default: Any = _MISSING) -> int:
-        value = self.raw(name, default)
-        if value is _MISSING:
-            return low
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            self.note(name, value, f"must be a whole number from {low} to {high}")
-            return low
-        return value
-
-    def text(self, name: str, default: Any = _MISSING, length_max: int = NAME_LENGTH_MAX) -> str:
-        value = self.raw(name, default)
-        if value is _MISSING:
-            return ""
-        if not isinstance(value, str) or len(value) > length_max or (default is _MISSING and not value.strip()):
-            self.note(name, value, f"must be a text of 1 to {length_max} characters")
-            return ""
-        return value
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        value = self.raw(name, default)
-        if not isinstance(value, bool):
-            self.note(name, value, "must be true or false")
-            return default
-        return value
-
-    def choice(self, name: str, kind: Any, default: Any = _MISSING) -> Any:
-        value = self.raw(name, default)
-        known = tuple(member.value for member in kind)
-        if value is _MISSING:
-            return next(iter(kind))
-        if not isinstance(value, str) or value not in known:
-            self.note(name, value, f"is unknown{_nearest(value, known)}; allowed: {', '.join(known)}")
-            return next(iter(kind))
-        return kind(value)
-
-    def names(self, name: str, default: Any, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
-        value = self.raw(name, default)
-        value = [value] if isinstance(value, str) else value
-        if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) and entry for entry in value):
-            self.note(name, value, "must be a list of names")
-            return tuple(default)
-        for entry in value:
-            if allowed is not None and entry not in allowed:
-                self.note(name, entry, f"is unknown{_nearest(entry, allowed)}; allowed: {', '.join(allowed)}")
-        return tuple(dict.fromkeys(value))
-
-
-def _nearest(name: Any, known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
-    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
-
-
-def parse_trigger(
-    definition: Mapping[str, Any], *, services: Sequence[str], updated_by: str = "", updated_at: int = 0
-) -> Trigger:
-    """JSON object → trigger; names in camelCase or snake_case. Raises ``InvalidTriggerError``.
-
-    ``services`` are the names that ``target_services`` may use beside ``all``.
-    """
-    reader = _Reader(definition)
-    before = len(reader.problems)
-    trigger_type: TriggerType = reader.choice("trigger_type", TriggerType)
-    type_known = len(reader.problems) == before
-    targets = reader.names("target_services", (ALL_SERVICES,), (ALL_SERVICES, *services))
-    if not targets:
-        reader.note("target_services", [], "is empty; name services, or 'all'")
-    account_id = reader.raw("account_id", None)
-    if account_id is not None and (not isinstance(account_id, str) or not account_id):
-        reader.note("account_id", account_id, "must be a text, or null for every account")
-    name = reader.text("name")
-    trigger = Trigger(
-        trigger_id=reader.text("trigger_id", snake_case(name.replace(" ", "-")).lower() or "unnamed"),
-        version=reader.whole("version", 1, 2**31 - 1, 1),
-        trigger_type=trigger_type,
-        account_id=account_id,
-        name=name,
-        description=reader.text("description", "", 2_000),
-        is_active=reader.flag("is_active", default=True),
-        mode=reader.choice("mode", Mode, "enforce"),
-        thresholds=_thresholds(reader, trigger_type) if type_known else {},
-        options=_options(reader, trigger_type) if type_known else {},
-        min_samples=reader.whole("min_samples", 1, 1_000_000, 1),
-        for_ms=reader.whole("for_ms", 0, WINDOW_MS_MAX, 0),
-        time_window=reader.whole("time_window", WINDOW_MS_MIN, WINDOW_MS_MAX),
-        cooldown_period=reader.whole("cooldown_period", 0, COOLDOWN_MS_MAX),
-        stop_level=reader.choice("stop_level", StopLevel),
-        target_services=targets,
-        notification_channels=reader.names("notification_channels", ("system",), CHANNELS),
-        priority=reader.whole("priority", 1, 4),
-        clear_rule=reader.choice("clear_rule", ClearRule, "never_automatically"),
-        updated_by=updated_by,
-        updated_at=updated_at,
-    )
-    if trigger.is_active and type_known and trigger_type not in LIMITS:
-        supported = ", ".join(sorted(LIMITS))
-        reader.note("trigger_type", trigger_type.value, f"is not evaluated by this version; it supports {supported}")
-    if reader.problems:
-        raise InvalidTriggerError(reader.problems)
-    return trigger
-
-
-def _thresholds(reader: _Reader, trigger_type: TriggerType) -> dict[str, float]:
-    limits = LIMITS.get(trigger_type, {})
-    given = reader.raw("thresholds", {})
-    if not isinstance(given, Mapping):
-        reader.note("thresholds", given, "must be an object of names and numbers")
-        return {}
-    values: dict[str, float] = {}
-    for name, value in given.items():
-        if limits and name not in limits:
-            allowed = ", ".join(limits)
-            reader.note(f"thresholds.{name}", value, f"is unknown{_nearest(name, tuple(limits))}; allowed: {allowed}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-            reader.note(f"thresholds.{name}", value, "must be a number")
-        else:
-            values[name] = float(value)
-    for name, limit in limits.items():
-        if name not in given and limit.default is None:
-            reader.note(f"thresholds.{name}", None, f"is missing; {limit.low:g} to {limit.high:g}")
-        elif name not in given and limit.default is not None:
-            values[name] = limit.default
-        elif name in values and not (limit.low <= values[name] <= limit.high):
-            reader.note(f"thresholds.{name}", values[name], f"must be from {limit.low:g} to {limit.high:g}")
-        elif name in values and limit.whole and values[name] != int(values[name]):
-            reader.note(f"thresholds.{name}", values[name], "must be a whole number")
-    return values
-
-
-def _options(reader: _Reader, trigger_type: TriggerType) -> dict[str, str]:
-    known = OPTIONS.get(trigger_type, {})
-    given = reader.raw("options", {})
-    if not isinstance(given, Mapping):
-        reader.note("options", given, "must be an object of names and texts")
-        return {}
-    for name, value in given.items():
-        if name not in known:
-            reader.note(f"options.{name}", value, f"is unknown{_nearest(name, tuple(known))}")
-        elif value not in known[name]:
-            nearest = _nearest(value, known[name])
-            reader.note(f"options.{name}", value, f"is unknown{nearest}; allowed: {', '.join(known[name])}")
-    return {str(name): str(value) for name, value in given.items()}

@@ -110,7 +110,7 @@ def _triggers(commands: Any) -> None:
     verbs = triggers.add_subparsers(dest="verb", required=True, metavar="VERB")
     add = verbs.add_parser("add", help="add or change triggers from JSON; running detectors follow")
     add.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a definition or a list of them; - reads stdin")
-    add.add_argument("--default-pack", action="store_true", help="the five that a new installation starts with")
+    add.add_argument("--default-pack", action="store_true", help="those that a new installation starts with")
     add.set_defaults(run=f"{_CLI}.triggers:run_add")
     listing = verbs.add_parser("list", help="the triggers in force")
     listing.set_defaults(run=f"{_CLI}.triggers:run_list")

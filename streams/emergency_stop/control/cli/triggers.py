@@ -16,9 +16,10 @@ from emergency_stop.config import Settings, did_you_mean
 from emergency_stop.control.cli.output import plain, say, show_json, show_table
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK
 from emergency_stop.control.installation import Installation
-from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID, builtin_suspension, default_pack
+from emergency_stop.domain.default_triggers import BUILTIN_KINDS, builtin_triggers, default_pack
 from emergency_stop.domain.topics import TRIGGERS
-from emergency_stop.domain.triggers import InvalidTriggerError, Trigger, parse_trigger
+from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
+from emergency_stop.domain.triggers import Trigger
 
 
 class BadDefinitionError(ValueError):
@@ -43,9 +44,9 @@ def run_add(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def run_list(options: argparse.Namespace, settings: Settings) -> int:
-    """Every trigger in force, the built-in one included."""
+    """Every trigger in force, the built-in ones included."""
     installation = Installation(settings)
-    found = [builtin_suspension(), *asyncio.run(_standing(installation))]
+    found = [*builtin_triggers(settings.preventive_stop_level), *asyncio.run(_standing(installation))]
     if options.json:
         show_json([plain(trigger) for trigger in found])
         return EXIT_OK
@@ -70,8 +71,8 @@ def run_list(options: argparse.Namespace, settings: Settings) -> int:
 def run_remove(options: argparse.Namespace, settings: Settings) -> int:
     """Take a trigger out of force. The record of it stays."""
     installation = Installation(settings)
-    if options.trigger_id == BUILTIN_SUSPENSION_ID:
-        say(f"estop triggers remove: {BUILTIN_SUSPENSION_ID} is built in and cannot be removed")
+    if options.trigger_id in BUILTIN_KINDS:
+        say(f"estop triggers remove: {options.trigger_id} is built in and cannot be removed")
         return EXIT_BAD_INPUT
     known = {trigger.trigger_id: trigger for trigger in asyncio.run(_standing(installation))}
     found = known.get(options.trigger_id)
@@ -133,8 +134,8 @@ def _parsed(definition: Any, settings: Settings, now_ms: int) -> Trigger:
     if not isinstance(definition, dict):
         raise BadDefinitionError("a definition must be a JSON object")
     trigger = parse_trigger(definition, services=settings.services, updated_by="cli", updated_at=now_ms)
-    if trigger.trigger_id == BUILTIN_SUSPENSION_ID:
-        raise BadDefinitionError(f"trigger_id={BUILTIN_SUSPENSION_ID!r}: is built in and cannot be changed")
+    if trigger.trigger_id in BUILTIN_KINDS:
+        raise BadDefinitionError(f"trigger_id={trigger.trigger_id!r}: is built in and cannot be changed")
     return trigger
 
 

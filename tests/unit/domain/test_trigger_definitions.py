@@ -1,0 +1,183 @@
+"""Trigger definitions: the guide's own examples as they stand, and everything that is refused, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emergency_stop.domain.default_triggers import builtin_triggers, default_pack
+from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
+from emergency_stop.domain.triggers import LIMITS
+from emergency_stop.domain.values import StopLevel, TriggerType
+
+SERVICES = ("accountHealthMonitor", "sessionManager", "behavioralEngine")
+GONE = object()
+GUIDE_HEALTH: dict[str, Any] = {
+    "triggerType": "health_score_critical",
+    "accountId": "account-123",
+    "name": "Health Score Critical",
+    "description": "Triggers when health score falls below 30%",
+    "isActive": True,
+    "thresholds": {"healthScore": 30},
+    "timeWindow": 60000,
+    "cooldownPeriod": 300000,
+    "stopLevel": "graceful",
+    "targetServices": ["sessionManager", "behavioralEngine"],
+    "notificationChannels": ["system", "email"],
+    "priority": 3,
+}
+GUIDE_RISK: dict[str, Any] = {
+    "triggerType": "account_suspension_risk",
+    "accountId": "account-123",
+    "name": "Suspension Risk Critical",
+    "description": "Triggers when suspension risk exceeds 85%",
+    "isActive": True,
+    "thresholds": {"riskScore": 85},
+    "timeWindow": 30000,
+    "cooldownPeriod": 600000,
+    "stopLevel": "immediate",
+    "targetServices": ["all"],
+    "priority": 4,
+}
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """The guide's first example with some fields changed, or left out (``GONE``)."""
+    merged = {**GUIDE_HEALTH, **fields}
+    return {name: value for name, value in merged.items() if value is not GONE}
+
+
+def typed(trigger_type: str, thresholds: Any, **fields: Any) -> dict[str, Any]:
+    return changed(triggerType=trigger_type, thresholds=thresholds, **fields)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+#: (what is defined, the field that each problem names, words of the problem).
+MALFORMED: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "trigger_type", "is missing"),
+    ({}, "name", "is missing"),
+    ({}, "time_window", "is missing"),
+    ({}, "cooldown_period", "is missing"),
+    ({}, "stop_level", "is missing"),
+    ({}, "priority", "is missing"),
+    (changed(triggerType="health_score_critcal"), "trigger_type", "did you mean 'health_score_critical'?"),
+    (changed(triggerType="HEALTH_SCORE_CRITICAL"), "trigger_type", "allowed: "),
+    (changed(triggerType=None), "trigger_type", "is unknown"),
+    (changed(triggerType=7), "trigger_type", "is unknown"),
+    (changed(triggerType=["health_score_critical"]), "trigger_type", "is unknown"),
+    (changed(accountId=""), "account_id", "or null for every account"),
+    (changed(accountId=12), "account_id", "or null for every account"),
+    (changed(name=""), "name", "1 to 200 characters"),
+    (changed(name="   "), "name", "1 to 200 characters"),
+    (changed(name="x" * 201), "name", "1 to 200 characters"),
+    (changed(name=5), "name", "1 to 200 characters"),
+    (changed(name=None), "name", "1 to 200 characters"),
+    (changed(triggerId="x" * 201), "trigger_id", "1 to 200 characters"),
+    (changed(triggerId=9), "trigger_id", "1 to 200 characters"),
+    (changed(description="x" * 2_001), "description", "1 to 2000 characters"),
+    (changed(description=[]), "description", "1 to 2000 characters"),
+    (changed(isActive="yes"), "is_active", "true or false"),
+    (changed(isActive=1), "is_active", "true or false"),
+    (changed(mode="enforced"), "mode", "did you mean 'enforce'?"),
+    (changed(thresholds=[]), "thresholds", "must be an object"),
+    (changed(thresholds=None), "thresholds", "must be an object"),
+    (changed(thresholds={}), "thresholds.healthScore", "is missing; 0 to 100"),
+    (changed(thresholds={"healthscore": 30}), "thresholds.healthscore", "did you mean 'healthScore'?"),
+    (changed(thresholds={"healthScore": "30"}), "thresholds.healthScore", "must be a number"),
+    (changed(thresholds={"healthScore": True}), "thresholds.healthScore", "must be a number"),
+    (changed(thresholds={"healthScore": None}), "thresholds.healthScore", "must be a number"),
+    (changed(thresholds={"healthScore": NAN}), "thresholds.healthScore", "must be a number"),
+    (changed(thresholds={"healthScore": INFINITE}), "thresholds.healthScore", "must be from 0 to 100"),
+    (changed(thresholds={"healthScore": -0.1}), "thresholds.healthScore", "must be from 0 to 100"),
+    (changed(thresholds={"healthScore": 100.1}), "thresholds.healthScore", "must be from 0 to 100"),
+    (changed(minSamples=0), "min_samples", "from 1 to 1000000"),
+    (changed(minSamples=1.5), "min_samples", "must be a whole number"),
+    (changed(forMs=-1), "for_ms", "from 0 to 86400000"),
+    (changed(forMs="60s"), "for_ms", "must be a whole number"),
+    (changed(timeWindow=999), "time_window", "from 1000 to 86400000"),
+    (changed(timeWindow=86_400_001), "time_window", "from 1000 to 86400000"),
+    (changed(timeWindow=60_000.0), "time_window", "must be a whole number"),
+    (changed(timeWindow=True), "time_window", "must be a whole number"),
+    (changed(timeWindow=None), "time_window", "must be a whole number"),
+    (changed(cooldownPeriod=-1), "cooldown_period", "from 0 to"),
+    (changed(cooldownPeriod=2**70), "cooldown_period", "from 0 to"),
+    (changed(stopLevel="gracefull"), "stop_level", "did you mean 'graceful'?"),
+    (changed(stopLevel=3), "stop_level", "is unknown"),
+    (changed(targetServices=[]), "target_services", "is empty"),
+    (changed(targetServices=["sesionManager"]), "target_services", "did you mean 'sessionManager'?"),
+    (changed(targetServices=[1]), "target_services", "must be a list of names"),
+    (changed(targetServices={"all": True}), "target_services", "must be a list of names"),
+    (changed(notificationChannels=["mail"]), "notification_channels", "did you mean 'email'?"),
+    (changed(notificationChannels=4), "notification_channels", "must be a list of names"),
+    (changed(priority=0), "priority", "from 1 to 4"),
+    (changed(priority=5), "priority", "from 1 to 4"),
+    (changed(priority="high"), "priority", "must be a whole number"),
+    (changed(clearRule="never"), "clear_rule", "allowed: "),
+    (changed(version=0), "version", "from 1 to"),
+    (changed(treshold=3), "treshold", "did you mean 'thresholds'?"),
+    (changed(time_window=60_000), "time_window", "given twice"),
+    (changed(options=7), "options", "must be an object"),
+    (changed(options={"minSeverity": "high"}), "options.minSeverity", "is unknown"),
+    (typed("detection_event_critical", {"eventCount": 0}), "thresholds.eventCount", "from 1 to 1000"),
+    (typed("detection_event_critical", {"eventCount": 1.5}), "thresholds.eventCount", "must be a whole number"),
+    (typed("detection_event_critical", {}, options={"minSeverity": "hgh"}), "options.minSeverity", "mean 'high'?"),
+    (typed("proxy_failure_cascade", {"distinctProxies": 3}), "thresholds.failures", "is missing"),
+    (typed("proxy_failure_cascade", {"failures": 2, "distinctProxies": 101}), "thresholds.distinctProxies", "to 100"),
+    (typed("rate_limit_violation", {"violation": 3}), "thresholds.violation", "did you mean 'violations'?"),
+    (typed("authentication_failure", {"failures": 1_001}), "thresholds.failures", "from 1 to 1000"),
+    (typed("external_api_failure", {"failureRate": 50}), "thresholds.failureRate", "must be from 0.001 to 1"),
+    (typed("external_api_failure", {"failureRate": 0}), "thresholds.failureRate", "must be from 0.001 to 1"),
+    (typed("system_resource_critical", {}), "thresholds", "needs one or more of cpuPercent, memoryBytes"),
+    (typed("system_resource_critical", {"cpuPercent": -1}), "thresholds.cpuPercent", "must be from 0 to"),
+    (typed("manual_trigger", {"healthScore": 3}), "thresholds.healthScore", "allowed: none for this type"),
+]
+
+
+@pytest.mark.parametrize(("definition", "field", "words"), MALFORMED)
+def test_a_malformed_definition_is_refused_by_the_field_that_is_wrong(
+    definition: dict[str, Any], field: str, words: str
+) -> None:
+    with pytest.raises(InvalidTriggerError) as refused:
+        parse_trigger(definition, services=SERVICES)
+    told = [problem for problem in refused.value.problems if problem.field == field]
+    assert told, f"{field} is not named: {refused.value}"
+    assert any(words in problem.problem for problem in told), told
+
+
+def test_the_table_is_long_enough_to_mean_something() -> None:
+    assert len(MALFORMED) >= 60
+
+
+def test_all_problems_are_told_at_once() -> None:
+    definition = changed(priority=9, stopLevel="soon", timeWindow=1, thresholds={"healthScore": 300}, colour="red")
+    with pytest.raises(InvalidTriggerError) as refused:
+        parse_trigger(definition, services=SERVICES)
+    fields = {problem.field for problem in refused.value.problems}
+    assert fields == {"priority", "stop_level", "time_window", "thresholds.healthScore", "colour"}
+
+
+@pytest.mark.parametrize("example", [GUIDE_HEALTH, GUIDE_RISK])
+def test_the_guides_examples_are_taken_as_they_stand(example: dict[str, Any]) -> None:
+    trigger = parse_trigger(example, services=SERVICES)
+    assert trigger.name == example["name"]
+    assert trigger.account_id == "account-123"
+    assert trigger.thresholds == example["thresholds"]
+    assert (trigger.time_window, trigger.cooldown_period) == (example["timeWindow"], example["cooldownPeriod"])
+    assert (trigger.stop_level.value, trigger.priority) == (example["stopLevel"], example["priority"])
+    assert trigger.target_services == tuple(example["targetServices"])
+
+
+def test_names_in_snake_case_mean_the_same() -> None:
+    snake = {
+        "trigger_type": "account_suspension_risk", "account_id": "account-123", "name": "Suspension Risk Critical",
+        "description": "Triggers when suspension risk exceeds 85%", "thresholds": {"riskScore": 85},
+        "time_window": 30_000, "cooldown_period": 600_000, "stop_level": "immediate", "priority": 4,
+    }  # fmt: skip
+    assert parse_trigger(snake, services=SERVICES) == parse_trigger(GUIDE_RISK, services=SERVICES)
+
+
+def test_every_type_that_telemetry_decides_is_in_the_default_pack() -> None:
+    packed = {trigger.trigger_type for trigger in default_pack(0)}
+    assert packed == set(LIMITS) - {TriggerType.MANUAL_TRIGGER}
+    assert len({trigger.trigger_id for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}) == 11
