@@ -50,6 +50,10 @@ dev: $(STAMP) ## The same stack, staying up: for trying things, not for producti
 bench-detector: $(STAMP) ## Detector against plain Faust and the oracle on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.bench.detector
 
+.PHONY: test-oracle
+test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
+	@$(BIN)/python -m tests.oracle
+
 .PHONY: test-kill
 test-kill: $(STAMP) ## At least 20 kill -9 and pauses under load on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.campaign

@@ -17,6 +17,7 @@ import pytest
 from emergency_stop.apps.stack.stack import Stack
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
+from emergency_stop.domain.default_triggers import BUILTIN_KINDS, default_pack
 
 pytestmark = pytest.mark.needs("broker", "chdb")
 TRIGGER = {
@@ -87,7 +88,7 @@ async def _checks(operator: Operator) -> None:
 
 async def _triggers(operator: Operator) -> None:
     before = (await operator.types("triggers", "list", "--json")).document
-    assert len(before) == 6
+    assert len(before) == len(default_pack(0)) + len(BUILTIN_KINDS)
 
     added = await operator.types("triggers", "add", "-", "--json", stdin=json.dumps(TRIGGER))
     assert added.code == EXIT_OK, added

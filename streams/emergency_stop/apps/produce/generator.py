@@ -126,6 +126,11 @@ def _suspended(rng: random.Random) -> list[tuple[str, dict[str, Any]]]:
     return [(topics.TELEMETRY_PLATFORM, {"kind": "account_suspension", **fields})]
 
 
+def _platform_says(count: int, kind: str, **fields: Any) -> Script:
+    event = {"kind": kind, "outcome": "failed", "endpoint": "timeline", "detail": "", **fields}
+    return lambda _rng: [(topics.TELEMETRY_PLATFORM, event)] * count
+
+
 INCIDENTS: Final[dict[str, Script]] = {
     "health": _health_collapse,
     "suspension-risk": _risk,
@@ -133,4 +138,9 @@ INCIDENTS: Final[dict[str, Script]] = {
     "behavior": _machine_like,
     "proxy": _proxy_cascade,
     "suspension": _suspended,
+    "rate-limit": _platform_says(3, "rate_limit", status_code=429),
+    "authentication": _platform_says(3, "authentication", status_code=401, endpoint="login"),
+    # Enough to outweigh the calls that went well in the same window.
+    "api-failure": _platform_says(60, "api_call", status_code=503),
+    "preventive": _platform_says(1, "preventive_measure", status_code=0, detail="reduce activity"),
 }
