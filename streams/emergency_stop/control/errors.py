@@ -6,6 +6,7 @@ from typing import Final
 
 #: Of ``sysexits.h``.
 EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 65
 EXIT_UNAVAILABLE: Final = 69
 EXIT_NOT_PROVEN: Final = 75

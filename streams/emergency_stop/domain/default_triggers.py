@@ -115,6 +115,11 @@ _PACK: Final[tuple[dict[str, Any], ...]] = (
 )  # fmt: skip
 
 
+def default_definitions() -> list[dict[str, Any]]:
+    """The default pack as a user would write it."""
+    return [dict(definition) for definition in _PACK]
+
+
 def default_pack(updated_at: int) -> tuple[Trigger, ...]:
     """The triggers that a new installation starts with, beside the built-in ones."""
     return tuple(

@@ -117,7 +117,13 @@ def _triggers(commands: Any) -> None:
     remove = verbs.add_parser("remove", help="take a trigger out of force")
     remove.add_argument("trigger_id", metavar="ID")
     remove.set_defaults(run=f"{_CLI}.triggers:run_remove")
-    for verb in (add, listing, remove):
+    test = verbs.add_parser("test", help="play cases of telemetry through the detector, without a broker")
+    test.add_argument("files", type=Path, nargs="+", metavar="FILE", help="YAML; see docs/triggers.md")
+    test.set_defaults(run=f"{_CLI}.trigger_trials:run_test")
+    lint = verbs.add_parser("lint", help="name what is valid and still unwise")
+    lint.add_argument("files", type=Path, nargs="*", metavar="FILE", help="definitions or cases; default: the pack")
+    lint.set_defaults(run=f"{_CLI}.trigger_trials:run_lint")
+    for verb in (add, listing, remove, test, lint):
         _json(verb)
 
 
