@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class Operator:
 
         return await asyncio.to_thread(run)
 
+    async def sees(self, expected: Callable[[Any], bool], *arguments: str) -> Any:
+        """Asks again until the answer is as expected."""
+        for _ in range(60):
+            outcome = await self.types(*arguments, "--json")
+            assert outcome.code == EXIT_OK, outcome
+            if expected(outcome.document):
+                return outcome.document
+        return pytest.fail(f"estop {' '.join(arguments)} never showed it; last: {outcome.out}")
+
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
@@ -77,6 +86,7 @@ async def test_an_operator_stops_sees_and_resumes(stack: Stack) -> None:
     await _triggers(operator)
     await _stops_and_resumes(operator)
     await _is_refused(operator)
+    await _asks_why(operator)
     await _is_never_told_what_is_not_proven(operator, stack)
 
 
@@ -141,6 +151,33 @@ async def _is_refused(operator: Operator) -> None:
     )
     assert stale.code == EXIT_REFUSED
     assert "IS STILL HELD" in stale.out
+
+
+async def _asks_why(operator: Operator) -> None:
+    sent = await operator.types("produce", "--incident", "suspension-risk:acc-hot", "--count", "1")
+    assert sent.code == EXIT_OK, sent
+    emergencies = await operator.sees(
+        lambda found: any(one["scope"] == "account:acc-hot" for one in found), "emergencies"
+    )
+    hit = next(one for one in emergencies if one["scope"] == "account:acc-hot")
+    explained = await operator.types("explain", hit["emergency_id"][:13], "--json")
+    assert explained.code == EXIT_OK, explained
+    assert explained.document["trigger_id"] == "default-suspension-risk"
+    assert explained.document["emergency_id"] == hit["emergency_id"]
+    assert "highest risk_score" in (await operator.types("explain", hit["emergency_id"])).out
+    assert (await operator.types("explain", "no-such-hit")).code == EXIT_BAD_INPUT
+
+    # Once the detector's state is durable.
+    why_not = await operator.sees(
+        lambda found: any("suppressed by cooldown" in reason for reason in found["reasons"]),
+        "why-not", "default-suspension-risk", "acc-hot",
+    )  # fmt: skip
+    assert why_not["terms"][0]["holds"] is True
+    unknown = await operator.types("why-not", "default-suspension-risc", "acc-hot")
+    assert unknown.code == EXIT_BAD_INPUT
+    assert "did you mean 'default-suspension-risk'?" in unknown.err
+    stranger = await operator.types("why-not", "default-health-score", "acc-nobody")
+    assert "no event of the account" in stranger.out
 
 
 async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) -> None:

@@ -24,6 +24,7 @@ from emergency_stop.wire.registry import UnknownSchemaError
 from emergency_stop.wire.registry_http import build_registry
 
 READ_WITHIN_S: Final = 15.0
+SCAN_WITHIN_S: Final = 120.0
 _POLL_S: Final = 0.05
 _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
@@ -95,6 +96,17 @@ class Installation:
                 self.unreadable += 1
 
         return take
+
+    async def scan(self, topic: str, take: Callable[[TailRecord], None]) -> None:
+        """Hand over every record that ``topic`` holds now. Raises ``UnavailableError`` after ``SCAN_WITHIN_S``."""
+        tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli")
+        await tail.start()
+        try:
+            await asyncio.wait_for(tail.caught_up(), SCAN_WITHIN_S)
+        except TimeoutError:
+            raise UnavailableError(f"{topic} could not be read to its end within {SCAN_WITHIN_S:g} s") from None
+        finally:
+            await tail.stop()
 
     async def until(self, holds: Callable[[], bool], within_s: float) -> bool:
         """Whether ``holds`` came true while following; false after ``within_s``."""

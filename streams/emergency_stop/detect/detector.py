@@ -15,6 +15,7 @@ from emergency_stop.columnar.columns import Columns
 from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts
 from emergency_stop.detect.pages import Page, decode_page, encode_page
 from emergency_stop.detect.plan import Aggregate, Comparison, Series, TopicPlan
+from emergency_stop.detect.standing import Standing
 from emergency_stop.detect.windows import ConditionState, Crossing, Folded, SeriesState
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Hit
@@ -99,6 +100,11 @@ class TopicDetector:
 
     def next_deadline(self) -> int | None:
         return None
+
+    def standing(self, account: bytes) -> list[Standing]:
+        """Where one account stands with every trigger of the topic; empty for an account without events."""
+        slot = self._accounts.slot_of(account, self._hash_key(account))
+        return [] if slot < 0 else [state.standing(slot, self._series) for state in self._conditions]
 
     # -- pages ----------------------------------------------------------------------------------
 

@@ -81,6 +81,11 @@ class Term:
     comparison: Comparison
     threshold: float
 
+    def holds(self, value: float) -> bool:
+        if self.comparison is Comparison.BELOW:
+            return value < self.threshold
+        return value > self.threshold if self.comparison is Comparison.ABOVE else value >= self.threshold
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from emergency_stop.detect.kernels import (
     evaluate,
     fold_panes,
 )
-from emergency_stop.detect.plan import Aggregate, Comparison, Condition, Filter, Series, Term
+from emergency_stop.detect.plan import PANES, Aggregate, Condition, Filter, Series, Term
+from emergency_stop.detect.standing import SeriesStanding, Standing, TermStanding
 
 Arrays = tuple[np.ndarray[Any, Any], ...]
 
@@ -70,6 +72,23 @@ class SeriesState:
             views = (whole, whole.view(np.float64), whole.view(np.int32))
             fold_panes(int(series.aggregate), series.pane_ms, rows, views, out)
         return Folded(*out)
+
+    def standing(self, slot: int) -> SeriesStanding:
+        """What one account's window holds, as of its newest sample."""
+        row = self.arrays[0][slot]
+        if row[0] == EMPTY:
+            return SeriesStanding(None, 0, None)
+        if self.series.aggregate in (Aggregate.COUNT, Aggregate.DISTINCT):
+            n = int(np.count_nonzero(row > row[0] - self.series.window_ms))
+            return SeriesStanding(float(n), n, int(row[0]))
+        values, counts = row.view(np.float64)[2 : 2 + PANES], row.view(np.int32)[2 * (2 + PANES) :]
+        samples = int(counts.sum())
+        oldest = int(row[0] + 1) % PANES
+        if self.series.aggregate is Aggregate.AVG:
+            value = sum(float(one) for one in np.roll(values, -oldest)) / samples
+        else:
+            value = float(values.max() if self.series.aggregate is Aggregate.MAX else values.min())
+        return SeriesStanding(value, samples, int(row[1]))
 
 
 def _empty_arrays(series: Series) -> Arrays:
@@ -162,8 +181,20 @@ class ConditionState:
         found = zip(hits[0][:n], hits[1][:n], strict=True)
         return [self._crossing(folded, int(row), int(before)) for row, before in found]
 
+    def standing(self, slot: int, series: Mapping[Series, SeriesState]) -> Standing:
+        """Where one account stands with this trigger."""
+        until, suppressed, since = (array[slot] for array in self.arrays)
+        return Standing(
+            trigger=self.condition.trigger,
+            terms=tuple(TermStanding(term, series[term.series].standing(slot)) for term in self.condition.terms),
+            any_of=self.condition.any_of,
+            cooldown_until=None if until == EMPTY else int(until),
+            suppressed=int(suppressed),
+            holds_since=None if since == EMPTY else int(since),
+        )
+
     def _crossing(self, folded: dict[Series, Folded], row: int, before: int) -> Crossing:
-        term = next(one for one in self.condition.terms if _holds(one, float(folded[one.series].value[row])))
+        term = next(one for one in self.condition.terms if one.holds(float(folded[one.series].value[row])))
         series = folded[term.series]
         return Crossing(
             row=row,
@@ -174,12 +205,6 @@ class ConditionState:
             late=bool(series.order[row] == OUT_OF_ORDER),
             suppressed_before=before,
         )
-
-
-def _holds(term: Term, value: float) -> bool:
-    if term.comparison is Comparison.BELOW:
-        return value < term.threshold
-    return value > term.threshold if term.comparison is Comparison.ABOVE else value >= term.threshold
 
 
 _NONE: F64 = np.zeros(0, np.float64)

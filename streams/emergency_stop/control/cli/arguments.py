@@ -39,6 +39,7 @@ def add_to(commands: Any) -> None:
     _resume(commands)
     _status(commands)
     _triggers(commands)
+    _explain(commands)
     _check(commands)
     _service(commands)
     _produce(commands)
@@ -125,6 +126,18 @@ def _triggers(commands: Any) -> None:
     lint.set_defaults(run=f"{_CLI}.trigger_trials:run_lint")
     for verb in (add, listing, remove, test, lint):
         _json(verb)
+
+
+def _explain(commands: Any) -> None:
+    explain = commands.add_parser("explain", help="why a hit fired: version, window, threshold, margin, event")
+    explain.add_argument("hit", metavar="HIT", help="id of the hit, or of its emergency; or how it begins")
+    explain.set_defaults(run=f"{_CLI}.explain:run_explain")
+    why_not = commands.add_parser("why-not", help="why a trigger does not fire for an account")
+    why_not.add_argument("trigger_id", metavar="TRIGGER")
+    why_not.add_argument("account", metavar="ACCOUNT")
+    why_not.set_defaults(run=f"{_CLI}.explain:run_why_not")
+    for command in (explain, why_not):
+        _json(command)
 
 
 def _check(commands: Any) -> None:

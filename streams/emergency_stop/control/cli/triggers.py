@@ -46,7 +46,7 @@ def run_add(options: argparse.Namespace, settings: Settings) -> int:
 def run_list(options: argparse.Namespace, settings: Settings) -> int:
     """Every trigger in force, the built-in ones included."""
     installation = Installation(settings)
-    found = [*builtin_triggers(settings.preventive_stop_level), *asyncio.run(_standing(installation))]
+    found = asyncio.run(standing_triggers(installation))
     if options.json:
         show_json([plain(trigger) for trigger in found])
         return EXIT_OK
@@ -87,6 +87,11 @@ def run_remove(options: argparse.Namespace, settings: Settings) -> int:
     else:
         print(f"{gone.trigger_id} removed (version {gone.version})")
     return EXIT_OK
+
+
+async def standing_triggers(installation: Installation) -> list[Trigger]:
+    """Every trigger in force: the built-in ones, and what the topic holds."""
+    return [*builtin_triggers(installation.settings.preventive_stop_level), *await _standing(installation)]
 
 
 async def _standing(installation: Installation) -> list[Trigger]:
