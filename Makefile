@@ -50,6 +50,10 @@ dev: $(STAMP) ## The same stack, staying up: for trying things, not for producti
 bench-detector: $(STAMP) ## Detector against plain Faust and the oracle on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.bench.detector
 
+.PHONY: bench-latency
+bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200k events/s on Apache Kafka (Java 17, Maven)
+	@$(BIN)/python -m tests.bench.latency
+
 .PHONY: test-oracle
 test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
 	@$(BIN)/python -m tests.oracle

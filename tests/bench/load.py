@@ -34,7 +34,7 @@ class HealthLoad:
     base_ms: int
 
 
-def _long(value: int) -> bytes:
+def avro_long(value: int) -> bytes:
     raw = (value << 1) ^ (value >> 63)
     out = bytearray()
     while raw > 0x7F:
@@ -44,9 +44,9 @@ def _long(value: int) -> bytes:
     return bytes(out)
 
 
-def _text(text: str) -> bytes:
+def avro_text(text: str) -> bytes:
     data = text.encode()
-    return _long(len(data)) + data
+    return avro_long(len(data)) + data
 
 
 def records(load: HealthLoad) -> Iterator[tuple[bytes, bytes, int]]:
@@ -54,12 +54,12 @@ def records(load: HealthLoad) -> Iterator[tuple[bytes, bytes, int]]:
     rng = random.Random(f"health {load.seed}")
     frame = b"\0" + int(json.loads((SCHEMAS / "ids.json").read_text())["HealthEvent"]).to_bytes(4, "big")
     keys = [f"acc-{number:06d}".encode() for number in range(load.accounts)]
-    texts = [_text(key.decode()) for key in keys]
+    texts = [avro_text(key.decode()) for key in keys]
     # In trouble from here on, for a tenth of the span; an account without trouble starts after the end.
     trouble_from = [
         rng.randrange(load.events) if rng.randrange(TROUBLE_ONE_IN) == 0 else load.events for _ in range(load.accounts)
     ]
-    end = _text("bench") + b"\0"
+    end = avro_text("bench") + b"\0"
     for number in range(load.events):
         account = int(rng.random() * load.accounts)
         moment = load.base_ms + number * SPAN_MS // load.events
@@ -67,7 +67,7 @@ def records(load: HealthLoad) -> Iterator[tuple[bytes, bytes, int]]:
         health = rng.random() * 25 if bad else 45 + rng.random() * 55
         risk = rng.random() * 100 if bad else rng.random() * 60
         value = b"".join(
-            (frame, _text(f"{number:012x}"), texts[account], _long(moment), _SCORES.pack(health, risk), end)
+            (frame, avro_text(f"{number:012x}"), texts[account], avro_long(moment), _SCORES.pack(health, risk), end)
         )
         yield keys[account], value, moment
 

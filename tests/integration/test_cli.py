@@ -61,12 +61,14 @@ class Operator:
 
     async def sees(self, expected: Callable[[Any], bool], *arguments: str) -> Any:
         """Asks again until the answer is as expected."""
+        shown = ""
         for _ in range(60):
             outcome = await self.types(*arguments, "--json")
             assert outcome.code == EXIT_OK, outcome
             if expected(outcome.document):
                 return outcome.document
-        return pytest.fail(f"estop {' '.join(arguments)} never showed it; last: {outcome.out}")
+            shown = outcome.out
+        return pytest.fail(f"estop {' '.join(arguments)} never showed it; last: {shown}")
 
 
 @pytest.fixture
