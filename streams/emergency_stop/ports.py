@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -70,8 +70,13 @@ class PartitionCore(Protocol):
         """When ``on_tick`` is next due, milliseconds since the epoch; ``None`` when nothing waits."""
         ...
 
-    def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
-        """State records changed since the last call; ``None`` removes one."""
+    def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
+        """State records changed since the last call, in slices; ``None`` removes one.
+
+        Which records there are is fixed by the first slice. Each slice holds its records as they are when it is
+        asked for, so input may be applied between two slices: such records are ahead of the positions that were
+        read before the first slice, and their effects must be durable before the slice is.
+        """
         ...
 
 

@@ -19,7 +19,7 @@ SEED_MAX = 1 << 30
 
 def full(seed: int) -> Scale:
     """About eight minutes: five of load, the rest is the oracle's."""
-    load = Load(seed, accounts=1_000, backlog=200_000, rate_per_s=3_000, duration_s=300)
+    load = Load(seed, accounts=3_000, backlog=200_000, rate_per_s=3_000, duration_s=300)
     return Scale(load, gap_s=(7.0, 15.0), kills_least=20)
 
 

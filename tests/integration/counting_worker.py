@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -87,12 +87,11 @@ class CountingCore:
     def next_deadline(self) -> int | None:
         return None
 
-    def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
-        dirty, self._dirty = self._dirty, set()
-        return [
-            (bytes([page]), json.dumps({"count": self._counts[page], "applied": self._applied[page]}).encode())
-            for page in sorted(dirty)
-        ]
+    def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
+        for page in sorted(self._dirty):
+            self._dirty.discard(page)
+            state = {"count": self._counts[page], "applied": self._applied[page]}
+            yield [(bytes([page]), json.dumps(state).encode())]
 
 
 def lane_worker(brokers: str, names: Names, instance_id: str, publisher: KafkaPublisher) -> LaneWorker:

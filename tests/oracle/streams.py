@@ -33,7 +33,7 @@ TOPICS = {
 
 def random_events(rng: random.Random, topic: str, count: int) -> list[Event]:
     """Events with bursts, gaps, disorder, duplicates of moments and stragglers older than any window."""
-    accounts = [f"account-{number}" for number in range(rng.choice((1, 3, 40)))]
+    accounts = [f"account-{number}" for number in range(rng.choice((1, 3, 40, 40, 700)))]
     now, events = 1_700_000_000_000, []
     for offset in range(count):
         now += rng.choice((0, 1, 40, 900, 4_000, 70_000 if rng.random() < 0.05 else 10))
@@ -153,6 +153,10 @@ def naive_hits(rules: list[Rule], events: Sequence[Event]) -> list[NaiveHit]:
     return twin.hits
 
 
+_CHECKPOINTED, _KILLED = 0.2, 0.3
+_FED_BETWEEN_PAGES: Final = 0.3
+
+
 class CrashingRun:
     """A detector that is killed at random: pages and position are written, or only some of the pages."""
 
@@ -180,22 +184,30 @@ class CrashingRun:
     def run(self, events: Sequence[Event]) -> list[Hit]:
         detector, at = self._restored(), 0
         while at < len(events):
-            size = self._rng.randrange(1, 60)
-            start = max(0, at - self._rng.choice((0, 0, 5)))  # a fetch may begin before what is expected
-            batch = events[start : at + size]
+            at = self._fed(detector, events, at)
+            fate = self._rng.random()
+            if fate < _CHECKPOINTED:
+                position, dirty = at, detector.dirty_pages()
+                for page in dirty:
+                    self._pages[page] = detector.write_page(page)
+                    if self._rng.random() < _FED_BETWEEN_PAGES:  # what comes between two pages is in the later one
+                        at = self._fed(detector, events, at)
+                self._position = position
+            elif fate < _KILLED:
+                for page in detector.dirty_pages():
+                    if self._rng.random() < 0.5:
+                        self._pages[page] = detector.write_page(page)
+                detector, at = self._restored(), self._position
+        return list(self.hits.values())
+
+    def _fed(self, detector: TopicDetector, events: Sequence[Event], at: int) -> int:
+        """Where the next batch starts after one that starts at ``at``, or a little before it."""
+        size = self._rng.randrange(1, 60)
+        batch = events[max(0, at - self._rng.choice((0, 0, 5))) : at + size]
+        if batch:
             for hit in detector.on_batch(columns_of(self._topic, batch, batch[0].offset), 0):
                 self.hits.setdefault(hit.hit_id, hit)
-            at += size
-            fate = self._rng.random()
-            if fate < 0.3:
-                dirty = detector.take_dirty()
-                written = dirty if fate < 0.2 else [page for page in dirty if self._rng.random() < 0.5]
-                self._pages.update(written)
-                if fate < 0.2:
-                    self._position = min(at, len(events))
-                else:
-                    detector, at = self._restored(), self._position
-        return list(self.hits.values())
+        return min(at + size, len(events))
 
 
 def summaries(hits: Sequence[Hit]) -> list[NaiveHit]:

@@ -115,8 +115,9 @@ class CoordinatorCore:
     def next_deadline(self) -> int | None:
         return self.coordinator.next_deadline()
 
-    def take_dirty(self) -> Sequence[tuple[bytes, bytes | None]]:
-        return self.coordinator.take_dirty()
+    def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
+        """All at once: what may be published is decided by what was taken."""
+        yield self.coordinator.take_dirty()
 
     def on_durable(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""

@@ -113,6 +113,11 @@ class LanePartition:
         if isinstance(self.core, RecordingCore) and (recorded := self.core.on_durable()):
             await asyncio.gather(*self._sends(recorded))
 
+    async def _effects_durable(self) -> None:
+        """Wait for the effects of everything that was applied so far."""
+        effects, self._effects = self._effects, []
+        await asyncio.gather(*effects)
+
     def _start(self, effects: Sequence[Publish]) -> None:
         self._effects += self._sends(effects)
 
@@ -143,15 +148,17 @@ class LanePartition:
             loop = asyncio.get_running_loop()
             started = loop.time()
             # One consistent cut: nothing is awaited between these lines.
-            effects, self._effects = self._effects, []
             events, self._events = self._events, []
             positions, touched, self._touched = dict(self.positions), self._touched, False
-            dirty = self.core.take_dirty() if touched else ()
-            await asyncio.gather(*effects)
             if touched:
-                self.counters.state_bytes += await self.state_log.write_records(dirty)
+                for dirty in self.core.take_dirty():
+                    # What a slice contains beyond the cut would not be repeated, so its effects come first.
+                    await self._effects_durable()
+                    self.counters.state_bytes += await self.state_log.write_records(dirty)
+                await self._effects_durable()
                 await self._publish_recorded()
                 await self.state_log.write_positions(positions)
+            await self._effects_durable()
             for event in events:
                 event.ack()
             self.counters.checkpoints += 1

@@ -86,12 +86,14 @@ class Accounts:
 
     # -- pages ----------------------------------------------------------------------------------
 
-    def take_dirty(self, next_offset: int) -> list[int]:
-        """Pages changed since the last call; each now contains everything below ``next_offset``."""
-        pages = [int(page) for page in np.flatnonzero(self.dirty)]
-        self.dirty[:] = 0
-        self.page_next[pages] = next_offset
-        return pages
+    def dirty_pages(self) -> list[int]:
+        """Pages that changed since they were sealed."""
+        return [int(page) for page in np.flatnonzero(self.dirty)]
+
+    def seal(self, page: int, next_offset: int) -> None:
+        """The page, as it is written now, contains everything below ``next_offset``."""
+        self.dirty[page] = 0
+        self.page_next[page] = next_offset
 
     def page_keys(self, page: int) -> tuple[I32, bytes]:
         """(key length per slot of the page, -1 where free; all key bytes in slot order).

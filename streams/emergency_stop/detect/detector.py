@@ -1,7 +1,7 @@
 """The detector of one topic-partition: columns in, hits out. Pure; its state is a function of the log.
 
 Four verbs: ``on_batch``, ``on_tick`` and ``next_deadline`` (no trigger of a telemetry topic waits for time
-yet, so a tick decides nothing), and ``take_dirty``/``load`` for pages.
+yet, so a tick decides nothing), and ``dirty_pages``/``write_page``/``load`` for pages.
 """
 
 from __future__ import annotations
@@ -108,10 +108,14 @@ class TopicDetector:
 
     # -- pages ----------------------------------------------------------------------------------
 
-    def take_dirty(self) -> list[tuple[int, bytes]]:
-        """(page number, bytes) of every page changed since the last call."""
-        pages = self._accounts.take_dirty(self._next_offset)
-        return [(page, encode_page(self._page(page))) for page in pages]
+    def dirty_pages(self) -> list[int]:
+        """Numbers of the pages that changed since ``write_page`` gave them."""
+        return self._accounts.dirty_pages()
+
+    def write_page(self, page: int) -> bytes:
+        """The page's bytes as of now: it contains everything that was applied so far."""
+        self._accounts.seal(page, self._next_offset)
+        return encode_page(self._page(page))
 
     def load(self, pages: Iterable[tuple[int, bytes]], position: int) -> None:
         """Put written pages back; ``position`` is the next offset to apply. Unknown series are dropped."""
