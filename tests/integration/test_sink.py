@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka_topics import ensure_topics
@@ -21,7 +22,9 @@ from emergency_stop.apps.demo.witness import Analyst
 from emergency_stop.apps.sink.intake import HEADER
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
-from tests.campaign.children import Child
+from emergency_stop.testing.brokers import ApacheKafka
+from tests.campaign.campaign import SINK_GROUP
+from tests.campaign.children import Child, Condition
 from tests.campaign.log import Log
 from tests.unit.columnar.test_bad_inputs import ACCEPTED, BAD, GOOD, KEY
 
@@ -73,17 +76,30 @@ class Plant:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    with EmbeddedBroker(tmp_path) as broker:
-        # The events are of 2023, so that they are the same in every run.
-        own = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "RETAIN_EVENT_HISTORY": "3650"}
-        settings = Settings.from_env({"ESTOP_BROKERS": broker.bootstrap} | own)
-        asyncio.run(ensure_topics(broker.bootstrap, topics.all_topics(settings.services)))
-        plant = Plant(settings, Child("sink", COMMAND, settings.as_env(), tmp_path))
-        plant.sink.join()
-        try:
-            yield plant
-        finally:
-            plant.sink.kill()
+    with EmbeddedBroker(tmp_path) as broker, _planted(broker.bootstrap, tmp_path) as plant:
+        yield plant
+
+
+@pytest.fixture
+def apache_plant(tmp_path: Path) -> Iterator[Plant]:
+    """On a broker that lets anybody commit for a group without members, as the embedded one does not."""
+    (tmp_path / "kafka").mkdir()
+    with ApacheKafka(tmp_path / "kafka") as broker, _planted(broker.bootstrap, tmp_path) as plant:
+        yield plant
+
+
+@contextmanager
+def _planted(brokers: str, folder: Path) -> Iterator[Plant]:
+    # The events are of 2023, so that they are the same in every run.
+    own = {"ESTOP_DATA_DIR": str(folder / "data"), "RETAIN_EVENT_HISTORY": "3650"}
+    settings = Settings.from_env({"ESTOP_BROKERS": brokers} | own)
+    asyncio.run(ensure_topics(brokers, topics.all_topics(settings.services)))
+    plant = Plant(settings, Child("sink", COMMAND, settings.as_env(), folder))
+    plant.sink.join()
+    try:
+        yield plant
+    finally:
+        plant.sink.kill()
 
 
 def test_every_bad_input_is_dead_lettered_with_its_reason_and_its_neighbours_are_stored(plant: Plant) -> None:
@@ -127,6 +143,34 @@ def test_rows_are_what_was_produced_through_kills(plant: Plant) -> None:
 
 def _at_least(plant: Plant, rows: int) -> Callable[[], bool]:
     return lambda: plant.count("health_events") >= rows
+
+
+@pytest.mark.needs("java", "maven")
+def test_a_commit_that_a_predecessor_owed_is_made_up_for_without_new_input(apache_plant: Plant) -> None:
+    """Killed between rows and commit, on a topic that stays quiet: a lag monitor would show a lag for ever."""
+    plant = apache_plant
+    plant.send([(KEY, GOOD)] * 10)
+    plant.until(lambda: plant.count("health_events") == 10, "10 rows")
+    plant.sink.leave()
+    plant.until(lambda: plant.sink.condition is Condition.OUT, "the sink has left")
+    _commit(plant.settings.brokers, 4)
+    assert _committed(plant) == 4
+    plant.sink.join()
+    plant.until(lambda: _committed(plant) == 10, "the position is committed")
+    assert plant.count("health_events") == 10
+
+
+def _commit(brokers: str, offset: int) -> None:
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": SINK_GROUP, "enable.auto.commit": False})
+    try:
+        consumer.commit(offsets=[TopicPartition(HEALTH, 0, offset)], asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def _committed(plant: Plant) -> int:
+    with Log(plant.settings.brokers) as log:
+        return next(at.committed for at in log.positions(SINK_GROUP, (HEALTH,)) if at.partition == 0)
 
 
 def test_a_second_sink_on_the_same_store_is_refused(plant: Plant) -> None:

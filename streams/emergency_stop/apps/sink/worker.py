@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -156,6 +156,8 @@ class SinkWorker:
             with contextlib.suppress(IllegalStateError):  # revoked meanwhile; the next round sees to it
                 consumer.seek(where, self._positions[where])
         log.info("positions read for %d partitions", len(self._positions))
+        # A predecessor may have died between its rows and its commit; on a quiet topic nothing else would say so.
+        await self._commit(consumer, {where: position for where, position in self._positions.items() if position > 0})
 
     def _take(self, consumer: AIOKafkaConsumer, where: TopicPartition, batch: FetchedBatch) -> None:
         expected = self._positions.get(where)
@@ -198,9 +200,13 @@ class SinkWorker:
         )
         await self.until_done("store rows", lambda database: store(database, inserts, intakes, self._spec.cluster))
         self._metrics.stored(inserts, dead)
-        offsets = {TopicPartition(one.topic, one.partition): one.next_offset for one in intakes}
+        await self._commit(consumer, {TopicPartition(one.topic, one.partition): one.next_offset for one in intakes})
+
+    async def _commit(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+        """A hint for lag monitors; the positions table decides. So a commit that fails is left to the next one."""
         with contextlib.suppress(CommitFailedError, IllegalStateError, KafkaError):
-            await consumer.commit(offsets)  # a hint for lag monitors; the positions table decides
+            if offsets:
+                await consumer.commit(dict(offsets))
 
     async def until_done(self, what: str, work: Callable[[ClickHouse], T]) -> T:
         """The same work until the database takes it. Meanwhile nothing is polled, so memory stays bounded.
