@@ -54,6 +54,10 @@ bench-detector: $(STAMP) ## Detector against plain Faust and the oracle on Apach
 bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200k events/s on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.bench.latency
 
+.PHONY: bench-failover
+bench-failover: $(STAMP) ## kill -9 of one of two detectors under load: how long until its partitions fire again
+	@$(BIN)/python -m tests.bench.failover
+
 .PHONY: test-oracle
 test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
 	@$(BIN)/python -m tests.oracle

@@ -36,7 +36,7 @@ RATES: Final = (1_000, 20_000, 200_000)
 _WARM_UP_PER_S: Final = 10_000
 _SETTLE_S: Final = 3.0
 _GAP_S: Final = 0.04
-_READY_MS: Final = 120_000
+READY_MS: Final = 120_000
 _ANSWER_S: Final = 60.0
 
 
@@ -80,14 +80,12 @@ async def _bench(bootstrap: str, folder: Path, count: int) -> dict[str, Any]:
         publisher = KafkaPublisher(bootstrap, client_id="bench-latency")
         await publisher.start()
         stack.push_async_callback(publisher.stop)
-        for trigger in default_pack(0):
-            value = probes.codec.encode(trigger, TRIGGERS)
-            await publisher.publish(TRIGGERS, trigger.trigger_id.encode(), value)
+        await publish_default_triggers(publisher, probes.codec)
         for name in ("detector", "coordinator"):
             child = Child(name, [name], replace(settings, instance_id=name), folder / f"{name}.log")
             child.start()
             stack.push_async_callback(child.stop)
-            await child.ready(_READY_MS)
+            await child.ready(READY_MS)
         guard = StopGuard(SERVICE, bootstrap)
         guard.handle_stops(_obey)
         await stack.enter_async_context(guard)
@@ -99,6 +97,11 @@ async def _bench(bootstrap: str, folder: Path, count: int) -> dict[str, Any]:
         await _level(bootstrap, publisher, probes, _WARM_UP_PER_S, 2 * count)
         levels = {rate: await _level(bootstrap, publisher, probes, rate, count) for rate in RATES}
     return _report(levels, count)
+
+
+async def publish_default_triggers(publisher: KafkaPublisher, codec: Codec) -> None:
+    for trigger in default_pack(0):
+        await publisher.publish(TRIGGERS, trigger.trigger_id.encode(), codec.encode(trigger, TRIGGERS))
 
 
 async def _obey(_correlation_id: str) -> bool:
@@ -116,7 +119,8 @@ async def _level(
     await asyncio.sleep(_SETTLE_S)
     prefix = f"probe-{rate_per_s}-"
     for number in range(count):
-        await asyncio.gather(_probe(publisher, probes, f"{prefix}{number}"), asyncio.sleep(_GAP_S))
+        probes.sent[f"{prefix}{number}"] = time.monotonic()
+        await asyncio.gather(probe(publisher, f"{prefix}{number}"), asyncio.sleep(_GAP_S))
     out, _ = await background.communicate()
     deadline = time.monotonic() + _ANSWER_S
     while probes.missing():
@@ -126,13 +130,13 @@ async def _level(
     return probes.latencies_ms(prefix), int(json.loads(out)["events_per_s"])
 
 
-async def _probe(publisher: KafkaPublisher, probes: Probes, account: str) -> None:
+async def probe(publisher: KafkaPublisher, account: str) -> None:
+    """One event of ``account`` that must fire."""
     event = {
         "event_id": account, "account_id": account, "occurred_at": time.time_ns() // 1_000_000, "health_score": 80.0,
         "risk_score": 99.0, "source": "probe", "correlation_id": account,
     }  # fmt: skip
     value = encode_record("HealthEvent", event, LocalRegistry().schema_id("HealthEvent", TELEMETRY_HEALTH))
-    probes.sent[account] = time.monotonic()
     await publisher.publish(TELEMETRY_HEALTH, account.encode(), value)
 
 

@@ -14,7 +14,7 @@ PANES = 12
 
 @dataclass
 class Rule:
-    """``kind``: avg, max, min (of ``field``), count, or cascade (count and distinct of ``field``)."""
+    """``kind``: avg, max, min (of ``field``), count, cascade (count and distinct of ``field``), or active."""
 
     rule_id: str
     kind: str
@@ -75,7 +75,7 @@ class NaiveDetector:
             if not all(_passes(event.values[field], compare, value) for field, compare, value in rule.where):
                 continue
             account = self.accounts[rule.rule_id, event.account]
-            fold = _panes if rule.kind in ("avg", "max", "min") else _counts
+            fold = _FOLDS.get(rule.kind, _counts)
             folded = fold(rule, account, event)
             if folded is None:
                 self.late += 1
@@ -159,3 +159,19 @@ def _counts(rule: Rule, account: _Account, event: Event) -> tuple[float, int, bo
     count = min(len(inside), depth)
     distinct_holds = rule.kind != "cascade" or len(set(inside)) >= rule.distinct
     return float(count), count, late, distinct_holds
+
+
+def _active(rule: Rule, account: _Account, event: Event) -> tuple[float, int, bool, bool] | None:
+    """``moments`` are those of the current run; a longer pause than the window starts a new one."""
+    run = [moment for moment, _ in account.moments]
+    if run and event.at <= max(run) - rule.window_ms:
+        return None
+    late = bool(run) and event.at < max(run)
+    if run and event.at > max(run) + rule.window_ms:
+        run = []
+    run.append(event.at)
+    account.moments = [(moment, None) for moment in run]
+    return float(max(run) - min(run)), len(run), late, True
+
+
+_FOLDS = {"avg": _panes, "max": _panes, "min": _panes, "active": _active}

@@ -112,7 +112,11 @@ def _shape(rng: random.Random, topic: str) -> tuple[str, dict[str, object], Rule
 
 def _platform_shape(rng: random.Random) -> tuple[str, dict[str, object], Rule]:
     """``kind`` and ``outcome`` are positions in the schema's enums."""
-    count, kind = rng.randrange(1, 6), rng.randrange(3)
+    count, kind = rng.randrange(1, 6), rng.randrange(4)
+    if kind == 3:
+        longest = rng.choice((1_000, 5_000, 60_000, 200_000))
+        made = Rule("", "active", "", ">", longest, 0, 0, where=(("kind", "==", 5.0),))
+        return "time_based_trigger", {"thresholds": {"maxActiveMs": longest}}, made
     if kind == 0:
         rate = rng.choice((0.25, 0.5, 1.0))
         made = Rule("", "avg", "outcome", ">=", rate, 0, 0, where=(("kind", "==", 0.0),))

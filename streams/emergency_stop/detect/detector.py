@@ -218,6 +218,7 @@ def _reason(crossing: Crossing) -> str:
         Aggregate.MIN: f"lowest {series.field}",
         Aggregate.COUNT: f"count of {series.topic}{series.chosen}",
         Aggregate.DISTINCT: f"distinct {series.field}",
+        Aggregate.ACTIVE: f"continuous activity, ms, of {series.topic}{series.chosen}",
     }[series.aggregate]
     window = f"{series.window_ms / 1000:g} s"
     return f"{subject} {crossing.observed:g} over {window} {_WORDS[term.comparison]} {term.threshold:g}"

@@ -32,6 +32,8 @@ _IN_ORDER, _OUT_OF_ORDER, _TOO_LATE, _NOT_A_SAMPLE = IN_ORDER, OUT_OF_ORDER, TOO
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 _I64, _F64 = types.int64, types.float64
 _I64S, _I64S2, _F64S, _F64S2 = types.int64[::1], types.int64[:, ::1], types.float64[::1], types.float64[:, ::1]
+#: What a row of ``extend_runs`` holds.
+RUN_CELLS: Final = 3
 _I32S, _I32S2, _U64S, _U64S2, _U8S = (
     types.int32[::1],
     types.int32[:, ::1],
@@ -341,6 +343,38 @@ def count_distinct(window_ms, rows, state, out):  # type: ignore[no-untyped-def]
             n += 1
         result[row] = n
         samples[row] = n
+
+
+@njit(
+    types.void(_I64, types.Tuple((_I32S, _I64S)), _I64S2, types.Tuple((_F64S, _I32S, _U8S))),
+    nogil=True,
+    cache=True,
+)
+def extend_runs(pause_ms, rows, runs, out):  # type: ignore[no-untyped-def]
+    """How long the account has been active, ms: from its run's first event to its newest one.
+
+    ``runs`` per slot = (newest moment, first moment, events). A pause of more than ``pause_ms`` starts a new run.
+    """
+    slots, moments = rows
+    result, samples, order = out
+    for row in range(slots.shape[0]):
+        slot = slots[row]
+        if slot < 0:
+            order[row] = _NOT_A_SAMPLE
+            continue
+        moment = moments[row]
+        newest = runs[slot, 0]
+        if newest != _EMPTY and moment <= newest - pause_ms:
+            order[row] = _TOO_LATE
+            continue
+        order[row] = _IN_ORDER if moment >= newest else _OUT_OF_ORDER
+        if newest == _EMPTY or moment - newest > pause_ms:
+            runs[slot, 0], runs[slot, 1], runs[slot, 2] = moment, moment, 0
+        runs[slot, 0] = max(runs[slot, 0], moment)
+        runs[slot, 1] = min(runs[slot, 1], moment)
+        runs[slot, 2] += 1
+        result[row] = runs[slot, 0] - runs[slot, 1]
+        samples[row] = runs[slot, 2]
 
 
 @njit(inline="always")

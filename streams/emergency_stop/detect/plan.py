@@ -24,6 +24,7 @@ class Aggregate(IntEnum):
     MIN = 2
     COUNT = 3
     DISTINCT = 4
+    ACTIVE = 5
 
 
 class Comparison(IntEnum):
@@ -179,6 +180,12 @@ def _api_failures(trigger: Trigger) -> Condition:
     return Condition(trigger, (Term(series, Comparison.AT_LEAST, trigger.thresholds["failureRate"]),))
 
 
+def _activity(trigger: Trigger) -> Condition:
+    """How long the account has been active without a pause of more than the window."""
+    series = Series(topics.TELEMETRY_PLATFORM, Aggregate.ACTIVE, "kind", (_kind("activity"),), trigger.time_window)
+    return Condition(trigger, (Term(series, Comparison.ABOVE, trigger.thresholds["maxActiveMs"]),))
+
+
 def _resources(trigger: Trigger) -> Condition:
     fields = {"cpuPercent": "cpu_percent", "memoryBytes": "memory_bytes"}
     terms = tuple(
@@ -199,6 +206,7 @@ _BUILDERS: Final = {
     TriggerType.AUTHENTICATION_FAILURE: _authentication,
     TriggerType.EXTERNAL_API_FAILURE: _api_failures,
     TriggerType.SYSTEM_RESOURCE_CRITICAL: _resources,
+    TriggerType.TIME_BASED_TRIGGER: _activity,
 }
 
 
@@ -217,7 +225,7 @@ def _topic_plan(topic: str, conditions: list[Condition]) -> TopicPlan:
     series = tuple(dict.fromkeys(term.series for condition in conditions for term in condition.terms))
     fields: dict[str, None] = {}
     for one in series:
-        if one.aggregate is not Aggregate.COUNT:
+        if one.aggregate not in (Aggregate.COUNT, Aggregate.ACTIVE):
             fields[one.field] = None
         for chosen in one.filters:
             fields[chosen.field] = None

@@ -15,10 +15,12 @@ from emergency_stop.detect.kernels import (
     NOT_A_SAMPLE,
     OUT_OF_ORDER,
     PANE_CELLS,
+    RUN_CELLS,
     TOO_LATE,
     count_distinct,
     count_latest,
     evaluate,
+    extend_runs,
     fold_panes,
 )
 from emergency_stop.detect.plan import PANES, Aggregate, Condition, Filter, Series, Term
@@ -63,6 +65,8 @@ class SeriesState:
         out = (np.zeros(n, np.float64), np.zeros(n, np.int32), np.full(n, NOT_A_SAMPLE, np.uint8))
         if series.aggregate is Aggregate.COUNT:
             count_latest(series.window_ms, (chosen, columns.occurred_at), self.arrays[0], out)
+        elif series.aggregate is Aggregate.ACTIVE:
+            extend_runs(series.window_ms, (chosen, columns.occurred_at), self.arrays[0], out)
         elif series.aggregate is Aggregate.DISTINCT:
             rows = (chosen, columns.occurred_at, columns.fields[series.field])
             count_distinct(series.window_ms, rows, self.arrays, out)
@@ -78,6 +82,8 @@ class SeriesState:
         row = self.arrays[0][slot]
         if row[0] == EMPTY:
             return SeriesStanding(None, 0, None)
+        if self.series.aggregate is Aggregate.ACTIVE:
+            return SeriesStanding(float(row[0] - row[1]), int(row[2]), int(row[0]))
         if self.series.aggregate in (Aggregate.COUNT, Aggregate.DISTINCT):
             n = int(np.count_nonzero(row > row[0] - self.series.window_ms))
             return SeriesStanding(float(n), n, int(row[0]))
@@ -96,7 +102,8 @@ def _empty_arrays(series: Series) -> Arrays:
         return (np.zeros((0, series.depth), np.int64),)
     if series.aggregate is Aggregate.DISTINCT:
         return np.zeros((0, series.depth), np.int64), np.zeros((0, series.depth), np.uint64)
-    return (np.zeros((0, PANE_CELLS), np.int64),)
+    cells = RUN_CELLS if series.aggregate is Aggregate.ACTIVE else PANE_CELLS
+    return (np.zeros((0, cells), np.int64),)
 
 
 #: What new rows hold: no moment yet; in a row of panes, EMPTY as newest pane makes the rest meaningless.

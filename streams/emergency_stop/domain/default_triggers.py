@@ -105,6 +105,12 @@ _PACK: Final[tuple[dict[str, Any], ...]] = (
         "priority": 2, "clear_rule": "when_condition_clears",
     },
     {
+        "trigger_id": "default-activity", "trigger_type": "time_based_trigger", "name": "Active for too long",
+        "description": "Sixteen hours of activity without a pause of half an hour.",
+        "thresholds": {"maxActiveMs": 57_600_000}, "time_window": 1_800_000, "cooldown_period": 3_600_000,
+        "min_samples": 2, "stop_level": "graceful", "priority": 1, "clear_rule": "when_condition_clears",
+    },
+    {
         "trigger_id": "default-system-resources", "trigger_type": "system_resource_critical",
         "name": "System resources critical",
         "description": "A service's process above 95 % of a processor or 2 GiB on average over two minutes.",

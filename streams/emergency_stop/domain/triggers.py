@@ -75,6 +75,7 @@ LIMITS: Final[dict[TriggerType, dict[str, Limit]]] = {
         "cpuPercent": Limit(0, 100_000, one_of=True),
         "memoryBytes": Limit(0, 2**53, one_of=True),
     },
+    TriggerType.TIME_BASED_TRIGGER: {"maxActiveMs": Limit(1_000, 7 * 86_400_000, whole=True)},
     TriggerType.MANUAL_TRIGGER: {},
 }
 OPTIONS: Final[dict[TriggerType, dict[str, tuple[str, ...]]]] = {

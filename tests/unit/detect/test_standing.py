@@ -104,6 +104,15 @@ def test_one_of_two_is_enough_where_one_of_two_is_asked() -> None:
     assert reasons_against(found) == ["1 samples in the window, min_samples=2"]
 
 
+def test_a_run_of_activity_is_told() -> None:
+    watched = trigger("time_based_trigger", {"maxActiveMs": 60_000})
+    active = {"kind": 5.0, "outcome": 0.0}
+    found = standing(topics.TELEMETRY_PLATFORM, watched, active, active, active)
+    assert (found.terms[0].series.value, found.terms[0].series.samples) == (10_000.0, 3)
+    paused = standing(topics.TELEMETRY_PLATFORM, watched, active, active, step_ms=60_001)
+    assert (paused.terms[0].series.value, paused.terms[0].series.samples) == (0.0, 1)
+
+
 def test_an_account_without_a_counted_event_is_told() -> None:
     watched = trigger("rate_limit_violation", {"violations": 3})
     found = standing(topics.TELEMETRY_PLATFORM, watched, {"kind": 0.0, "outcome": 0.0})

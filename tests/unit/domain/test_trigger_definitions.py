@@ -130,6 +130,10 @@ MALFORMED: list[tuple[dict[str, Any], str, str]] = [
     (typed("external_api_failure", {"failureRate": 0}), "thresholds.failureRate", "must be from 0.001 to 1"),
     (typed("system_resource_critical", {}), "thresholds", "needs one or more of cpuPercent, memoryBytes"),
     (typed("system_resource_critical", {"cpuPercent": -1}), "thresholds.cpuPercent", "must be from 0 to"),
+    (typed("time_based_trigger", {}), "thresholds.maxActiveMs", "is missing"),
+    (typed("time_based_trigger", {"maxActiveMs": 0}), "thresholds.maxActiveMs", "must be from 1000 to"),
+    (typed("time_based_trigger", {"maxActiveMs": 1_000}, options={"cron": "* * * * *"}), "options.cron", "is unknown"),
+    (typed("custom_rule_trigger", {}), "trigger_type", "is not evaluated by this version"),
     (typed("manual_trigger", {"healthScore": 3}), "thresholds.healthScore", "allowed: none for this type"),
 ]
 
@@ -180,4 +184,4 @@ def test_names_in_snake_case_mean_the_same() -> None:
 def test_every_type_that_telemetry_decides_is_in_the_default_pack() -> None:
     packed = {trigger.trigger_type for trigger in default_pack(0)}
     assert packed == set(LIMITS) - {TriggerType.MANUAL_TRIGGER}
-    assert len({trigger.trigger_id for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}) == 11
+    assert len({trigger.trigger_id for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}) == 12

@@ -102,6 +102,12 @@ class Child:
             process.kill()
             await asyncio.to_thread(process.wait)
 
+    def kill(self) -> None:
+        """``kill -9``, now; for those who try what that does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def log_tail(self) -> str:
         data = self.log_path.read_bytes() if self.log_path.exists() else b""
         return data[-_LOG_TAIL_BYTES:].decode(errors="replace")
