@@ -30,6 +30,8 @@ DEFAULT_SERVICES: Final = (
 )
 NOTIFICATION_CHANNELS: Final = ("system", "email", "webhook")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+#: How the names begin that are made up: nothing comes back under them after a restart.
+_UNNAMED: Final = "unnamed-"
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 
@@ -119,7 +121,7 @@ def _setting(variable: str, default: Any, parse: Parser, doc: str) -> Any:
 
 
 def _instance_id() -> str:
-    return uuid.uuid4().hex[:12]
+    return f"{_UNNAMED}{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,12 @@ class Settings:
     )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
     services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
-    instance_id: str = _setting("ESTOP_INSTANCE_ID", _instance_id, str, "Name of this process; none: random.")
+    instance_id: str = _setting(
+        "ESTOP_INSTANCE_ID",
+        _instance_id,
+        str,
+        "Name of this process, the same after a restart: its group waits for it. None: random, and it leaves.",
+    )
     metrics_host: str = _setting("ESTOP_METRICS_HOST", "127.0.0.1", str, "Address of /metrics, /livez, /readyz.")
     metrics_port: int = _setting("ESTOP_METRICS_PORT", 0, _integer(0, 65_535), "Its port; 0: any free one, logged.")
     signing_key_file: Path | None = _setting(
@@ -259,6 +266,11 @@ class Settings:
     def heartbeat_lost_ms(self) -> int:
         """A service instance is lost when its last heartbeat is older."""
         return self.health_monitoring_interval_ms * HEARTBEATS_MISSED_MAX
+
+    @property
+    def is_named(self) -> bool:
+        """Whether this process will come back under the same name, so that its group may wait for it."""
+        return not self.instance_id.startswith(_UNNAMED)
 
     def partitioned(self, spec: TopicSpec) -> TopicSpec:
         """``spec`` with the number of partitions that these settings give it; broadcast topics keep one."""

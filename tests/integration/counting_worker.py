@@ -94,7 +94,9 @@ class CountingCore:
             yield [(bytes([page]), json.dumps(state).encode())]
 
 
-def lane_worker(brokers: str, names: Names, instance_id: str, publisher: KafkaPublisher) -> LaneWorker:
+def lane_worker(
+    brokers: str, names: Names, instance_id: str, publisher: KafkaPublisher, *, static_member: bool = True
+) -> LaneWorker:
     spec = LaneSpec(
         app_id=names.group,
         brokers=brokers,
@@ -102,24 +104,26 @@ def lane_worker(brokers: str, names: Names, instance_id: str, publisher: KafkaPu
         state_topic=names.state,
         core_factory=lambda _: CountingCore(names.effects),
         instance_id=instance_id,
+        static_member=static_member,
         session_timeout_ms=SESSION_TIMEOUT_MS,
         checkpoint_interval_ms=300,
     )
     return LaneWorker(spec, publisher, SystemClock())
 
 
-async def serve(brokers: str, names: Names, instance_id: str, stop: asyncio.Event) -> int:
+async def serve(brokers: str, names: Names, instance_id: str, stop: asyncio.Event, *, static_member: bool) -> int:
     publisher = KafkaPublisher(brokers, client_id=instance_id)
     await publisher.start()
     try:
-        return await lane_worker(brokers, names, instance_id, publisher).serve(stop)
+        return await lane_worker(brokers, names, instance_id, publisher, static_member=static_member).serve(stop)
     finally:
         await publisher.stop()
 
 
-def main(brokers: str, group: str, instance_id: str) -> int:
+def main(brokers: str, group: str, instance_id: str, membership: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    return run_until_signal(lambda stop: serve(brokers, Names(group), instance_id, stop))
+    static_member = membership == "static"
+    return run_until_signal(lambda stop: serve(brokers, Names(group), instance_id, stop, static_member=static_member))
 
 
 if __name__ == "__main__":

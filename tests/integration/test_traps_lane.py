@@ -35,7 +35,10 @@ DEADLINE_S = 90.0
 
 
 @pytest.mark.needs("java", "maven")
-def test_every_record_counts_once_through_joins_kills_and_pauses(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
+@pytest.mark.parametrize("membership", ["static", "dynamic"])
+def test_every_record_counts_once_through_joins_kills_and_pauses(
+    apache_kafka: ApacheKafka, tmp_path: Path, membership: str
+) -> None:
     """Worker a starts, b joins meanwhile; a is killed, and again as it starts; b sleeps past its session.
 
     ```
@@ -46,9 +49,9 @@ def test_every_record_counts_once_through_joins_kills_and_pauses(apache_kafka: A
     seed = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 30)))
     print(f"seed {seed} (set SEED to repeat)")
     rng = random.Random(seed)
-    names = Names("counted")
+    names = Names(f"counted-{membership}")
     _prepare(apache_kafka.bootstrap, names, EVENTS)
-    workers = {name: _worker(name, apache_kafka.bootstrap, names, tmp_path) for name in ("a", "b")}
+    workers = {name: _worker(name, apache_kafka.bootstrap, names, tmp_path, membership) for name in ("a", "b")}
     conductor = Conductor(workers)
     workers["a"].join()
     try:
@@ -87,6 +90,30 @@ async def test_a_skipped_batch_on_a_quiet_topic_is_fetched_again_without_a_later
         await publisher.stop()
 
 
+@pytest.mark.needs("java", "maven")
+async def test_a_worker_without_a_name_hands_its_partitions_over_as_it_leaves(apache_kafka: ApacheKafka) -> None:
+    """Nobody comes back under a random name: its partitions must not stay dark until the session times out."""
+    names, brokers = Names("handed-over"), apache_kafka.bootstrap
+    _prepare(brokers, names, 0)
+    publisher = KafkaPublisher(brokers, client_id="handed-over")
+    await publisher.start()
+    lanes = [lane_worker(brokers, names, f"unnamed-{n}", publisher, static_member=False) for n in range(2)]
+    stops = [asyncio.Event() for _ in lanes]
+    serving = [asyncio.create_task(lane.serve(stop)) for lane, stop in zip(lanes, stops, strict=True)]
+    try:
+        await _until(lambda: all(0 < len(lane._restored()) < PARTITIONS for lane in lanes))
+        stops[0].set()
+        assert await serving[0] == 0
+        async with asyncio.timeout(SESSION_TIMEOUT_MS / 1000 / 2):
+            while len(lanes[1]._restored()) < PARTITIONS:  # noqa: ASYNC110  (a state to poll, not an event)
+                await asyncio.sleep(0.05)
+    finally:
+        for stop in stops:
+            stop.set()
+        assert await serving[1] == 0
+        await publisher.stop()
+
+
 async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110  (a state to poll, not an event)
@@ -107,10 +134,11 @@ def _agenda(rng: random.Random) -> list[Step]:
     ]
 
 
-def _worker(name: str, bootstrap: str, names: Names, logs: Path) -> Child:
+def _worker(name: str, bootstrap: str, names: Names, logs: Path, membership: str) -> Child:
+    arguments = [bootstrap, names.group, f"worker-{name}", membership]
     return Child(
         name,
-        [sys.executable, "-m", "tests.integration.counting_worker", bootstrap, names.group, f"worker-{name}"],
+        [sys.executable, "-m", "tests.integration.counting_worker", *arguments],
         {},
         logs,
     )

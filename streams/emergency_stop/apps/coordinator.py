@@ -106,6 +106,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             state_topic=topics.COORDINATOR_STATE,
             core_factory=core,
             instance_id=settings.instance_id,
+            static_member=settings.is_named,
             session_timeout_ms=settings.session_timeout_ms,
             checkpoint_interval_ms=0,
             prepare=caught_up,

@@ -56,6 +56,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         state_topic=topics.DETECTOR_STATE,
         core_factory=core,
         instance_id=settings.instance_id,
+        static_member=settings.is_named,
         session_timeout_ms=settings.session_timeout_ms,
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
         prepare=prepare,

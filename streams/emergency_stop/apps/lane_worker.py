@@ -49,6 +49,8 @@ class LaneSpec:
     state_topic: str
     core_factory: Callable[[int], PartitionCore]
     instance_id: str
+    #: Whether a successor comes back under ``instance_id``: then the group keeps its partitions for it.
+    static_member: bool = True
     session_timeout_ms: int = 6_000
     checkpoint_interval_ms: int = 5_000
     stall_timeout_ms: int = 60_000
@@ -180,7 +182,7 @@ class LaneWorker:
             spec.app_id,
             broker=f"kafka://{spec.brokers.replace(',', ';kafka://')}",
             broker_client_id=f"{spec.app_id}-{spec.instance_id}",
-            consumer_group_instance_id=spec.instance_id,
+            consumer_group_instance_id=spec.instance_id if spec.static_member else None,
             broker_session_timeout=session_s,
             broker_heartbeat_interval=session_s / 4,
             broker_rebalance_timeout=max(session_s, _REBALANCE_MS_MAX / 1000),
