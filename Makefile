@@ -58,6 +58,11 @@ bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200
 bench-failover: $(STAMP) ## kill -9 of one of two detectors under load: how long until its partitions fire again
 	@$(BIN)/python -m tests.bench.failover
 
+.PHONY: bench-triggers
+bench-triggers: $(STAMP) ## What one more trigger costs, from 1 to 100, and the memory of a million accounts
+	@$(BIN)/python -m tests.bench.triggers
+	@$(BIN)/python -m tests.bench.triggers --live 1000000
+
 .PHONY: test-oracle
 test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
 	@$(BIN)/python -m tests.oracle
