@@ -12,7 +12,10 @@ from emergency_stop.detect.kernels import find_slots, mark_pages, rebuild_table
 PAGE_SHIFT: Final = 8
 PAGE_SLOTS: Final = 1 << PAGE_SHIFT
 _TABLE_MIN: Final = 1_024
-_CAPACITY_MIN: Final = 4_096
+_CAPACITY_STEP: Final = 16 * PAGE_SLOTS
+_ARENA_STEP: Final = 1 << 16
+#: How much more address space than asked for an array that grows is given.
+_RESERVED_TIMES: Final = 4
 _FREE: Final = -1
 _HASH, _START, _LENGTH = range(3)
 #: Half a cache line per slot, so that a look-up misses once.
@@ -73,8 +76,7 @@ class Accounts:
         """Room for so many new accounts; grows in steps, so that it is seldom asked for."""
         needed = self.count + rows
         if needed > self.capacity:
-            capacity = max(needed, self.capacity + self.capacity // 2, _CAPACITY_MIN)
-            capacity = -(-capacity // PAGE_SLOTS) * PAGE_SLOTS
+            capacity = -(-needed // _CAPACITY_STEP) * _CAPACITY_STEP
             self._known = grown(self._known, capacity, _FREE)
             self.page_next = grown(self.page_next, capacity // PAGE_SLOTS, 0)
             self.dirty = grown(self.dirty, capacity // PAGE_SLOTS, 0)
@@ -82,7 +84,7 @@ class Accounts:
             self._places = np.full(1 << int(self.capacity * 2 - 1).bit_length(), _FREE, np.int32)
             rebuild_table(self._places, self._known, self.count)
         if self._used + key_bytes > len(self._arena):
-            self._arena = grown(self._arena, max(self._used + key_bytes, len(self._arena) * 2), 0)
+            self._arena = grown(self._arena, self._used + key_bytes + _ARENA_STEP, 0)
 
     # -- pages ----------------------------------------------------------------------------------
 
@@ -140,7 +142,14 @@ class Accounts:
 
 
 def grown(array: np.ndarray, length: int, fill: float) -> np.ndarray:
-    """A longer copy whose new rows hold ``fill``."""
-    longer = np.full((length, *array.shape[1:]), fill, array.dtype)
-    longer[: len(array)] = array
-    return longer
+    """``array`` with more rows, which hold ``fill``; ``array`` itself must not be used, or grown, afterwards.
+
+    Rows are added in place: an array gets address space for ``_RESERVED_TIMES`` as many as it needs, and memory only
+    for those that exist. So growing neither copies nor holds two copies, but for one time in many.
+    """
+    reserve = array.base
+    if reserve is None or len(reserve) < length:
+        reserve = np.empty((length * _RESERVED_TIMES, *array.shape[1:]), array.dtype)
+        reserve[: len(array)] = array
+    reserve[len(array) : length] = fill
+    return reserve[:length]
