@@ -127,7 +127,8 @@ class TopicDetector:
             first = number * PAGE_SLOTS
             for name, state in self._stored().items():
                 for target, source in zip(state.arrays, page.arrays.get(name, ()), strict=False):
-                    target[first : first + len(source)] = source
+                    if len(target):  # a trigger that had for_ms when the page was written may have none now
+                        target[first : first + len(source)] = source
         self._accounts.finish_loading(position)
         self._ensure()
 

@@ -134,7 +134,7 @@ class Crossing:
 
 
 class ConditionState:
-    """A trigger's cooldowns and how long its condition has held, one row per slot."""
+    """A trigger's cooldowns, and with ``for_ms`` since when its condition has held, one row per slot."""
 
     def __init__(self, condition: Condition) -> None:
         self.condition = condition
@@ -144,13 +144,17 @@ class ConditionState:
     def take_over(self, former: ConditionState) -> None:
         """Go on with the state of the trigger's version before this one."""
         self.arrays, self.suppressed = former.arrays, former.suppressed
-        if former.condition.trigger.for_ms != self.condition.trigger.for_ms:
-            self.arrays[2][:] = EMPTY
+        for_ms = self.condition.trigger.for_ms
+        if former.condition.trigger.for_ms != for_ms:
+            until, suppressed, _ = self.arrays
+            self.arrays = (until, suppressed, np.full(len(until) if for_ms else 0, EMPTY, np.int64))
 
     def ensure(self, capacity: int) -> None:
         if capacity > len(self.arrays[0]):
             until, suppressed, since = self.arrays
-            self.arrays = (grown(until, capacity, EMPTY), grown(suppressed, capacity, 0), grown(since, capacity, EMPTY))
+            if self.condition.trigger.for_ms:
+                since = grown(since, capacity, EMPTY)
+            self.arrays = (grown(until, capacity, EMPTY), grown(suppressed, capacity, 0), since)
 
     def evaluate(self, columns: Columns, slots: I32, folded: dict[Series, Folded], only_slot: int) -> list[Crossing]:
         """Hits in row order. ``only_slot`` -1: every account; -2: none of the rows."""
@@ -190,7 +194,8 @@ class ConditionState:
 
     def standing(self, slot: int, series: Mapping[Series, SeriesState]) -> Standing:
         """Where one account stands with this trigger."""
-        until, suppressed, since = (array[slot] for array in self.arrays)
+        until, suppressed = self.arrays[0][slot], self.arrays[1][slot]
+        since = self.arrays[2][slot] if len(self.arrays[2]) else EMPTY
         return Standing(
             trigger=self.condition.trigger,
             terms=tuple(TermStanding(term, series[term.series].standing(slot)) for term in self.condition.terms),

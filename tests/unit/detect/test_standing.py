@@ -127,3 +127,31 @@ def test_a_trigger_that_stops_nothing_says_so(change: dict[str, Any], words: str
     (reason,) = reasons_without_effect(replace(HEALTH, **change))
     assert words in reason
     assert reasons_without_effect(HEALTH) == []
+
+
+def test_a_trigger_may_gain_and_lose_for_ms_without_losing_its_cooldowns() -> None:
+    events = [Event(number, "acc", START + number * 5_000, fields) for number, fields in enumerate(scores(*[10] * 12))]
+    held = replace(HEALTH, for_ms=10_000)
+
+    def fed(detector: TopicDetector, first: int, last: int) -> int:
+        return len(detector.on_batch(columns_of(topics.TELEMETRY_HEALTH, events[first:last], first), 0))
+
+    def made(watched: Trigger) -> TopicDetector:
+        plan = compile_plan([watched])[topics.TELEMETRY_HEALTH]
+        return TopicDetector(
+            plan, hash_key=lambda key: string_hash(key.decode()), correlate=lambda _columns, _row: None
+        )
+
+    detector = made(HEALTH)
+    assert fed(detector, 0, 4) == 1
+    detector.replan(compile_plan([held])[topics.TELEMETRY_HEALTH])
+    assert fed(detector, 4, 8) == 0, "in its cooldown"
+    (found,) = detector.standing(b"acc")
+    assert (found.holds_since, found.cooldown_until) == (START + 20_000, START + 310_000)
+
+    pages = [(page, detector.write_page(page)) for page in detector.dirty_pages()]
+    successor = made(HEALTH)
+    successor.load(pages, 8)
+    assert fed(successor, 8, 12) == 0
+    (found,) = successor.standing(b"acc")
+    assert (found.holds_since, found.cooldown_until) == (None, START + 310_000)
