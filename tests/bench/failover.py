@@ -12,6 +12,7 @@ import contextlib
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from emergency_stop.domain.topics import HITS, all_topics
 from emergency_stop.testing.brokers import ApacheKafka
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
-from tests.bench.latency import READY_MS, SERVICE, probe, publish_default_triggers
+from tests.bench.latency import READY_MS, SERVICE, Probes, probe, publish_default_triggers
 
 _GAP_S: Final = 0.02
 _BEFORE_S: Final = 6.0
@@ -38,22 +39,17 @@ _ANSWER_S: Final = 60.0
 
 
 @dataclass
-class Hits:
-    """Moments of one clock: when each account's probe was sent, and its first hit read; and every hit's id."""
+class Hits(Probes):
+    """Probes whose consequence is a hit; every hit's id is kept."""
 
-    codec: Codec
-    sent: dict[str, float] = field(default_factory=dict)
-    read: dict[str, float] = field(default_factory=dict)
     ids: dict[str, set[str]] = field(default_factory=dict)
 
-    def take(self, record: TailRecord) -> None:
+    def take_hit(self, record: TailRecord) -> None:
+        now = time.monotonic()
         hit = self.codec.decode(Hit, record.value)
         name = hit.account_id or ""
-        self.read.setdefault(name, asyncio.get_running_loop().time())
+        self.read.setdefault(name, now)
         self.ids.setdefault(name, set()).add(hit.hit_id)
-
-    def missing(self) -> int:
-        return len(self.sent.keys() - self.read.keys())
 
 
 def main() -> int:
@@ -77,7 +73,7 @@ async def _bench(bootstrap: str, folder: Path, kills: int) -> dict[str, Any]:
         await publisher.start()
         stack.push_async_callback(publisher.stop)
         await publish_default_triggers(publisher, hits.codec)
-        tail = CompactedTail(bootstrap, HITS, hits.take, client_id="bench", from_end=True)
+        tail = CompactedTail(bootstrap, HITS, hits.take_hit, client_id="bench", from_end=True)
         await tail.start()
         stack.push_async_callback(tail.stop)
         await tail.caught_up()
@@ -106,18 +102,17 @@ def _detector(settings: Settings, folder: Path, name: str) -> Child:
 
 async def _kill_one(bootstrap: str, publisher: KafkaPublisher, hits: Hits, victim: Child) -> float:
     """The longest that a probe waited around one kill, ms. The victim is started again afterwards."""
-    loop = asyncio.get_running_loop()
     seconds = str(_BEFORE_S + _AFTER_S)
     arguments = ["-m", "tests.bench.background", bootstrap, str(_RATE_PER_S), seconds]
     background = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL)
-    before, killed_at = set(hits.sent), loop.time() + _BEFORE_S
+    before, killed_at = set(hits.sent), time.monotonic() + _BEFORE_S
     ends_at, alive = killed_at + _AFTER_S, True
-    while loop.time() < ends_at:
-        if alive and loop.time() >= killed_at:
+    while time.monotonic() < ends_at:
+        if alive and time.monotonic() >= killed_at:
             victim.kill()
             alive = False
         name = f"probe-{len(hits.sent)}"
-        hits.sent[name] = loop.time()
+        hits.sent[name] = time.monotonic()
         await asyncio.gather(probe(publisher, name), asyncio.sleep(_GAP_S))
     await background.wait()
     with contextlib.suppress(TimeoutError):

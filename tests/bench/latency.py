@@ -42,13 +42,13 @@ _ANSWER_S: Final = 60.0
 
 @dataclass
 class Probes:
-    """When each account's event was sent and its command read, seconds of one clock."""
+    """When each account's event was sent, and its consequence first read; seconds of one clock."""
 
     codec: Codec
     sent: dict[str, float] = field(default_factory=dict)
     read: dict[str, float] = field(default_factory=dict)
 
-    def take(self, record: TailRecord) -> None:
+    def take_command(self, record: TailRecord) -> None:
         now = time.monotonic()
         command = self.codec.decode(Command, record.value)
         self.read.setdefault(command.scope.partition(":")[2], now)
@@ -89,7 +89,7 @@ async def _bench(bootstrap: str, folder: Path, count: int) -> dict[str, Any]:
         guard = StopGuard(SERVICE, bootstrap)
         guard.handle_stops(_obey)
         await stack.enter_async_context(guard)
-        tail = CompactedTail(bootstrap, commands_topic(SERVICE), probes.take, client_id="bench", from_end=True)
+        tail = CompactedTail(bootstrap, commands_topic(SERVICE), probes.take_command, client_id="bench", from_end=True)
         await tail.start()
         stack.push_async_callback(tail.stop)
         await tail.caught_up()

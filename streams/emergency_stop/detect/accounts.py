@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.columnar.columns import I32, I64, U8, U64, Columns
-from emergency_stop.detect.kernels import find_slots, mark_pages, rebuild_table
+from emergency_stop.detect.account_kernels import find_slots, mark_pages, rebuild_table
 
 PAGE_SHIFT: Final = 8
 PAGE_SLOTS: Final = 1 << PAGE_SHIFT

@@ -1,4 +1,4 @@
-"""Compiled loops over accounts' state. Arrays and scalars in, arrays out; callers validate and allocate.
+"""Compiled loops over windows and conditions. Arrays and scalars in, arrays out; callers validate and allocate.
 
 Every kernel has a naive twin in ``tests/oracle``. They release the GIL and keep no reference.
 """
@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numba import njit, types
 
+from emergency_stop.detect.account_kernels import BLOCK
 from emergency_stop.detect.plan import PANES, Aggregate, Comparison
 
 _PANES: Final = PANES
@@ -21,15 +22,13 @@ _AVG: Final = int(Aggregate.AVG)
 _MAX: Final = int(Aggregate.MAX)
 _BELOW: Final = int(Comparison.BELOW)
 _ABOVE: Final = int(Comparison.ABOVE)
-#: Rows whose memory is asked for at once.
-_BLOCK: Final = 64
+_BLOCK: Final = BLOCK
 #: No sample yet: earlier than any pane or moment.
 EMPTY: Final = -(2**62)
 _EMPTY: Final = EMPTY
 IN_ORDER, OUT_OF_ORDER, TOO_LATE, NOT_A_SAMPLE = 0, 1, 2, 3
 _IN_ORDER, _OUT_OF_ORDER, _TOO_LATE, _NOT_A_SAMPLE = IN_ORDER, OUT_OF_ORDER, TOO_LATE, NOT_A_SAMPLE
 
-_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 _I64, _F64 = types.int64, types.float64
 _I64S, _I64S2, _F64S, _F64S2 = types.int64[::1], types.int64[:, ::1], types.float64[::1], types.float64[:, ::1]
 #: What a row of ``extend_runs`` holds.
@@ -44,120 +43,8 @@ _I32S, _I32S2, _U64S, _U64S2, _U8S = (
 
 
 @njit(inline="always")
-def _touch_table(hashes, places, known, arena, first, last, slots):  # type: ignore[no-untyped-def]
-    """Load what the rows of a block will most likely need, all rows of one kind after the other.
-
-    Accounts come in no order, so nearly every access misses the cache; independent loads miss together, where
-    the search would wait for one after the other. The sum is only there so that the loads happen.
-    """
-    mask = np.uint64(places.shape[0] - 1)
-    touched = np.int64(0)
-    for row in range(first, last):
-        slots[row] = places[hashes[row] & mask]
-    for row in range(first, last):
-        if slots[row] >= 0:
-            touched += known[slots[row], 1]
-    for row in range(first, last):
-        if slots[row] >= 0:
-            touched += arena[known[slots[row], 1]]
-    return touched
-
-
-@njit(
-    types.void(
-        types.Tuple((_BYTES, _U64S, _I64S, _I32S)),
-        types.Tuple((_I32S, _I64S2)),
-        _U8S,
-        _I64S,
-        _I32S,
-    ),
-    nogil=True,
-    cache=True,
-)
-def find_slots(keys, table, arena, progress, slots):  # type: ignore[no-untyped-def]
-    """Account slot of every row; unknown keys get the next free slot.
-
-    ``keys`` = (buffer, hash, start, length) of the rows. ``table`` = (open addressing table of slots or -1,
-    and a row per slot: hash, key start in ``arena``, key length or -1 where the slot is free). A hash is not
-    an identity: key bytes are compared. ``progress`` = [row, first free slot, arena bytes in use, unused] goes
-    in and out: where a new account finds no room (slots, bytes, or the table half full), its row is where to go on.
-    """
-    buffer, hashes, starts, lengths = keys
-    places, known = table
-    mask = np.uint64(places.shape[0] - 1)
-    free = progress[1]
-    used = progress[2]
-    slots_max = min(known.shape[0], places.shape[0] // 2)
-    rows = hashes.shape[0]
-    for first in range(progress[0], rows, _BLOCK):
-        last = min(first + _BLOCK, rows)
-        progress[3] += _touch_table(hashes, places, known, arena, first, last, slots)
-        for row in range(first, last):
-            wanted = hashes[row]
-            start = starts[row]
-            length = lengths[row]
-            place = wanted & mask
-            while True:
-                slot = places[place]
-                if slot < 0:
-                    if free >= slots_max or used + length > arena.shape[0]:
-                        progress[0], progress[1], progress[2] = row, free, used
-                        return
-                    slot = np.int32(free)
-                    free += 1
-                    places[place] = slot
-                    known[slot, 0], known[slot, 1], known[slot, 2] = np.int64(wanted), used, length
-                    for index in range(length):
-                        arena[used + index] = buffer[start + index]
-                    used += length
-                    break
-                if known[slot, 0] == np.int64(wanted) and known[slot, 2] == length:
-                    at = known[slot, 1]
-                    same = True
-                    for index in range(length):
-                        if arena[at + index] != buffer[start + index]:
-                            same = False
-                            break
-                    if same:
-                        break
-                place = (place + np.uint64(1)) & mask
-            slots[row] = slot
-    progress[0], progress[1], progress[2] = rows, free, used
-
-
-@njit(types.void(_I32S, _I64S2, _I64), nogil=True, cache=True)
-def rebuild_table(places, known, count):  # type: ignore[no-untyped-def]
-    """Enter the first ``count`` slots into an empty table (all -1)."""
-    mask = np.uint64(places.shape[0] - 1)
-    for slot in range(count):
-        if known[slot, 2] < 0:
-            continue
-        place = np.uint64(known[slot, 0]) & mask
-        while places[place] >= 0:
-            place = (place + np.uint64(1)) & mask
-        places[place] = slot
-
-
-@njit(_I64(_I32S, _I64S, _I64S, _U8S, _I64), nogil=True, cache=True)
-def mark_pages(slots, offsets, page_next, dirty, page_shift):  # type: ignore[no-untyped-def]
-    """Mark the rows' pages dirty; rows that a page already contains get slot -1. Returns their number.
-
-    ``page_next[page]`` is the first offset that the page does not contain yet.
-    """
-    skipped = 0
-    for row in range(slots.shape[0]):
-        page = slots[row] >> page_shift
-        if offsets[row] < page_next[page]:
-            slots[row] = -1
-            skipped += 1
-        else:
-            dirty[page] = 1
-    return skipped
-
-
-@njit(inline="always")
 def _touch_panes(slots, whole, first, last):  # type: ignore[no-untyped-def]
-    """As ``_touch_table``, for the cache lines of a block's rows."""
+    """As ``account_kernels._touch_table``, for the cache lines of a block's rows."""
     touched = np.int64(0)
     for row in range(first, last):
         if slots[row] >= 0:
@@ -253,6 +140,14 @@ def fold_panes(aggregate, pane_ms, rows, state, out):  # type: ignore[no-untyped
         samples[row] = n
 
 
+@njit(inline="always")
+def _arrival(moment, newest, window_ms):  # type: ignore[no-untyped-def]
+    """How an event arrives at a window that slides with its newest one."""
+    if newest != _EMPTY and moment <= newest - window_ms:
+        return _TOO_LATE
+    return _IN_ORDER if moment >= newest else _OUT_OF_ORDER
+
+
 @njit(
     types.void(_I64, types.Tuple((_I32S, _I64S)), _I64S2, types.Tuple((_F64S, _I32S, _U8S))),
     nogil=True,
@@ -274,10 +169,9 @@ def count_latest(window_ms, rows, latest, out):  # type: ignore[no-untyped-def]
             continue
         moment = moments[row]
         newest = latest[slot, 0]
-        if newest != _EMPTY and moment <= newest - window_ms:
-            order[row] = _TOO_LATE
+        order[row] = _arrival(moment, newest, window_ms)
+        if order[row] == _TOO_LATE:
             continue
-        order[row] = _IN_ORDER if moment >= newest else _OUT_OF_ORDER
         place = depth
         while place > 0 and latest[slot, place - 1] < moment:
             place -= 1
@@ -320,10 +214,9 @@ def count_distinct(window_ms, rows, state, out):  # type: ignore[no-untyped-def]
         moment = moments[row]
         value = values[row]
         newest = latest[slot, 0]
-        if newest != _EMPTY and moment <= newest - window_ms:
-            order[row] = _TOO_LATE
+        order[row] = _arrival(moment, newest, window_ms)
+        if order[row] == _TOO_LATE:
             continue
-        order[row] = _IN_ORDER if moment >= newest else _OUT_OF_ORDER
         last = depth - 1  # where the entry that makes room is: the value itself, or the oldest
         for index in range(depth):
             if latest[slot, index] != _EMPTY and seen[slot, index] == value:
@@ -364,10 +257,9 @@ def extend_runs(pause_ms, rows, runs, out):  # type: ignore[no-untyped-def]
             continue
         moment = moments[row]
         newest = runs[slot, 0]
-        if newest != _EMPTY and moment <= newest - pause_ms:
-            order[row] = _TOO_LATE
+        order[row] = _arrival(moment, newest, pause_ms)
+        if order[row] == _TOO_LATE:
             continue
-        order[row] = _IN_ORDER if moment >= newest else _OUT_OF_ORDER
         if newest == _EMPTY or moment - newest > pause_ms:
             runs[slot, 0], runs[slot, 1], runs[slot, 2] = moment, moment, 0
         runs[slot, 0] = max(runs[slot, 0], moment)
