@@ -155,10 +155,10 @@ class LanePartition:
                     # What a slice contains beyond the cut would not be repeated, so its effects come first.
                     await self._effects_durable()
                     self.counters.state_bytes += await self.state_log.write_records(dirty)
-                await self._effects_durable()
+            await self._effects_durable()
+            if touched:
                 await self._publish_recorded()
                 await self.state_log.write_positions(positions)
-            await self._effects_durable()
             for event in events:
                 event.ack()
             self.counters.checkpoints += 1

@@ -148,6 +148,15 @@ def _arrival(moment, newest, window_ms):  # type: ignore[no-untyped-def]
     return _IN_ORDER if moment >= newest else _OUT_OF_ORDER
 
 
+@njit(inline="always")
+def _in_window(latest, slot, window_ms):  # type: ignore[no-untyped-def]
+    """How many of the slot's moments, newest first, lie in the window that ends at the newest one."""
+    n = 0
+    while n < latest.shape[1] and latest[slot, n] > latest[slot, 0] - window_ms:
+        n += 1
+    return n
+
+
 @njit(
     types.void(_I64, types.Tuple((_I32S, _I64S)), _I64S2, types.Tuple((_F64S, _I32S, _U8S))),
     nogil=True,
@@ -179,11 +188,7 @@ def count_latest(window_ms, rows, latest, out):  # type: ignore[no-untyped-def]
             for index in range(depth - 1, place, -1):
                 latest[slot, index] = latest[slot, index - 1]
             latest[slot, place] = moment
-        n = 0
-        while n < depth and latest[slot, n] > latest[slot, 0] - window_ms:
-            n += 1
-        result[row] = n
-        samples[row] = n
+        result[row] = samples[row] = _in_window(latest, slot, window_ms)
 
 
 @njit(
@@ -231,11 +236,7 @@ def count_distinct(window_ms, rows, state, out):  # type: ignore[no-untyped-def]
                 place -= 1
             latest[slot, place] = moment
             seen[slot, place] = value
-        n = 0
-        while n < depth and latest[slot, n] > latest[slot, 0] - window_ms:
-            n += 1
-        result[row] = n
-        samples[row] = n
+        result[row] = samples[row] = _in_window(latest, slot, window_ms)
 
 
 @njit(

@@ -161,14 +161,15 @@ def _events(reader: _Reader, where: str, given: Any, interval_ms: int) -> list[C
         for name, text in fields.items()
         if name in types
     }
+    parsers = {name: _typed(name, kind) for name, kind in types.items()}
     events = []
     for step in range(max(map(len, series.values()), default=0)):
         values = {name: steps[min(step, len(steps) - 1)] for name, steps in series.items()}
         if any(value is None for value in values.values()):
             continue
         typed = {
-            name: reader.tried(f"{where}.fields.{name}", values.get(name), _typed(name, kind), None)
-            for name, kind in types.items()
+            name: reader.tried(f"{where}.fields.{name}", values.get(name), parse, None)
+            for name, parse in parsers.items()
         }
         account = str(entry.get("account", "acc-1"))
         events.append(CaseEvent(f"telemetry.{topic}", step * interval_ms, {"account_id": account, **typed}))

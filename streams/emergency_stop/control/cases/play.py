@@ -31,9 +31,8 @@ class Outcome:
 
 def play(case: Case, triggers: Sequence[Trigger]) -> Outcome:
     """Run one case on a detector of its own. Pure but for the compiled kernels; a second is plenty."""
-    plans = compile_plan(triggers)
-    core = DetectorCore(_REGISTRY, Codec(_REGISTRY), lambda: plans, Scratch(), enforcing=True)
-    codec = Codec(_REGISTRY)
+    plans, codec = compile_plan(triggers), Codec(_REGISTRY)
+    core = DetectorCore(_REGISTRY, codec, lambda: plans, Scratch(), enforcing=True)
     hits: list[Hit] = []
     by_topic: dict[str, list[CaseEvent]] = {}
     for event in case.events:

@@ -111,16 +111,14 @@ def run_why_not(options: argparse.Namespace, settings: Settings) -> int:
 
 async def _standing(settings: Settings, installation: Installation, trigger: Trigger, account: str) -> Standing | None:
     """From the state log of the partition that has the account; the newest one where a producer's partitioner erred."""
-    plans = compile_plan([trigger])
+    plans, registry, scratch = compile_plan([trigger]), build_registry(settings.registry_url), Scratch()
     found: list[Standing] = []
     for partition in range(settings.telemetry_partitions):
         try:
             state = await read_state(settings.brokers, topics.DETECTOR_STATE, partition, client_id="estop-cli")
         except (KafkaError, OSError) as error:
             raise UnavailableError(f"{topics.DETECTOR_STATE} could not be read: {error}") from error
-        core = DetectorCore(
-            build_registry(settings.registry_url), installation.codec, lambda: plans, Scratch(), enforcing=True
-        )
+        core = DetectorCore(registry, installation.codec, lambda: plans, scratch, enforcing=True)
         core.restore(state.records.items(), state.positions)
         found += [one for detector in core.detectors.values() for one in detector.standing(account.encode())]
     return max(found, key=lambda one: max((term.series.newest_at or 0 for term in one.terms), default=0), default=None)
