@@ -5,22 +5,31 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from emergency_stop.domain.triggers import (
+    ACCOUNTS,
     CHANNELS,
     COOLDOWN_MS_MAX,
+    CRON,
     LIMITS,
     NAME_LENGTH_MAX,
     OPTIONS,
+    PERCENT_ALL,
+    QUIET_HOURS,
+    RULE_LENGTH_MAX,
+    TIME_ZONE,
     WINDOW_MS_MAX,
     WINDOW_MS_MIN,
     Limit,
     Trigger,
 )
-from emergency_stop.domain.values import ALL_SERVICES, ClearRule, Mode, StopLevel, TriggerType
+from emergency_stop.domain.values import ALL_SERVICES, ClearRule, Mode, OnBlind, StopLevel, TriggerType
+
+#: What is wrong with a text that has a grammar of its own (a rule, a cron expression), by the field that holds it.
+TextChecks = Mapping[str, Callable[[str], Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ _ALIASES: Final = {
 _FIELDS: Final = (
     "trigger_id", "version", "trigger_type", "account_id", "name", "description", "is_active", "mode", "thresholds",
     "options", "min_samples", "for_ms", "time_window", "cooldown_period", "stop_level", "target_services",
-    "notification_channels", "priority", "clear_rule",
+    "notification_channels", "priority", "clear_rule", "across", "rule", "overrides", "on_blind", "canary_percent",
 )  # fmt: skip
 _MISSING: Final = object()
 
@@ -120,6 +129,13 @@ class _Reader:
             return next(iter(kind))
         return kind(value)
 
+    def nullable(self, name: str, null_means: str) -> str | None:
+        value = self.raw(name, None)
+        if value is not None and (not isinstance(value, str) or not value or len(value) > NAME_LENGTH_MAX):
+            self.note(name, value, f"must be a text, or null for {null_means}")
+            return None
+        return value
+
     def names(self, name: str, default: Any, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
         value = self.raw(name, default)
         value = [value] if isinstance(value, str) else value
@@ -138,11 +154,17 @@ def _nearest(name: Any, known: Sequence[str]) -> str:
 
 
 def parse_trigger(
-    definition: Mapping[str, Any], *, services: Sequence[str], updated_by: str = "", updated_at: int = 0
+    definition: Mapping[str, Any],
+    *,
+    services: Sequence[str],
+    updated_by: str = "",
+    updated_at: int = 0,
+    checks: TextChecks | None = None,
 ) -> Trigger:
     """JSON object → trigger; names in camelCase or snake_case. Raises ``InvalidTriggerError``.
 
-    ``services`` are the names that ``target_services`` may use beside ``all``.
+    ``services`` are the names that ``target_services`` may use beside ``all``. Without ``checks`` (see
+    ``rules.definitions``) no trigger is taken whose rule or calendar would have to be checked.
     """
     reader = _Reader(definition)
     before = len(reader.problems)
@@ -151,9 +173,7 @@ def parse_trigger(
     targets = reader.names("target_services", (ALL_SERVICES,), (ALL_SERVICES, *services))
     if not targets:
         reader.note("target_services", [], "is empty; name services, or 'all'")
-    account_id = reader.raw("account_id", None)
-    if account_id is not None and (not isinstance(account_id, str) or not account_id):
-        reader.note("account_id", account_id, "must be a text, or null for every account")
+    account_id = reader.nullable("account_id", "every account")
     name = reader.text("name")
     trigger = Trigger(
         trigger_id=reader.text("trigger_id", snake_case(name.replace(" ", "-")).lower() or "unnamed"),
@@ -168,7 +188,7 @@ def parse_trigger(
         options=_options(reader, trigger_type) if type_known else {},
         min_samples=reader.whole("min_samples", 1, 1_000_000, 1),
         for_ms=reader.whole("for_ms", 0, WINDOW_MS_MAX, 0),
-        time_window=reader.whole("time_window", WINDOW_MS_MIN, WINDOW_MS_MAX),
+        time_window=reader.whole("time_window", WINDOW_MS_MIN, WINDOW_MS_MAX, *_default_window(reader, trigger_type)),
         cooldown_period=reader.whole("cooldown_period", 0, COOLDOWN_MS_MAX),
         stop_level=reader.choice("stop_level", StopLevel),
         target_services=targets,
@@ -177,10 +197,16 @@ def parse_trigger(
         clear_rule=reader.choice("clear_rule", ClearRule, "never_automatically"),
         updated_by=updated_by,
         updated_at=updated_at,
+        across=reader.nullable("across", "every account on its own"),
+        rule=reader.text("rule", "", RULE_LENGTH_MAX),
+        overrides=reader.nullable("overrides", "none"),
+        on_blind=reader.choice("on_blind", OnBlind, "alert"),
+        canary_percent=reader.whole("canary_percent", 0, PERCENT_ALL, PERCENT_ALL),
     )
-    if trigger.is_active and type_known and trigger_type not in LIMITS:
-        supported = ", ".join(sorted(LIMITS))
-        reader.note("trigger_type", trigger_type.value, f"is not evaluated by this version; it supports {supported}")
+    if type_known:
+        _check_scope(reader, trigger)
+        _check_calendar(reader, trigger)
+        _check_texts(reader, trigger, checks)
     if reader.problems:
         raise InvalidTriggerError(reader.problems)
     return trigger
@@ -202,7 +228,8 @@ def _thresholds(reader: _Reader, trigger_type: TriggerType) -> dict[str, float]:
         else:
             values[name] = float(value)
     choices = [name for name, limit in limits.items() if limit.one_of]
-    if choices and not any(name in given for name in choices):
+    calendar = trigger_type is TriggerType.TIME_BASED_TRIGGER  # it may have a calendar instead
+    if choices and not calendar and not any(name in given for name in choices):
         reader.note("thresholds", dict(given), f"needs one or more of {', '.join(choices)}")
     for name, limit in limits.items():
         if name in values:
@@ -228,9 +255,71 @@ def _options(reader: _Reader, trigger_type: TriggerType) -> dict[str, str]:
         reader.note("options", given, "must be an object of names and texts")
         return {}
     for name, value in given.items():
+        allowed = known.get(name)
         if name not in known:
             reader.note(f"options.{name}", value, f"is unknown{_nearest(name, tuple(known))}")
-        elif value not in known[name]:
-            nearest = _nearest(value, known[name])
-            reader.note(f"options.{name}", value, f"is unknown{nearest}; allowed: {', '.join(known[name])}")
+        elif not isinstance(value, str) or not value:
+            reader.note(f"options.{name}", value, "must be a text")
+        elif allowed is not None and value not in allowed:
+            reader.note(
+                f"options.{name}", value, f"is unknown{_nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+            )
     return {str(name): str(value) for name, value in given.items()}
+
+
+def _default_window(reader: _Reader, trigger_type: TriggerType) -> tuple[int, ...]:
+    """A rule names its own windows, and a calendar has none: then the field may be left out."""
+    options = reader.raw("options", {})
+    has_calendar = isinstance(options, Mapping) and (CRON in options or QUIET_HOURS in options)
+    return (60_000,) if trigger_type is TriggerType.CUSTOM_RULE_TRIGGER or has_calendar else ()
+
+
+def _check_scope(reader: _Reader, trigger: Trigger) -> None:
+    """One account, every account on its own, or one value over all of them."""
+    kind = trigger.trigger_type
+    if trigger.across is not None and trigger.across != ACCOUNTS:
+        near = _nearest(trigger.across, (ACCOUNTS,))
+        reader.note("across", trigger.across, f"is unknown{near}; allowed: {ACCOUNTS}, or null")
+    elif trigger.across and trigger.account_id:
+        reader.note("across", trigger.across, f"contradicts account_id={trigger.account_id!r}; give one of the two")
+    elif trigger.across and (kind is TriggerType.MANUAL_TRIGGER or "maxActiveMs" in trigger.thresholds):
+        reader.note("across", trigger.across, "has no meaning here: this is about one account at a time")
+    if trigger.overrides and not trigger.account_id:
+        reader.note("overrides", trigger.overrides, "needs account_id: the account for which the other is replaced")
+    elif trigger.overrides == trigger.trigger_id:
+        reader.note("overrides", trigger.overrides, "is the trigger itself")
+    if trigger.canary_percent != PERCENT_ALL and (trigger.account_id or trigger.across):
+        reader.note("canary_percent", trigger.canary_percent, "is a share of accounts; it needs account_id=null")
+
+
+def _check_calendar(reader: _Reader, trigger: Trigger) -> None:
+    """A time-based trigger has one clock: how long an account is active, quiet hours, or a schedule."""
+    if trigger.trigger_type is not TriggerType.TIME_BASED_TRIGGER:
+        return
+    given = [name for name in (CRON, QUIET_HOURS) if name in trigger.options]
+    given += [name for name in trigger.thresholds if name == "maxActiveMs"]
+    if len(given) != 1:
+        reader.note("thresholds", given, f"needs exactly one of thresholds.maxActiveMs, options.{CRON},"
+                    f" options.{QUIET_HOURS}")  # fmt: skip
+    if TIME_ZONE in trigger.options and given == ["maxActiveMs"]:
+        reader.note(f"options.{TIME_ZONE}", trigger.options[TIME_ZONE], "has no meaning beside maxActiveMs")
+    if given == [CRON] and not trigger.account_id and not trigger.across:
+        reader.note("across", None, f"is missing: a schedule fires for one account_id, or across={ACCOUNTS!r} for all")
+
+
+def _check_texts(reader: _Reader, trigger: Trigger, checks: TextChecks | None) -> None:
+    """What has a grammar of its own: the rule, and the calendar."""
+    is_rule = trigger.trigger_type is TriggerType.CUSTOM_RULE_TRIGGER
+    if is_rule and not trigger.rule:
+        reader.note("rule", "", 'is missing; for example avg(health_score, "60s") < 40.0')
+    elif not is_rule and trigger.rule:
+        reader.note("rule", trigger.rule, f"belongs to {TriggerType.CUSTOM_RULE_TRIGGER.value} only")
+    texts = {f"options.{name}": trigger.options.get(name, "") for name in (CRON, QUIET_HOURS, TIME_ZONE)}
+    if is_rule:
+        texts["rule"] = trigger.rule
+    for name, text in texts.items():
+        if text and checks is None:
+            reader.note(name, text, "cannot be checked here")
+        elif text and checks is not None:
+            for problem in checks[name](text):
+                reader.note(name, text, problem)

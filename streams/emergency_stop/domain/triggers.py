@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from emergency_stop.domain.values import ClearRule, Mode, StopLevel, TriggerType
+from emergency_stop.domain.values import ClearRule, Mode, OnBlind, StopLevel, TriggerType
 
 WINDOW_MS_MIN: Final = 1_000
 WINDOW_MS_MAX: Final = 86_400_000
 COOLDOWN_MS_MAX: Final = 7 * 86_400_000
 NAME_LENGTH_MAX: Final = 200
+RULE_LENGTH_MAX: Final = 4_000
 COUNT_MAX: Final = 1_000
 CHANNELS: Final = ("system", "email", "webhook")
 SEVERITIES: Final = ("low", "medium", "high", "critical")
+PERCENT_ALL: Final = 100
+#: The one value of ``across``: one value over all accounts, instead of one for each.
+ACCOUNTS: Final = "accounts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,16 @@ class Trigger:
     updated_at: int = 0
     removed: bool = False
     options: dict[str, str] = field(default_factory=dict)
+    #: ``accounts``: one value over all accounts; a hit stops them all. ``None``: every account on its own.
+    across: str | None = None
+    #: A custom rule's text, in CEL.
+    rule: str = ""
+    #: The trigger that this one replaces for its ``account_id``.
+    overrides: str | None = None
+    on_blind: OnBlind = OnBlind.ALERT
+    #: The share of accounts that this version watches; the others keep ``stable``, a version as JSON, or nothing.
+    canary_percent: int = PERCENT_ALL
+    stable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +89,13 @@ LIMITS: Final[dict[TriggerType, dict[str, Limit]]] = {
         "cpuPercent": Limit(0, 100_000, one_of=True),
         "memoryBytes": Limit(0, 2**53, one_of=True),
     },
-    TriggerType.TIME_BASED_TRIGGER: {"maxActiveMs": Limit(1_000, 7 * 86_400_000, whole=True)},
+    TriggerType.TIME_BASED_TRIGGER: {"maxActiveMs": Limit(1_000, 7 * 86_400_000, whole=True, one_of=True)},
+    TriggerType.CUSTOM_RULE_TRIGGER: {},
     TriggerType.MANUAL_TRIGGER: {},
 }
-OPTIONS: Final[dict[TriggerType, dict[str, tuple[str, ...]]]] = {
+CRON, QUIET_HOURS, TIME_ZONE = "cron", "quietHours", "timeZone"
+#: Options by trigger type: the texts that are allowed, or ``None`` where a check of its own decides.
+OPTIONS: Final[dict[TriggerType, dict[str, tuple[str, ...] | None]]] = {
     TriggerType.DETECTION_EVENT_CRITICAL: {"minSeverity": SEVERITIES},
+    TriggerType.TIME_BASED_TRIGGER: {CRON: None, QUIET_HOURS: None, TIME_ZONE: None},
 }

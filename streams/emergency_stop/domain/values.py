@@ -51,6 +51,13 @@ class Mode(StrEnum):
     ENFORCE = "enforce"
 
 
+class OnBlind(StrEnum):
+    """What a trigger wants while its detector cannot see: tell somebody, or hold what it watches."""
+
+    ALERT = "alert"
+    HOLD = "hold"
+
+
 class ClearRule(StrEnum):
     WHEN_CONDITION_CLEARS = "when_condition_clears"
     AFTER_OPERATOR_RESET = "after_operator_reset"

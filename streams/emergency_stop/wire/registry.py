@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from emergency_stop.wire.schemas import committed_ids, load_record_schema
+from emergency_stop.wire.schemas import committed_ids, load_former_schema, load_record_schema
 
 
 class UnknownSchemaError(LookupError):
@@ -38,7 +38,10 @@ class LocalRegistry:
         return self._ids[record]
 
     def writer_schema(self, schema_id: int | str) -> dict[str, Any]:
-        record = self._records.get(schema_id) if isinstance(schema_id, int) else None
-        if record is None:
+        if not isinstance(schema_id, int):
             raise UnknownSchemaError(schema_id)
-        return load_record_schema(record)
+        record = self._records.get(schema_id)
+        schema = load_former_schema(schema_id) if record is None else load_record_schema(record)
+        if schema is None:
+            raise UnknownSchemaError(schema_id)
+        return schema

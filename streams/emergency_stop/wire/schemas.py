@@ -46,3 +46,17 @@ def committed_ids() -> dict[str, int]:
     """Schema id by record name, used where no registry is configured."""
     ids: dict[str, int] = json.loads((schemas_root() / "avro" / "ids.json").read_text())
     return ids
+
+
+@cache
+def load_former_schema(schema_id: int) -> dict[str, Any] | None:
+    """The schema of an id that a former version of a record was written under; ``None`` for any other id.
+
+    A changed schema gets a new id, because what was written before it must be read as it was written.
+    """
+    history = schemas_root() / "avro" / "history"
+    version = json.loads((history / "ids.json").read_text()).get(str(schema_id))
+    if version is None:
+        return None
+    schema: dict[str, Any] = json.loads((history / f"{version}.avsc").read_text())
+    return schema

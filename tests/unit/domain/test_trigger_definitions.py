@@ -130,10 +130,26 @@ MALFORMED: list[tuple[dict[str, Any], str, str]] = [
     (typed("external_api_failure", {"failureRate": 0}), "thresholds.failureRate", "must be from 0.001 to 1"),
     (typed("system_resource_critical", {}), "thresholds", "needs one or more of cpuPercent, memoryBytes"),
     (typed("system_resource_critical", {"cpuPercent": -1}), "thresholds.cpuPercent", "must be from 0 to"),
-    (typed("time_based_trigger", {}), "thresholds.maxActiveMs", "is missing"),
+    (typed("time_based_trigger", {}), "thresholds", "needs exactly one of thresholds.maxActiveMs, options.cron"),
     (typed("time_based_trigger", {"maxActiveMs": 0}), "thresholds.maxActiveMs", "must be from 1000 to"),
-    (typed("time_based_trigger", {"maxActiveMs": 1_000}, options={"cron": "* * * * *"}), "options.cron", "is unknown"),
-    (typed("custom_rule_trigger", {}), "trigger_type", "is not evaluated by this version"),
+    (typed("time_based_trigger", {"maxActiveMs": 1_000}, options={"cron": "* * * * *"}), "thresholds", "exactly one"),
+    (typed("time_based_trigger", {"maxActiveMs": 1_000}, options={"corn": "x"}), "options.corn", "mean 'cron'?"),
+    (typed("time_based_trigger", {"maxActiveMs": 1_000}, options={"timeZone": "UTC"}), "options.timeZone", "beside"),
+    (typed("time_based_trigger", {}, options={"cron": 5}), "options.cron", "must be a text"),
+    (typed("time_based_trigger", {}, accountId=None, options={"cron": "0 2 * * *"}), "across", "is missing"),
+    (typed("custom_rule_trigger", {}), "rule", "is missing; for example"),
+    (typed("custom_rule_trigger", {}, rule=5), "rule", "must be a text"),
+    (typed("custom_rule_trigger", {"x": 1}, rule="true"), "thresholds.x", "allowed: none for this type"),
+    (changed(rule="true"), "rule", "belongs to custom_rule_trigger only"),
+    (changed(across="account", accountId=None), "across", "did you mean 'accounts'?"),
+    (changed(across=1), "across", "or null for every account on its own"),
+    (changed(across="accounts"), "across", "contradicts account_id='account-123'"),
+    (typed("manual_trigger", {}, accountId=None, across="accounts"), "across", "has no meaning here"),
+    (changed(overrides="default-health-score", accountId=None), "overrides", "needs account_id"),
+    (changed(triggerId="mine", overrides="mine"), "overrides", "is the trigger itself"),
+    (changed(canaryPercent=101, accountId=None), "canary_percent", "from 0 to 100"),
+    (changed(canaryPercent=10), "canary_percent", "it needs account_id=null"),
+    (changed(onBlind="stop"), "on_blind", "allowed: alert, hold"),
     (typed("manual_trigger", {"healthScore": 3}), "thresholds.healthScore", "allowed: none for this type"),
 ]
 
@@ -183,5 +199,5 @@ def test_names_in_snake_case_mean_the_same() -> None:
 
 def test_every_type_that_telemetry_decides_is_in_the_default_pack() -> None:
     packed = {trigger.trigger_type for trigger in default_pack(0)}
-    assert packed == set(LIMITS) - {TriggerType.MANUAL_TRIGGER}
+    assert packed == set(LIMITS) - {TriggerType.MANUAL_TRIGGER, TriggerType.CUSTOM_RULE_TRIGGER}
     assert len({trigger.trigger_id for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}) == 12
