@@ -215,6 +215,18 @@ class Settings:
     session_timeout_ms: int = _setting(
         "ESTOP_SESSION_TIMEOUT_MS", 6_000, _integer(1_000, 300_000), "Kafka group session timeout, ms."
     )
+    standby_replicas: int = _setting(
+        "ESTOP_STANDBY_REPLICAS",
+        1,
+        _integer(0, 1),
+        "1: detectors keep warm copies of the state of partitions that others own, to take them over sooner; 0: none.",
+    )
+    standby_bytes_max: int = _setting(
+        "ESTOP_STANDBY_BYTES_MAX",
+        134_217_728,
+        _integer(1_048_576, 1 << 44),
+        "Bound of all those copies of a process, bytes; what does not fit is read when it is taken over, and said so.",
+    )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
     )

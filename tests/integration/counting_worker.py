@@ -18,6 +18,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.columnar.fetched import FetchedBatch
@@ -107,6 +108,7 @@ def lane_worker(
         static_member=static_member,
         session_timeout_ms=SESSION_TIMEOUT_MS,
         checkpoint_interval_ms=300,
+        standby=StandbyReader(brokers, names.state, client_id=f"{instance_id}-standby", bytes_max=1 << 20),
     )
     return LaneWorker(spec, publisher, SystemClock())
 

@@ -11,6 +11,7 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
+from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.detector_metrics import DetectorCollector
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
@@ -28,6 +29,13 @@ GROUP: Final = "estop-detector"
 def run(settings: Settings) -> int:
     """Detect until SIGTERM or SIGINT; blocking. Returns the process's exit code."""
     return run_until_signal(lambda stop: _serve(settings, stop))
+
+
+def _standby(settings: Settings, state_topic: str) -> StandbyReader | None:
+    if settings.standby_replicas == 0:
+        return None
+    client_id = f"{GROUP}-{settings.instance_id}-standby"
+    return StandbyReader(settings.brokers, state_topic, client_id=client_id, bytes_max=settings.standby_bytes_max)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> int:
@@ -60,6 +68,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         session_timeout_ms=settings.session_timeout_ms,
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
         prepare=prepare,
+        standby=_standby(settings, topics.DETECTOR_STATE),
     )
     worker = LaneWorker(spec, publisher, SystemClock())
     collector = DetectorCollector(worker, cores, book)

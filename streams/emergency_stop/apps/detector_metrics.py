@@ -34,7 +34,17 @@ class DetectorCollector(Collector):
         ):
             yield CounterMetricFamily(name, text, value=value)
         yield GaugeMetricFamily("estop_checkpoint_ms", "Length of the last one, ms.", counters.checkpoint_ms_last)
+        yield GaugeMetricFamily("estop_restore_ms", "Length of the last restore, ms.", counters.restore_ms_last)
+        yield from self._standby()
         yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
+
+    def _standby(self) -> Iterator[Metric]:
+        standby = self._worker.standby
+        if standby is None:
+            return
+        yield GaugeMetricFamily("estop_standby_partitions", "State partitions kept as copies.", standby.partitions)
+        yield GaugeMetricFamily("estop_standby_bytes", "Bytes that these copies take.", standby.size_bytes)
+        yield CounterMetricFamily("estop_standby_dropped", "Copies that exceeded the bound.", value=standby.dropped)
 
     def _per_topic(self) -> Iterator[Metric]:
         events = CounterMetricFamily("estop_events", "Events applied.", labels=["topic", "partition"])

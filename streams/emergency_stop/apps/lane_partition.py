@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from emergency_stop.adapters.state_log import StateLog, read_state
+from emergency_stop.adapters.state_log import StateCopy, StateLog, read_state
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore
 
@@ -29,6 +29,7 @@ class LaneCounters:
     checkpoint_ms_last: int = 0
     state_bytes: int = 0
     restores: int = 0
+    restore_ms_last: int = 0
     effects: int = 0
 
 
@@ -65,15 +66,23 @@ class LanePartition:
         brokers: str,
         state_topic: str,
         generation: int,
+        copy: StateCopy | None = None,
     ) -> LanePartition:
-        """Read the partition's log and load the core; writes nothing. Raises ``KafkaError`` when the broker is away."""
-        restored = await read_state(brokers, state_topic, number, client_id=f"estop-restore-{state_topic}")
+        """Read the partition's log, or what ``copy`` lacks of it, and load the core; writes nothing.
+
+        Raises ``KafkaError`` when the broker is away.
+        """
+        loop = asyncio.get_running_loop()
+        started, known = loop.time(), copy.next_offset if copy else 0
+        restored = await read_state(brokers, state_topic, number, client_id=f"estop-restore-{state_topic}", copy=copy)
         core.restore(restored.records.items(), restored.positions)
         state_log = StateLog(publisher, state_topic, number, generation, restored)
         counters.restores += 1
+        counters.restore_ms_last = int((loop.time() - started) * 1000)
         log.info(
-            "partition %d restored: %d state records, positions %s", number, len(restored.records), restored.positions
-        )
+            "partition %d restored in %d ms (standby copy to offset %d): %d state records, positions %s",
+            number, counters.restore_ms_last, known, len(restored.records), restored.positions,
+        )  # fmt: skip
         return cls(number, core, publisher, state_log, dict(restored.positions), counters, restored.superseded)
 
     async def claim(self) -> None:

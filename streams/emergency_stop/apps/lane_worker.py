@@ -21,6 +21,7 @@ import faust
 from aiokafka.structs import TopicPartition
 
 from emergency_stop.adapters.lane_transport import LaneTransport
+from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.lane_partition import LaneCounters, LanePartition
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import Clock, PartitionCore, Publisher
@@ -56,6 +57,8 @@ class LaneSpec:
     stall_timeout_ms: int = 60_000
     prepare: Callable[[], Awaitable[None]] | None = None
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    #: Copies of what other workers own; ``None``: a takeover reads the whole log.
+    standby: StandbyReader | None = None
 
 
 class LaneSchema(faust.Schema[Any, Any]):
@@ -133,7 +136,8 @@ class LaneWorker:
         return code
 
     def _jobs(self) -> list[Callable[[], Awaitable[None]]]:
-        return [self._prepare, self._tick_forever, self._watch_progress, *self._spec.background]
+        standby = [self._spec.standby.run] if self._spec.standby is not None else []
+        return [self._prepare, self._tick_forever, self._watch_progress, *standby, *self._spec.background]
 
     async def _prepare(self) -> None:
         if self._spec.prepare is not None:
@@ -167,6 +171,11 @@ class LaneWorker:
             "restored": all(task.done() and not task.cancelled() for task in tasks),
             "not_rebalancing": not self.app.rebalancing,
         }
+
+    @property
+    def standby(self) -> StandbyReader | None:
+        """The copies that this worker keeps, for metrics."""
+        return self._spec.standby
 
     def position(self, topic: str, partition: int) -> int | None:
         """The next offset to apply, where this worker owns the partition and has restored it."""
@@ -227,6 +236,8 @@ class LaneWorker:
             if number not in numbers or number not in kept:
                 task.cancel()
         owned = _Ownership(generation)
+        if self._spec.standby is not None:
+            self._spec.standby.follow_all_but(numbers)
         for number in numbers:
             held = kept.get(number)
             if held is not None and _succeeded(held):
@@ -239,7 +250,7 @@ class LaneWorker:
         log.info("generation %d owns partitions %s", generation, sorted(numbers))
 
     async def _restore(self, number: int, generation: int) -> LanePartition:
-        spec = self._spec
+        spec, standby = self._spec, self._spec.standby
         try:
             await self._prepared.wait()
             partition = await LanePartition.restore(
@@ -250,10 +261,13 @@ class LaneWorker:
                 brokers=spec.brokers,
                 state_topic=spec.state_topic,
                 generation=generation,
+                copy=standby.lend(number) if standby is not None else None,
             )
             # Paused in the middle of this, we may have lost the partition: then a rebalance cancels us here.
             await self._alive()
             await partition.claim()
+            if standby is not None:
+                standby.forget(number)
         except asyncio.CancelledError:
             raise
         except Exception:
