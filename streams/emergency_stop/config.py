@@ -14,7 +14,14 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from emergency_stop.domain.topics import DETECTOR_STATE, TopicSpec
+from emergency_stop.domain.topics import (
+    DETECTOR_STATE,
+    DETECTOR_STATE_B,
+    DETECTOR_STATE_B_SPEC,
+    LANES,
+    TopicSpec,
+    all_topics,
+)
 from emergency_stop.domain.values import StopLevel
 
 EXIT_CONFIG: Final = 78
@@ -215,6 +222,12 @@ class Settings:
     session_timeout_ms: int = _setting(
         "ESTOP_SESSION_TIMEOUT_MS", 6_000, _integer(1_000, 300_000), "Kafka group session timeout, ms."
     )
+    detector_lane: str = _setting(
+        "ESTOP_DETECTOR_LANE",
+        LANES[0],
+        _choice(*LANES),
+        "a or b: detectors of both lanes, side by side, do the same work twice, so that losing one delays no hit.",
+    )
     standby_replicas: int = _setting(
         "ESTOP_STANDBY_REPLICAS",
         1,
@@ -288,8 +301,13 @@ class Settings:
         """``spec`` with the number of partitions that these settings give it; broadcast topics keep one."""
         if spec.partitions == 1:
             return spec
-        telemetry = spec.name.startswith("telemetry.") or spec.name == DETECTOR_STATE
+        telemetry = spec.name.startswith("telemetry.") or spec.name in (DETECTOR_STATE, DETECTOR_STATE_B)
         return replace(spec, partitions=self.telemetry_partitions if telemetry else self.control_partitions)
+
+    def topics(self) -> tuple[TopicSpec, ...]:
+        """Every topic that these settings need, with its number of partitions."""
+        lane = (DETECTOR_STATE_B_SPEC,) if self.detector_lane != LANES[0] else ()
+        return tuple(self.partitioned(spec) for spec in (*all_topics(self.services), *lane))
 
     def as_env(self) -> dict[str, str]:
         """The variables that make these settings again, for child processes. Defaults of ``None`` are left out."""

@@ -60,6 +60,8 @@ class RestoredState:
     position_fence: int = -1
     newest_fence: int = -1
     superseded: list[bytes] = field(default_factory=list)
+    #: When the position was written, by its record's timestamp; 0 where that is not known.
+    position_at_ms: int = 0
 
 
 class StateCopy:
@@ -68,7 +70,7 @@ class StateCopy:
     Folding it gives what folding every record up to there gives, so a reader may go on from any copy.
     """
 
-    __slots__ = ("_entries", "_newest_fence", "next_offset", "size_bytes")
+    __slots__ = ("_entries", "_newest_fence", "_position_at_ms", "next_offset", "size_bytes")
 
     def __init__(self) -> None:
         self.restart(0)
@@ -77,10 +79,11 @@ class StateCopy:
         """Forget everything and begin at ``offset``."""
         self._entries: dict[bytes, bytes] = {}
         self._newest_fence = -1
+        self._position_at_ms: dict[bytes, int] = {}
         self.next_offset = offset
         self.size_bytes = 0
 
-    def take(self, key: bytes, value: bytes | None, offset: int) -> None:
+    def take(self, key: bytes, value: bytes | None, offset: int, timestamp_ms: int = 0) -> None:
         """The log's record at ``offset``; one that was taken before changes nothing."""
         if offset < self.next_offset:
             return
@@ -88,9 +91,12 @@ class StateCopy:
         self._newest_fence = max(self._newest_fence, int.from_bytes(key[:_FENCE_BYTES], "big"))
         former = self._entries.pop(key, None)
         if former is not None:
+            self._position_at_ms.pop(key, None)
             self.size_bytes -= len(key) + len(former) + _ENTRY_OVERHEAD_BYTES
         if value is not None:
             self._entries[key] = value
+            if key[_FENCE_BYTES : _FENCE_BYTES + 1] == _POSITION:
+                self._position_at_ms[key] = timestamp_ms
             self.size_bytes += len(key) + len(value) + _ENTRY_OVERHEAD_BYTES
 
     def restored(self) -> RestoredState:
@@ -98,6 +104,7 @@ class StateCopy:
         state = RestoredState(newest_fence=self._newest_fence)
         for key in sorted(self._entries):  # fences ascend, so a later one replaces an earlier
             _fold_into(state, key, self._entries[key])
+        state.position_at_ms = self._position_at_ms.get(position_key(state.position_fence), 0) if state.positions else 0
         # An empty value is a removal that older fences' records must not undo.
         for core_key in [core_key for core_key, value in state.records.items() if value == b""]:
             del state.records[core_key]
@@ -156,7 +163,7 @@ async def read_state(
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
                     if record.key is not None:
-                        copy.take(record.key, record.value, record.offset)
+                        copy.take(record.key, record.value, record.offset, record.timestamp)
     finally:
         await stop_consumer(consumer)
     return copy.restored()

@@ -129,7 +129,7 @@ class StandbyReader:
             return
         for record in records:
             if record.key is not None:
-                copy.take(record.key, record.value, record.offset)
+                copy.take(record.key, record.value, record.offset, record.timestamp)
 
     def _followed(self) -> Iterator[int]:
         return (partition for partition in list(self._copies) if partition not in self._owned)

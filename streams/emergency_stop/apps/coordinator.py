@@ -21,6 +21,7 @@ from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import describe_topics
+from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import load_signer
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
@@ -103,7 +104,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             app_id=APP_ID,
             brokers=settings.brokers,
             input_topics=_INPUTS,
-            state_topic=topics.COORDINATOR_STATE,
+            source=StateSource(settings.brokers, topics.COORDINATOR_STATE),
             core_factory=core,
             instance_id=settings.instance_id,
             static_member=settings.is_named,

@@ -21,6 +21,7 @@ import faust
 from aiokafka.structs import TopicPartition
 
 from emergency_stop.adapters.lane_transport import LaneTransport
+from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.lane_partition import LaneCounters, LanePartition
 from emergency_stop.columnar.fetched import FetchedBatch
@@ -33,6 +34,8 @@ EXIT_STALLED: Final = 75
 _TICK_MS: Final = 50
 #: A partition that stands still this long before its end is fetched again.
 _STALL_CHECK_MS: Final = 3_000
+#: A member learns with its next heartbeat that another one was lost, so rare ones would lengthen every takeover.
+_HEARTBEAT_MS_MAX: Final = 500
 _REBALANCE_MS_MAX: Final = 30_000
 _FETCH_BYTES_MAX: Final = 1024 * 1024
 
@@ -47,7 +50,7 @@ class LaneSpec:
     app_id: str
     brokers: str
     input_topics: tuple[str, ...]
-    state_topic: str
+    source: StateSource
     core_factory: Callable[[int], PartitionCore]
     instance_id: str
     #: Whether a successor comes back under ``instance_id``: then the group keeps its partitions for it.
@@ -193,7 +196,7 @@ class LaneWorker:
             broker_client_id=f"{spec.app_id}-{spec.instance_id}",
             consumer_group_instance_id=spec.instance_id if spec.static_member else None,
             broker_session_timeout=session_s,
-            broker_heartbeat_interval=session_s / 4,
+            broker_heartbeat_interval=min(session_s / 4, _HEARTBEAT_MS_MAX / 1000),
             broker_rebalance_timeout=max(session_s, _REBALANCE_MS_MAX / 1000),
             broker_max_poll_interval=600.0,
             broker_commit_interval=1.0,
@@ -258,9 +261,9 @@ class LaneWorker:
                 spec.core_factory(number),
                 self._publisher,
                 self.counters,
-                brokers=spec.brokers,
-                state_topic=spec.state_topic,
+                source=spec.source,
                 generation=generation,
+                now_ms=self._clock.now_ms(),
                 copy=standby.lend(number) if standby is not None else None,
             )
             # Paused in the middle of this, we may have lost the partition: then a rebalance cancels us here.

@@ -37,6 +37,7 @@ EMERGENCIES: Final = "estop.emergencies"
 AUDIT: Final = "estop.audit"
 DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
+DETECTOR_STATE_B: Final = "estop.detector-state-b"
 COORDINATOR_STATE: Final = "estop.coordinator-state"
 ACTIVITY: Final = "services.activity"
 COMMANDS_PREFIX: Final = "estop.commands."
@@ -69,8 +70,19 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(COORDINATOR_STATE, None, compacted=True),
 )
 
+#: Detectors may run twice, side by side: each lane has its consumer group and its state. Both publish every hit, under
+#: one id.
+LANES: Final = ("a", "b")
+#: Exists only where there are two lanes.
+DETECTOR_STATE_B_SPEC: Final = TopicSpec(DETECTOR_STATE_B, None, compacted=True)
+
 #: What the reference services did: written for every side effect, so that effects after a stop can be counted.
 ACTIVITY_SPEC: Final = TopicSpec(ACTIVITY, "Activity")
+
+
+def detector_state(lane: str) -> str:
+    """The state topic of a detector lane."""
+    return DETECTOR_STATE if lane == LANES[0] else DETECTOR_STATE_B
 
 
 def commands_topic(service: str) -> str:
