@@ -91,6 +91,32 @@ async def test_a_skipped_batch_on_a_quiet_topic_is_fetched_again_without_a_later
 
 
 @pytest.mark.needs("java", "maven")
+async def test_an_aborted_transaction_at_the_end_of_a_quiet_topic_is_passed_and_is_no_stall(
+    apache_kafka: ApacheKafka,
+) -> None:
+    """Nothing of it is to be applied, and the position must reach the end all the same."""
+    names, brokers, stop = Names("aborted"), apache_kafka.bootstrap, asyncio.Event()
+    _prepare(brokers, names, 0)
+    producer = Producer({"bootstrap.servers": brokers, "transactional.id": "aborted"})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(names.topics[0], b"x", partition=0)
+    producer.flush()
+    producer.abort_transaction()
+    publisher = KafkaPublisher(brokers, client_id="aborted")
+    await publisher.start()
+    lane = lane_worker(brokers, names, "aborted-1", publisher)
+    serving = asyncio.create_task(lane.serve(stop))
+    try:
+        await _until(lambda: lane.position(names.topics[0], 0) == 2)
+        assert lane.counters.mended_positions == 0
+    finally:
+        stop.set()
+        assert await serving == 0
+        await publisher.stop()
+
+
+@pytest.mark.needs("java", "maven")
 async def test_a_worker_without_a_name_hands_its_partitions_over_as_it_leaves(apache_kafka: ApacheKafka) -> None:
     """Nobody comes back under a random name: its partitions must not stay dark until the session times out."""
     names, brokers = Names("handed-over"), apache_kafka.bootstrap

@@ -117,7 +117,8 @@ class LanePartition:
         if batch.next_offset <= self.expected(batch.topic):
             self.counters.skipped_batches += 1
             return
-        self._start(self.core.on_batch(batch, now_ms))
+        if batch.batches:  # else only its offsets are to be passed: control records, or an aborted transaction
+            self._start(self.core.on_batch(batch, now_ms))
         self.applied_at = asyncio.get_running_loop().time()
         self.positions[batch.topic] = batch.next_offset
         self.counters.batches += 1
