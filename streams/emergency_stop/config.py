@@ -240,6 +240,13 @@ class Settings:
         _integer(1_048_576, 1 << 44),
         "Bound of all those copies of a process, bytes; what does not fit is read when it is taken over, and said so.",
     )
+    blind_after_ms: int = _setting(
+        "ESTOP_BLIND_AFTER_MS",
+        30_000,
+        _integer(2_000, 3_600_000),
+        "A telemetry partition of which nothing newer than this was evaluated is blind, ms: detectors are not ready,"
+        " and triggers with on_blind: hold stop.",
+    )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
     )

@@ -104,6 +104,7 @@ def lane_worker(
     *,
     static_member: bool = True,
     sibling: str | None = None,
+    blind_after_ms: int = 30_000,
 ) -> LaneWorker:
     spec = LaneSpec(
         app_id=names.group,
@@ -115,6 +116,7 @@ def lane_worker(
         static_member=static_member,
         session_timeout_ms=SESSION_TIMEOUT_MS,
         checkpoint_interval_ms=300,
+        blind_after_ms=blind_after_ms,
         standby=StandbyReader(brokers, names.state, client_id=f"{instance_id}-standby", bytes_max=1 << 20),
     )
     return LaneWorker(spec, publisher, SystemClock())

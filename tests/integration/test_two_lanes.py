@@ -19,8 +19,8 @@ from emergency_stop.adapters.state_log import RestoredState, StateLog, read_stat
 from emergency_stop.adapters.state_seed import SEED_AFTER_MS, StateSource, read_seeded
 from emergency_stop.apps.stack.child import Child
 from emergency_stop.config import Settings
-from emergency_stop.domain.messages import Hit
-from emergency_stop.domain.topics import DETECTOR_STATE, DETECTOR_STATE_B, HITS, TopicSpec
+from emergency_stop.domain.messages import Freshness, Hit
+from emergency_stop.domain.topics import DETECTOR_STATE, DETECTOR_STATE_B, FRESHNESS, HITS, TELEMETRY_HEALTH, TopicSpec
 from emergency_stop.testing.brokers import EmbeddedBroker
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -57,7 +57,7 @@ class Detectors:
 
 @asynccontextmanager
 async def _detectors(brokers: str, folder: Path) -> AsyncIterator[Detectors]:
-    settings = Settings(brokers=brokers, data_dir=folder, checkpoint_interval_ms=100)
+    settings = Settings(brokers=brokers, data_dir=folder, checkpoint_interval_ms=100, blind_after_ms=3_000)
     await ensure_topics(brokers, settings.topics())
     publisher = KafkaPublisher(brokers, client_id="two-lanes")
     await publisher.start()
@@ -146,3 +146,36 @@ async def test_a_lane_that_was_away_takes_over_the_others_state_whole(tmp_path: 
         after = await read_state(brokers, DETECTOR_STATE_B, 0, client_id="after")
         assert (after.records, after.positions) == (old.state.records, old.state.positions)
         await publisher.stop()
+
+
+async def test_each_lane_says_how_far_it_is_in_every_partition(tmp_path: Path) -> None:
+    """A detector that is killed says nothing any more: what it said last stands, and grows old."""
+    with EmbeddedBroker(tmp_path) as broker:
+        async with _detectors(broker.bootstrap, tmp_path) as detectors:
+            told: dict[tuple[str, int], Freshness] = {}
+            tail = CompactedTail(broker.bootstrap, FRESHNESS, _taker(detectors.codec, told), client_id="fresh")
+            await tail.start()
+            await asyncio.gather(detectors.start("a"), detectors.start("b"))
+            await _until(lambda: sorted(told) == [(lane, n) for lane in "ab" for n in range(4)], "all partitions")
+            await probe(detectors.publisher, "seen")
+            since = SystemClock().now_ms()
+            await _until(lambda: all(one.fresh_at > since for one in told.values()), "what came since is applied")
+            applied = {
+                topic.position for one in told.values() for topic in one.topics if topic.topic == TELEMETRY_HEALTH
+            }
+            assert applied == {0, 1}
+            detectors.lanes["a"].kill()
+            killed_at = SystemClock().now_ms()
+            await _until(lambda: min(told["b", n].fresh_at for n in range(4)) > killed_at, "lane b goes on")
+            assert max(told["a", n].fresh_at for n in range(4)) < killed_at
+            assert {told["a", n].instance_id for n in range(4)} == {"lane-a"}
+            await tail.stop()
+
+
+def _taker(codec: Codec, told: dict[tuple[str, int], Freshness]) -> Callable[[TailRecord], None]:
+    def take(record: TailRecord) -> None:
+        one = codec.decode(Freshness, record.value)
+        assert record.key == f"{one.lane}/{one.partition}".encode()
+        told[one.lane, one.partition] = one
+
+    return take

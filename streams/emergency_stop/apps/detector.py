@@ -17,13 +17,14 @@ from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.detector_metrics import DetectorCollector
+from emergency_stop.apps.freshness import FreshnessWriter
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
-from emergency_stop.domain.topics import TopicSpec
+from emergency_stop.domain.topics import FRESHNESS_SPEC, TopicSpec
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
 
@@ -51,8 +52,8 @@ def _standby(settings: Settings, name: str, state_topic: str) -> StandbyReader |
 async def _source(settings: Settings) -> StateSource:
     """The lane's state topic, created where it is missing, and the other lane's where there is one."""
     own = topics.detector_state(settings.detector_lane)
-    spec = TopicSpec(own, None, compacted=True)
-    await ensure_topics(settings.brokers, [settings.partitioned(spec)], replication=settings.replication_factor)
+    wanted = [settings.partitioned(TopicSpec(own, None, compacted=True)), FRESHNESS_SPEC]
+    await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
     others = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
     found = await describe_topics(settings.brokers, [own, *others])
     alike = [other for other in others if other in found and found[other].partitions == found[own].partitions]
@@ -90,6 +91,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         static_member=settings.is_named,
         session_timeout_ms=settings.session_timeout_ms,
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
+        blind_after_ms=settings.blind_after_ms,
         prepare=prepare,
         standby=_standby(settings, name, source.topic),
     )
@@ -99,9 +101,13 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     health.start()
     await publisher.start()
+    writer = FreshnessWriter(settings, codec, worker, SystemClock(), client_id=f"{name}-freshness")
+    writing = asyncio.create_task(writer.run())
     try:
         return await worker.serve(stop)
     finally:
+        writing.cancel()
+        await asyncio.wait({writing})
         await tail.stop()
         await publisher.stop()
         health.stop()

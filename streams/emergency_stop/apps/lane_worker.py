@@ -13,17 +13,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import faust
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from emergency_stop.adapters.lane_transport import LaneTransport
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.lane_partition import LaneCounters, LanePartition
+from emergency_stop.apps.lane_progress import LaneProgress
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import Clock, PartitionCore, Publisher
 
@@ -57,6 +60,8 @@ class LaneSpec:
     static_member: bool = True
     session_timeout_ms: int = 6_000
     checkpoint_interval_ms: int = 5_000
+    #: A partition that stands still this long before its end makes the worker unready, and later restart.
+    blind_after_ms: int = 30_000
     stall_timeout_ms: int = 60_000
     prepare: Callable[[], Awaitable[None]] | None = None
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
@@ -112,7 +117,7 @@ class LaneWorker:
         self._failed: asyncio.Future[int] | None = None
         self._next_checkpoint: dict[int, float] = {}
         self._checkpoints: set[asyncio.Task[None]] = set()
-        self._progress: dict[TopicPartition, tuple[int, float]] = {}
+        self.progress = LaneProgress()
         self.counters = LaneCounters()
         self.app = self._make_app()
 
@@ -173,7 +178,12 @@ class LaneWorker:
             "assigned": self._owned.generation >= 0,
             "restored": all(task.done() and not task.cancelled() for task in tasks),
             "not_rebalancing": not self.app.rebalancing,
+            "seeing": not self.blind_partitions(),
         }
+
+    def blind_partitions(self) -> tuple[int, ...]:
+        """Those that have stood still before their end for ``blind_after_ms``. Any thread may ask."""
+        return self.progress.blind(_steady_ms(), self._spec.blind_after_ms)
 
     @property
     def standby(self) -> StandbyReader | None:
@@ -249,7 +259,7 @@ class LaneWorker:
             else:
                 owned.partitions[number] = asyncio.create_task(self._restore(number, generation))
         self._owned = owned
-        self._progress.clear()
+        self.progress.forgive(_steady_ms())
         log.info("generation %d owns partitions %s", generation, sorted(numbers))
 
     async def _restore(self, number: int, generation: int) -> LanePartition:
@@ -364,21 +374,32 @@ class LaneWorker:
         A skipped batch is noticed by the next one, but on a quiet topic there may be none: an emergency would wait
         for it. So a partition that stands still before its end is first sought back, later the process restarts.
         """
-        loop = asyncio.get_running_loop()
+        interval_ms = min(_STALL_CHECK_MS, self._spec.blind_after_ms // 4)
         while True:
-            await asyncio.sleep(_STALL_CHECK_MS / 1000)
+            await asyncio.sleep(interval_ms / 1000)
             if self.app.rebalancing or self._owned.generation < 0:
-                self._progress.clear()
+                self.progress.forgive(_steady_ms())
                 continue
-            where = [TopicPartition(topic, one.number) for topic in self._spec.input_topics for one in self._restored()]
-            ends = await self.app.consumer.highwaters(*where)
-            for tp in where:
-                position = self.position(tp.topic, tp.partition) or 0
-                before, since = self._progress.get(tp, (-1, loop.time()))
-                if position != before or position >= ends[tp]:
-                    self._progress[tp] = (position, loop.time())
-                else:
-                    await self._mend_stall(tp, position, ends[tp], int((loop.time() - since) * 1000))
+            try:
+                await self._look()
+            except (KafkaError, OSError) as error:
+                # Without an answer nothing counts as having moved, so a lasting outage shows as blindness.
+                log.warning("the ends of the input are not known: %s", error)
+
+    async def _look(self) -> None:
+        """Compare every partition's position with its end, and send back what stands still."""
+        steady_ms, wall_ms = _steady_ms(), self._clock.now_ms()
+        numbers = [one.number for one in self._restored()]
+        self.progress.keep(numbers, self._spec.input_topics, steady_ms)
+        where = [TopicPartition(topic, number) for topic in self._spec.input_topics for number in numbers]
+        ends = await self.app.consumer.highwaters(*where) if where else {}
+        for tp in where:
+            position, one = self.position(tp.topic, tp.partition), self.progress.of(tp.partition, tp.topic)
+            if position is None or one is None:
+                continue  # lost meanwhile
+            one.note(position, ends[tp], steady_ms=steady_ms, wall_ms=wall_ms)
+            if position < ends[tp] and one.still_ms(steady_ms) >= _STALL_CHECK_MS:
+                await self._mend_stall(tp, position, ends[tp], one.still_ms(steady_ms))
 
     async def _mend_stall(self, tp: TopicPartition, position: int, end: int, stalled_ms: int) -> None:
         if stalled_ms > self._spec.stall_timeout_ms:
@@ -388,6 +409,11 @@ class LaneWorker:
             self.counters.mended_positions += 1
             log.warning("%s: no progress at %d of %d for %d ms; fetching it again", tp, position, end, stalled_ms)
             await self.app.consumer.seek(tp, position)
+
+
+def _steady_ms() -> int:
+    """Milliseconds on a clock that never jumps; says nothing but how much time went by."""
+    return int(time.monotonic() * 1000)
 
 
 def _succeeded(task: asyncio.Task[LanePartition]) -> bool:

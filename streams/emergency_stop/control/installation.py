@@ -16,8 +16,8 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
-from emergency_stop.domain.messages import Emergency, Hold, Request, ServiceInstance
-from emergency_stop.domain.topics import EMERGENCIES, HOLDS, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.messages import Emergency, Freshness, Hold, Request, ServiceInstance
+from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, REQUESTS, SERVICES, TRIGGERS
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -30,6 +30,7 @@ _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
     SERVICES: ServiceInstance,
     EMERGENCIES: Emergency,
+    FRESHNESS: Freshness,
     TRIGGERS: Trigger,
 }
 M = TypeVar("M")

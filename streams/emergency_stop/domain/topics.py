@@ -35,6 +35,7 @@ HOLDS: Final = "estop.holds"
 SERVICES: Final = "estop.services"
 EMERGENCIES: Final = "estop.emergencies"
 AUDIT: Final = "estop.audit"
+FRESHNESS: Final = "estop.freshness"
 DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
 DETECTOR_STATE_B: Final = "estop.detector-state-b"
@@ -58,6 +59,9 @@ COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(ACKS, "Ack"),
 )
 
+#: How far detectors are: who sees, and which partition nobody sees.
+FRESHNESS_SPEC: Final = TopicSpec(FRESHNESS, "Freshness", compacted=True, partitions=1)
+
 CONTROL: Final[tuple[TopicSpec, ...]] = (
     *COORDINATOR_INPUTS,
     TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
@@ -65,6 +69,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(AUDIT, "AuditRecord"),
+    FRESHNESS_SPEC,
     TopicSpec(DEAD_LETTER, None),
     TopicSpec(DETECTOR_STATE, None, compacted=True),
     TopicSpec(COORDINATOR_STATE, None, compacted=True),

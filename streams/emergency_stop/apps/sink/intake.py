@@ -36,6 +36,7 @@ TABLES: Final = {
     "Hold": "holds",
     "Emergency": "emergencies",
     "ServiceInstance": "service_instances",
+    "Freshness": "freshness",
     "AuditRecord": "audit",
     "Trigger": "triggers",
     "Activity": "activity",
