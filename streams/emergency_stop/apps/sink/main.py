@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "estop-sink"
 EXIT_UNAVAILABLE: Final = 69
-_NOT_STORED: Final = frozenset({topics.DETECTOR_STATE, topics.COORDINATOR_STATE})
+_NOT_STORED: Final = frozenset({topics.DETECTOR_STATE, topics.COORDINATOR_STATE, topics.TICKS, topics.PARTIALS})
 
 
 def stored_topics(services: tuple[str, ...]) -> dict[str, str | None]:
