@@ -1,0 +1,1 @@
+"""What people write in a grammar of its own: rules in CEL, calendars."""
