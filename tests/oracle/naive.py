@@ -6,6 +6,7 @@ Every event of an account is remembered; every aggregate is computed anew from w
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +31,8 @@ class Rule:
     where: tuple[tuple[str, str, float], ...] = ()
     #: (field, threshold) of a second average, either of which above its threshold is enough.
     either: tuple[str, float] | None = None
-    account: str | None = None
+    #: Whom it watches; ``None``: everybody.
+    watches: Callable[[str], bool] | None = None
 
 
 @dataclass
@@ -84,7 +86,7 @@ class NaiveDetector:
             holds = also and _compare(observed, rule.compare, rule.threshold)
             if rule.either is not None:
                 observed, holds = self._either(rule, event, observed, first_holds=holds)
-            if rule.account is None or rule.account == event.account:
+            if rule.watches is None or rule.watches(event.account):
                 self._judge(rule, account, event, observed, samples, late=late, holds=holds)
 
     def _either(self, rule: Rule, event: Event, observed: float, *, first_holds: bool) -> tuple[float, bool]:

@@ -77,7 +77,8 @@ def _random_trigger(rng: random.Random, topic: str, number: int) -> tuple[Trigge
         services=(),
     )  # fmt: skip
     rule.rule_id, rule.window_ms, rule.cooldown_ms = name, window, cooldown
-    rule.min_samples, rule.for_ms, rule.account = samples, held, account
+    rule.min_samples, rule.for_ms = samples, held
+    rule.watches = None if account is None else account.__eq__
     return trigger, rule
 
 
@@ -158,8 +159,8 @@ def naive_hits(rules: list[Rule], events: Sequence[Event]) -> list[NaiveHit]:
     return twin.hits
 
 
-def new_detector(plan: Plan) -> PartitionDetector:
-    return PartitionDetector(plan, hash_key=lambda key: string_hash(key.decode()))
+def new_detector(plan: Plan, partition: int = 0) -> PartitionDetector:
+    return PartitionDetector(plan, partition=partition, hash_key=lambda key: string_hash(key.decode()))
 
 
 _CHECKPOINTED, _KILLED = 0.2, 0.3
@@ -169,9 +170,9 @@ _FED_BETWEEN_PAGES: Final = 0.3
 class CrashingRun:
     """A detector that is killed at random: pages and position are written, or only some of the pages."""
 
-    def __init__(self, rng: random.Random, topic: str, triggers: list[Trigger]) -> None:
+    def __init__(self, rng: random.Random, topic: str, plan: Plan) -> None:
         self._rng, self._topic = rng, topic
-        self._plan = compile_plan(triggers)
+        self._plan = plan
         self._pages: dict[str, bytes] = {}
         self._position = 0
         self.hits: dict[str, Hit] = {}
@@ -263,6 +264,6 @@ def campaign(seed: int, streams: int, events: int) -> Iterator[Comparison]:
         topic = rng.choice(tuple(TOPICS))
         pairs = random_triggers(rng, topic)
         stream = random_events(rng, topic, rng.randrange(1, events))
-        run = CrashingRun(rng, topic, [trigger for trigger, _ in pairs])
+        run = CrashingRun(rng, topic, compile_plan(trigger for trigger, _ in pairs))
         wanted = sorted(naive_hits([rule for _, rule in pairs], stream), key=lambda hit: (hit.offset, hit.rule_id))
         yield Comparison(own, run.run(stream), run.undisturbed(stream), wanted)

@@ -105,8 +105,7 @@ class DetectorCore:
             ]
         elif batch.topic == topics.PARTIALS:
             found = [
-                detector.on_part(part, (batch.topic, offset), now_ms)
-                for offset, part in self._messages(batch, Partial)
+                detector.on_part(part, (batch.topic, offset), now_ms) for offset, part in self._messages(batch, Partial)
             ]
         else:
             columns = self._decoder(batch.topic).decode(batch, detector.plan.topic(batch.topic).columns)
@@ -150,7 +149,7 @@ class DetectorCore:
         return decoder
 
     def _messages(self, batch: FetchedBatch, kind: type[M]) -> Iterator[tuple[int, M]]:
-        """(offset, message) of what can be read; the rest is counted. They are our own, so nothing is lost of others'."""
+        """(offset, message) of what can be read; the rest, which can only be damage of our own records, is counted."""
         try:
             for offset, _, value in records_of(batch, batch.fetch_offset):
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.detect.compile import Compiler, compile_plan
 from emergency_stop.detect.plan import Plan

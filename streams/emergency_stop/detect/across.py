@@ -25,7 +25,7 @@ class AcrossSeries:
     def __init__(self, series: Series, next_offset: int) -> None:
         self.series = series
         self._state = SeriesState(series)
-        self._state.ensure(1)
+        self._state.table.ensure(1)
         self.next_offset = next_offset
         self.changed = False
         self.unsaved = False
@@ -43,7 +43,8 @@ class AcrossSeries:
         return self.row()
 
     def row(self) -> bytes:
-        return self._state.table.rows[0].tobytes()
+        row: I64 = self._state.table.rows[0]
+        return bytes(row.tobytes())
 
     def load(self, row: bytes, next_offset: int) -> None:
         """Put a part back. What was taken of it before may be lost, so it counts as changed."""
@@ -56,7 +57,7 @@ def put_together(series: Series, parts: Sequence[bytes]) -> tuple[Folded, int]:
     rows = [np.frombuffer(part, np.int64) for part in parts]
     rows = [row for row in rows if row[0] != 0]
     state = SeriesState(series)
-    state.ensure(1)
+    state.table.ensure(1)
     newest = max((int(row[0]) + EMPTY for row in rows), default=EMPTY)
     if rows:
         if series.aggregate in PANED:
@@ -111,7 +112,7 @@ def _merge_distinct(series: Series, target: I64, rows: Sequence[I64]) -> None:
         target[index], target[series.depth + index] = moment, value
 
 
-def _merge_last(series: Series, target: I64, rows: Sequence[I64]) -> None:
+def _merge_last(_series: Series, target: I64, rows: Sequence[I64]) -> None:
     target[:] = max(rows, key=lambda row: (int(row[0]), int(row[1])))
 
 

@@ -44,7 +44,9 @@ def _count(trigger: Trigger, topic: str, filters: tuple[Filter, ...], count: flo
     return Shape((series,), (Comparison.AT_LEAST,)), (count,)
 
 
-def _valued(topic: str, aggregate: Aggregate, field: str, comparison: Comparison, threshold: str) -> Callable[[Trigger], Watched]:
+def _valued(
+    topic: str, aggregate: Aggregate, field: str, comparison: Comparison, threshold: str
+) -> Callable[[Trigger], Watched]:
     """A type that compares one field's aggregate with one threshold."""
 
     def build(trigger: Trigger) -> Watched:
@@ -105,9 +107,7 @@ def _time_based(trigger: Trigger) -> Watched | None:
 def _resources(trigger: Trigger) -> Watched:
     fields = {"cpuPercent": "cpu_percent", "memoryBytes": "memory_bytes"}
     given = [(field, limit) for name, field in fields.items() if (limit := trigger.thresholds.get(name)) is not None]
-    series = tuple(
-        Series(topics.TELEMETRY_SYSTEM, Aggregate.AVG, field, (), trigger.time_window) for field, _ in given
-    )
+    series = tuple(Series(topics.TELEMETRY_SYSTEM, Aggregate.AVG, field, (), trigger.time_window) for field, _ in given)
     shape = Shape(series, (Comparison.ABOVE,) * len(series), any_of=True)
     return shape, tuple(limit for _, limit in given)
 

@@ -206,7 +206,7 @@ class PartitionDetector:
     # -- one value over all accounts ------------------------------------------------------------
 
     def take_parts(self) -> list[Partial]:
-        """This partition's parts that changed since they were last taken; to be published, and read back by one."""
+        """Parts of this partition that changed since they were last taken; to be published, and read back by one."""
         return [
             Partial(topic.topic, series.name, self.partition, state.next_offset, state.take())
             for topic in self.topics.values()

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.columnar.columns import F64, I32, I64, U8
-from emergency_stop.detect.judge_kernels import STATE_CELLS, SUPPRESSED, SINCE, UNTIL, WHO, judge
+from emergency_stop.detect.judge_kernels import SINCE, STATE_CELLS, SUPPRESSED, UNTIL, WHO, judge
 from emergency_stop.detect.lazy_rows import LazyRows
 from emergency_stop.detect.plan import Comparison, Group, Member
 from emergency_stop.detect.rule_kernels import run_program
@@ -73,9 +73,6 @@ class GroupState:
         watching = self._member_of[noted] if len(self._member_of) else np.zeros(len(noted), np.int32)
         rows[noted[(watching < 0) | (self._limits[watching, 1] == 0)], SINCE] = 0
 
-    def ensure(self, capacity: int) -> None:
-        self.table.ensure(capacity)
-
     def watch(self, first: int, keys: Iterable[bytes]) -> None:
         """Decide who watches the accounts of the slots from ``first`` on."""
         if self.group.watches_all:
@@ -87,9 +84,7 @@ class GroupState:
             self._member_of = more
         self._member_of[first : first + len(chosen)] = chosen
 
-    def evaluate(
-        self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool = False
-    ) -> list[Crossing]:
+    def evaluate(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool = False) -> list[Crossing]:
         """Hits in row order. ``seen`` are the shape's series as the rows saw them; rows that are a sample of none of
         them are not asked, unless it is the clock that asks.
         """
@@ -100,9 +95,7 @@ class GroupState:
         comparisons = (*shape.comparisons, Comparison.BELOW)
         return self._judge(slots, moments, (first.value, first.samples, first.order), second, comparisons, seen)
 
-    def _evaluate_rule(
-        self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool
-    ) -> list[Crossing]:
+    def _evaluate_rule(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool) -> list[Crossing]:
         rule = self.group.shape.rule
         if rule is None or not len(slots):
             return []
@@ -113,10 +106,13 @@ class GroupState:
 
     def _samples(self, aggregates: Sequence[AggregateCall], seen: Sequence[Folded]) -> I32:
         """What ``min_samples`` is compared with: the samples of the aggregate that has most."""
-        asked = [one.samples for call, one in zip(aggregates, seen, strict=True) if call.function is not Function.ABSENT]
+        asked = [
+            one.samples for call, one in zip(aggregates, seen, strict=True) if call.function is not Function.ABSENT
+        ]
         if not asked or int(self._limits[:, 0].max()) == 1:
             return np.full(len(seen[0].value), np.iinfo(np.int32).max, np.int32)
-        return np.maximum.reduce(asked)
+        most: I32 = np.maximum.reduce(asked)
+        return most
 
     def _judge(
         self,
@@ -153,7 +149,9 @@ class GroupState:
         if rule is None:
             return ()
         at = slice(row, row + 1)
-        values, known = rule_inputs(rule.aggregates, [Folded(one.value[at], one.samples[at], one.order[at]) for one in seen])
+        values, known = rule_inputs(
+            rule.aggregates, [Folded(one.value[at], one.samples[at], one.order[at]) for one in seen]
+        )
         return tuple(float(value) if has else None for value, has in zip(values[:, 0], known[:, 0], strict=True))
 
     def member_for(self, key: bytes) -> Member | None:

@@ -14,7 +14,7 @@ from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import TELEMETRY_SYSTEM
 from emergency_stop.domain.triggers import Trigger
-from emergency_stop.domain.values import GLOBAL_SCOPE, Mode, Scope
+from emergency_stop.domain.values import Mode, Scope
 from emergency_stop.rules.language import Rule, describe
 
 _WORDS: Final = {
@@ -26,8 +26,10 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The record that caused a hit. ``moment`` is its event time; ``seen`` the next offsets of other topics whose windows
-    were read, for which the order between topics is not on record elsewhere.
+    """The record that caused a hit; ``moment`` is its event time.
+
+    ``seen`` are the next offsets of other topics whose windows were read: the order between topics is on record nowhere
+    else.
     """
 
     topic: str

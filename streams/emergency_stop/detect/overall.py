@@ -33,7 +33,7 @@ class OverallState:
         former, self._groups = self._groups, {}
         for group in groups:
             state = GroupState(group)
-            state.ensure(1)
+            state.table.ensure(1)
             if group.name in former:
                 state.take_over(former[group.name])
             elif group.name in self._stored:

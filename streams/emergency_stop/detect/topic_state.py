@@ -82,8 +82,9 @@ class TopicState:
 
     def _ensure(self) -> None:
         capacity = self.accounts.capacity
-        for one in (*self._series.values(), *self.groups.values(), *self.fired.values()):
-            one.ensure(capacity)
+        tables = [state.table for state in self._series.values()] + [state.table for state in self.groups.values()]
+        for table in (*tables, *self.fired.values()):
+            table.ensure(capacity)
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -99,9 +100,7 @@ class TopicState:
             slots[columns.offset < self.next_offset] = -1
         self._admit(known)
         rows = Rows(columns, slots)
-        folded = {
-            series: state.fold(rows, read_all=series in self.plan.read) for series, state in self._series.items()
-        }
+        folded = {series: state.fold(rows, read_all=series in self.plan.read) for series, state in self._series.items()}
         self.counts.late += sum(one.late for one in folded.values())
         return slots, folded
 

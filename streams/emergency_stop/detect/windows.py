@@ -108,9 +108,6 @@ class SeriesState:
         self.series = series
         self.table = LazyRows(_cells(series))
 
-    def ensure(self, capacity: int) -> None:
-        self.table.ensure(capacity)
-
     def fold(self, rows: Rows, *, read_all: bool) -> Folded:
         """Apply the rows. With ``read_all`` rows that are no samples tell what the window holds at their moment."""
         codes = self._codes(rows, read_all=read_all)

@@ -251,4 +251,6 @@ def targets_service(services: tuple[str, ...], service: str) -> bool:
     return ALL_SERVICES in services or service in services
 
 
-ControlMessage = Hit | Request | Command | Ack | Hold | Emergency | ServiceInstance | AuditRecord | Activity | Tick | Partial
+ControlMessage = (
+    Hit | Request | Command | Ack | Hold | Emergency | ServiceInstance | AuditRecord | Activity | Tick | Partial
+)
