@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Final
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.detect.compile import Compiler, compile_plan
@@ -16,6 +18,9 @@ from emergency_stop.wire.registry import UnknownSchemaError
 
 log = logging.getLogger(__name__)
 
+_PAUSES: Final = 4
+_PAUSE_S_MAX: Final = 5.0
+
 
 class TriggerBook:
     """The newest version per trigger, beside the built-in ones, which no record can replace."""
@@ -26,6 +31,8 @@ class TriggerBook:
         self._triggers: dict[str, Trigger] = {}
         self._compiler = Compiler(stable_version)
         self._plan: Plan | None = None
+        self._changed = True
+        self._compile_again_at_s = 0.0
         self.refused = 0
 
     def record(self, record: TailRecord) -> None:
@@ -43,7 +50,7 @@ class TriggerBook:
                 log.error(text, key, record.offset, error)  # noqa: TRY400  # the text says all
                 return
             self._triggers[trigger.trigger_id] = trigger
-        self._plan = None
+        self._changed = True
 
     def triggers(self) -> tuple[Trigger, ...]:
         """Everything that is known, removed ones left out, sorted by id."""
@@ -51,7 +58,15 @@ class TriggerBook:
         return tuple(known[name] for name in sorted(known) if not known[name].removed)
 
     def plan(self) -> Plan:
-        """The compiled plan; the same object until something changes."""
-        if self._plan is None:
+        """The compiled plan; the same object until something changes.
+
+        While a hundred thousand triggers come in, compiling for each of them would leave no time for telemetry: so
+        after each time, changes wait for ``_PAUSES`` times as long as it took.
+        """
+        now_s = time.monotonic()
+        if self._plan is None or (self._changed and now_s >= self._compile_again_at_s):
+            self._changed = False
             self._plan = self._compiler.compile(self.triggers())
+            took_s = time.monotonic() - now_s
+            self._compile_again_at_s = now_s + min(took_s * (1 + _PAUSES), _PAUSE_S_MAX)
         return self._plan

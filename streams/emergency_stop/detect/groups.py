@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -72,6 +73,14 @@ class GroupState:
         noted = np.flatnonzero(rows[:, SINCE])
         watching = self._member_of[noted] if len(self._member_of) else np.zeros(len(noted), np.int32)
         rows[noted[(watching < 0) | (self._limits[watching, 1] == 0)], SINCE] = 0
+
+    def watches_as(self, former: GroupState) -> bool:
+        """Whether the same members watch the same accounts; then nothing has to be decided anew."""
+        ours, theirs = self.group, former.group
+        same = (ours.base, ours.canary) == (theirs.base, theirs.canary) and ours.by_account == theirs.by_account
+        if same:
+            self._member_of = former._member_of  # noqa: SLF001  # of its own kind
+        return same
 
     def watch(self, first: int, keys: Iterable[bytes]) -> None:
         """Decide who watches the accounts of the slots from ``first`` on."""
@@ -195,7 +204,12 @@ def best_order(seen: Sequence[Folded]) -> U8:
 
 def mark(trigger: Trigger) -> int:
     """What identifies a trigger in a row of state, whichever its version; never 0."""
-    return int.from_bytes(hashlib.blake2b(trigger.trigger_id.encode(), digest_size=8).digest(), "big") >> 1 | 1
+    return _mark(trigger.trigger_id)
+
+
+@lru_cache(maxsize=2**18)
+def _mark(trigger_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(trigger_id.encode(), digest_size=8).digest(), "big") >> 1 | 1
 
 
 def rule_inputs(

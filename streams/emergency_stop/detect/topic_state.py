@@ -76,7 +76,8 @@ class TopicState:
         state = GroupState(group)
         for one in _predecessors(group, former):
             state.take_over(one)
-        state.watch(0, map(self.accounts.key, range(self.accounts.count)))
+        if same is None or not state.watches_as(same):
+            state.watch(0, map(self.accounts.key, range(self.accounts.count)))
         state.forget_spans()
         return state
 
