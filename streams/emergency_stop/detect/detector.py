@@ -280,6 +280,10 @@ class PartitionDetector:
                 if member is not None:
                     yield self._standing_with(topic, state, member, slot, account)
 
+    def overall_standing(self, trigger_id: str) -> Standing | None:
+        """Where all accounts together stand with a trigger over all accounts; kept by partition 0."""
+        return self._overall.standing(trigger_id)
+
     def _standing_with(
         self, home: TopicState, state: GroupState, member: Member, slot: int, account: bytes
     ) -> Standing:

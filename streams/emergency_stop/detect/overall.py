@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from emergency_stop.detect.across import put_together
 from emergency_stop.detect.groups import Crossing, GroupState
 from emergency_stop.detect.plan import Group
 from emergency_stop.detect.series import Series
+from emergency_stop.detect.standing import SeriesStanding, Standing, standing_of
 from emergency_stop.detect.window_kernels import EMPTY, IN_ORDER, NOT_A_SAMPLE, OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded
 from emergency_stop.domain.messages import Partial
+from emergency_stop.domain.triggers import Trigger
 
-_SLOT = np.zeros(1, np.int32)
+_SLOT: Final = np.zeros(1, np.int32)
 
 
 @dataclass(slots=True)
@@ -75,6 +78,23 @@ class OverallState:
         parts = self._parts.get((series.topic, series.name), {})
         return put_together(series, [parts[number].row for number in sorted(parts)])
 
+    def standing(self, trigger_id: str) -> Standing | None:
+        """Where all accounts together stand with a trigger; ``None`` for one that is not about all of them."""
+        state = next((one for one in self._groups.values() if _trigger_of(one).trigger_id == trigger_id), None)
+        if state is None:
+            return None
+        shape, member = state.group.shape, state.group.members[0]
+        together = [self._together(series) for series in shape.series]
+        windows = [
+            SeriesStanding(
+                None if newest == EMPTY else float(one.value[0]), int(one.samples[0]), None if newest == EMPTY else newest
+            )
+            for one, newest in together
+        ]
+        holds = state.rule_holds([one for one, _ in together])
+        own = state.account(0, member)
+        return standing_of(member.trigger, shape, member.thresholds, own, windows, rule_holds=holds)
+
     def encode(self) -> bytes:
         parts = [
             [one.source_topic, one.series, one.source_partition, one.next_offset, base64.b64encode(one.row).decode()]
@@ -94,3 +114,7 @@ class OverallState:
         for name, state in self._groups.items():
             if name in self._stored:
                 state.table.rows[0] = self._stored[name]
+
+
+def _trigger_of(state: GroupState) -> Trigger:
+    return state.group.members[0].trigger
