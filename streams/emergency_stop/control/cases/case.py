@@ -9,8 +9,9 @@ from typing import Any, Final
 from emergency_stop.config import did_you_mean
 from emergency_stop.control.cases.series import parse_duration_ms, parse_series
 from emergency_stop.domain import topics
-from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
+from emergency_stop.domain.trigger_definitions import InvalidTriggerError
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.definitions import read_trigger
 from emergency_stop.wire.schemas import load_record_schema
 
 INTERVAL_MS: Final = 5_000
@@ -99,7 +100,7 @@ def read_triggers(definitions: Any, services: Sequence[str]) -> tuple[Trigger, .
             problems.append(f"triggers[{number}]={definition!r}: must be a definition, or write 'triggers: default'")
             continue
         try:
-            triggers.append(parse_trigger(definition, services=services))
+            triggers.append(read_trigger(definition, services=services))
         except InvalidTriggerError as error:
             problems += [f"triggers[{number}].{problem}" for problem in error.problems]
     if problems:

@@ -18,8 +18,9 @@ from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain.default_triggers import BUILTIN_KINDS, builtin_triggers, default_pack
 from emergency_stop.domain.topics import TRIGGERS
-from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
+from emergency_stop.domain.trigger_definitions import InvalidTriggerError
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.definitions import read_trigger
 
 
 class BadDefinitionError(ValueError):
@@ -138,7 +139,7 @@ def _read(path: Path | None, settings: Settings, now_ms: int) -> list[Trigger]:
 def _parsed(definition: Any, settings: Settings, now_ms: int) -> Trigger:
     if not isinstance(definition, dict):
         raise BadDefinitionError("a definition must be a JSON object")
-    trigger = parse_trigger(definition, services=settings.services, updated_by="cli", updated_at=now_ms)
+    trigger = read_trigger(definition, services=settings.services, updated_by="cli", updated_at=now_ms)
     if trigger.trigger_id in BUILTIN_KINDS:
         raise BadDefinitionError(f"trigger_id={trigger.trigger_id!r}: is built in and cannot be changed")
     return trigger
