@@ -12,6 +12,7 @@ KERNELS = (
     "emergency_stop.columnar.kernels",
     "emergency_stop.columnar.container",
     "emergency_stop.detect.kernels",
+    "emergency_stop.detect.rule_kernels",
 )
 
 
