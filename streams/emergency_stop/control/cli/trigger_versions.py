@@ -8,19 +8,17 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 
-from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import Settings
 from emergency_stop.control.cli.output import moment, plain, say, show_json, show_table
-from emergency_stop.control.cli.triggers import author, no_trigger
+from emergency_stop.control.cli.triggers import author
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK
 from emergency_stop.control.installation import Installation
+from emergency_stop.control.trigger_lookup import NoTriggerError, look_up
 from emergency_stop.control.trigger_texts import condition, watched
 from emergency_stop.domain.messages import AuditRecord
-from emergency_stop.domain.topics import AUDIT, TRIGGER_HISTORY, TRIGGERS, trigger_history_key
+from emergency_stop.domain.topics import AUDIT
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.rules.versions import Author, differences, promoted, rolled_back
-from emergency_stop.wire.codec import WireError
-from emergency_stop.wire.registry import UnknownSchemaError
 
 #: (the version in force, every kept version by number) → the next version.
 Step = Callable[[Trigger, Mapping[int, Trigger]], Trigger]
@@ -29,10 +27,12 @@ Step = Callable[[Trigger, Mapping[int, Trigger]], Trigger]
 def run_history(options: argparse.Namespace, settings: Settings) -> int:
     """Every version: who made it, when, and what changed against the one before."""
     installation = Installation(settings)
-    standing = asyncio.run(_standing(installation, options.trigger_id))
-    if standing is None:
-        return _refuse("history", _unknown(installation, options.trigger_id))
-    versions = list(asyncio.run(_history(installation, standing)).values())
+    try:
+        versions = list(asyncio.run(look_up(installation, options.trigger_id)).versions.values())
+    except NoTriggerError as error:
+        return _refuse("history", str(error))
+    if installation.unreadable:
+        say(f"warning: {installation.unreadable} versions are not readable")
     changes = [differences(before, now) for before, now in zip([None, *versions], versions, strict=False)]
     if options.json:
         told = [plain(one) | {"changes": lines} for one, lines in zip(versions, changes, strict=True)]
@@ -62,7 +62,7 @@ def _step(options: argparse.Namespace, settings: Settings, by: Author, step: Ste
     installation = Installation(settings)
     try:
         found = asyncio.run(_carry_out(options, installation, by, step))
-    except ValueError as error:
+    except (NoTriggerError, ValueError) as error:
         return _refuse(options.verb, str(error))
     if options.json:
         show_json(plain(found))
@@ -72,11 +72,10 @@ def _step(options: argparse.Namespace, settings: Settings, by: Author, step: Ste
 
 
 async def _carry_out(options: argparse.Namespace, installation: Installation, by: Author, step: Step) -> Trigger:
-    """Into force first, then into the audit: nothing delays a change that may be urgent. Raises ``ValueError``."""
-    standing = await _standing(installation, options.trigger_id)
-    if standing is None:
-        raise ValueError(_unknown(installation, options.trigger_id))
-    newer = step(standing, await _history(installation, standing))
+    """Into force first, then into the audit: nothing delays a change that may be urgent."""
+    found = await look_up(installation, options.trigger_id)
+    standing = found.standing
+    newer = step(standing, found.versions)
     await installation.publish_versions([newer], [standing])
     subject, change_id = f"trigger:{newer.trigger_id}", str(uuid.uuid4())
     record = AuditRecord(
@@ -92,39 +91,6 @@ async def _carry_out(options: argparse.Namespace, installation: Installation, by
     )
     await installation.publish(AUDIT, subject, record)
     return newer
-
-
-async def _standing(installation: Installation, trigger_id: str) -> Trigger | None:
-    """The newest version of a trigger, be it a removal."""
-    async with installation.following(TRIGGERS):
-        pass
-    known = {trigger.trigger_id: trigger for trigger in installation.all_of(TRIGGERS, Trigger)}
-    return known.get(trigger_id)
-
-
-async def _history(installation: Installation, standing: Trigger) -> dict[int, Trigger]:
-    """Every kept version up to the one in force, ascending. One beyond it was never in force."""
-    found: dict[int, Trigger] = {standing.version: standing}
-
-    def take(record: TailRecord) -> None:
-        key, _, number = (record.key or b"").decode(errors="replace").rpartition("/")
-        if key != standing.trigger_id or record.value is None:
-            return
-        try:
-            one = installation.codec.decode(Trigger, record.value)
-        except (WireError, UnknownSchemaError):
-            say(f"warning: version {number} in {TRIGGER_HISTORY} is not readable")
-            return
-        if one.version < standing.version and trigger_history_key(one.trigger_id, one.version) == f"{key}/{number}":
-            found[one.version] = one
-
-    await installation.scan(TRIGGER_HISTORY, take)
-    return dict(sorted(found.items()))
-
-
-def _unknown(installation: Installation, trigger_id: str) -> str:
-    known = [trigger.trigger_id for trigger in installation.all_of(TRIGGERS, Trigger)]
-    return no_trigger(trigger_id, tuple(known))
 
 
 def _refuse(verb: str, text: str) -> int:

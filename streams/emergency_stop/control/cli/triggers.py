@@ -8,13 +8,14 @@ import getpass
 from collections.abc import Sequence
 
 from emergency_stop.adapters.clock import SystemClock
-from emergency_stop.config import Settings, did_you_mean
+from emergency_stop.config import Settings
 from emergency_stop.control.cli.output import plain, say, show_json, show_table
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK
 from emergency_stop.control.installation import Installation
 from emergency_stop.control.trigger_files import load_definitions, read_definitions
+from emergency_stop.control.trigger_lookup import NoTriggerError, look_up
 from emergency_stop.control.trigger_texts import condition, watched
-from emergency_stop.domain.default_triggers import BUILTIN_KINDS, builtin_triggers, default_definitions
+from emergency_stop.domain.default_triggers import builtin_triggers, default_definitions
 from emergency_stop.domain.topics import TRIGGERS
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.rules.versions import Author, after, removed
@@ -70,10 +71,13 @@ def run_list(options: argparse.Namespace, settings: Settings) -> int:
 def run_remove(options: argparse.Namespace, settings: Settings) -> int:
     """Take a trigger out of force. The record of it stays."""
     installation = Installation(settings)
-    known = {trigger.trigger_id: trigger for trigger in asyncio.run(_standing(installation)) if not trigger.removed}
-    found = known.get(options.trigger_id)
-    if found is None:
-        say(f"estop triggers remove: {no_trigger(options.trigger_id, tuple(known))}")
+    try:
+        found = asyncio.run(look_up(installation, options.trigger_id)).standing
+    except NoTriggerError as error:
+        say(f"estop triggers remove: {error}")
+        return EXIT_BAD_INPUT
+    if found.removed:
+        say(f"estop triggers remove: {found.trigger_id} is removed already (version {found.version})")
         return EXIT_BAD_INPUT
     gone = removed(found, author(options.by))
     asyncio.run(installation.publish_versions([gone], [found]))
@@ -87,13 +91,6 @@ def run_remove(options: argparse.Namespace, settings: Settings) -> int:
 def author(by: str) -> Author:
     """Who types this command, now; ``by`` is what ``--by`` says."""
     return Author(by or f"cli:{getpass.getuser()}", SystemClock().now_ms())
-
-
-def no_trigger(trigger_id: str, known: tuple[str, ...]) -> str:
-    """Why an id names no trigger that can be changed."""
-    if trigger_id in BUILTIN_KINDS:
-        return f"{trigger_id} is built in: it has one version, and cannot be changed or removed"
-    return f"no trigger {trigger_id!r}{did_you_mean(trigger_id, known)}; 'estop triggers list' shows them"
 
 
 async def standing_triggers(installation: Installation) -> list[Trigger]:
