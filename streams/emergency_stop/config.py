@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from emergency_stop.domain.topics import DETECTOR_STATE, TopicSpec
+from emergency_stop.domain.topics import DETECTOR_LOOPS, DETECTOR_STATE, TopicSpec
 from emergency_stop.domain.values import StopLevel
 
 EXIT_CONFIG: Final = 78
@@ -32,6 +32,8 @@ NOTIFICATION_CHANNELS: Final = ("system", "email", "webhook")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: How the names begin that are made up: nothing comes back under them after a restart.
 _UNNAMED: Final = "unnamed-"
+#: Topics with a partition beside each of telemetry's.
+_BESIDE_TELEMETRY: Final = frozenset({DETECTOR_STATE, *(spec.name for spec in DETECTOR_LOOPS)})
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 
@@ -276,7 +278,7 @@ class Settings:
         """``spec`` with the number of partitions that these settings give it; broadcast topics keep one."""
         if spec.partitions == 1:
             return spec
-        telemetry = spec.name.startswith("telemetry.") or spec.name == DETECTOR_STATE
+        telemetry = spec.name.startswith("telemetry.") or spec.name in _BESIDE_TELEMETRY
         return replace(spec, partitions=self.telemetry_partitions if telemetry else self.control_partitions)
 
     def as_env(self) -> dict[str, str]:

@@ -30,6 +30,8 @@ TELEMETRY_SYSTEM: Final = "telemetry.system"
 TRIGGERS: Final = "estop.triggers"
 TRIGGER_HISTORY: Final = "estop.trigger-history"
 HITS: Final = "estop.hits"
+TICKS: Final = "estop.ticks"
+PARTIALS: Final = "estop.partials"
 REQUESTS: Final = "estop.requests"
 ACKS: Final = "estop.acks"
 HOLDS: Final = "estop.holds"
@@ -50,6 +52,10 @@ TELEMETRY: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(TELEMETRY_PLATFORM, "PlatformEvent"),
     TopicSpec(TELEMETRY_SYSTEM, "SystemEvent"),
 )
+
+#: What detectors write for themselves to read: the clock, and parts of values over all accounts. As many partitions as
+#: telemetry has, because one worker owns a partition number of all of them.
+DETECTOR_LOOPS: Final[tuple[TopicSpec, ...]] = (TopicSpec(TICKS, "Tick"), TopicSpec(PARTIALS, "Partial"))
 
 #: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
 COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
@@ -91,4 +97,4 @@ def commands_spec(service: str) -> TopicSpec:
 
 def all_topics(services: tuple[str, ...]) -> tuple[TopicSpec, ...]:
     """Every topic of an installation whose services are ``services``."""
-    return (*TELEMETRY, *CONTROL, ACTIVITY_SPEC, *(commands_spec(service) for service in services))
+    return (*TELEMETRY, *DETECTOR_LOOPS, *CONTROL, ACTIVITY_SPEC, *(commands_spec(service) for service in services))
