@@ -28,6 +28,7 @@ TELEMETRY_PROXY: Final = "telemetry.proxy"
 TELEMETRY_PLATFORM: Final = "telemetry.platform"
 TELEMETRY_SYSTEM: Final = "telemetry.system"
 TRIGGERS: Final = "estop.triggers"
+TRIGGER_HISTORY: Final = "estop.trigger-history"
 HITS: Final = "estop.hits"
 TICKS: Final = "estop.ticks"
 PARTIALS: Final = "estop.partials"
@@ -66,6 +67,7 @@ COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
 CONTROL: Final[tuple[TopicSpec, ...]] = (
     *COORDINATOR_INPUTS,
     TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
+    TopicSpec(TRIGGER_HISTORY, "Trigger", compacted=True, partitions=1),
     TopicSpec(HOLDS, "Hold", compacted=True),
     TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
@@ -77,6 +79,11 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
 
 #: What the reference services did: written for every side effect, so that effects after a stop can be counted.
 ACTIVITY_SPEC: Final = TopicSpec(ACTIVITY, "Activity")
+
+
+def trigger_history_key(trigger_id: str, version: int) -> str:
+    """What keys a version of a trigger in ``estop.trigger-history``: it is kept beside all others."""
+    return f"{trigger_id}/{version}"
 
 
 def commands_topic(service: str) -> str:
