@@ -11,7 +11,9 @@ import time
 KERNELS = (
     "emergency_stop.columnar.kernels",
     "emergency_stop.columnar.container",
-    "emergency_stop.detect.kernels",
+    "emergency_stop.detect.window_kernels",
+    "emergency_stop.detect.judge_kernels",
+    "emergency_stop.detect.rule_kernels",
 )
 
 

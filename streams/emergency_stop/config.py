@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emergency_stop.domain.topics import (
+    DETECTOR_LOOPS,
     DETECTOR_STATE,
     DETECTOR_STATE_B,
     DETECTOR_STATE_B_SPEC,
@@ -39,6 +40,8 @@ NOTIFICATION_CHANNELS: Final = ("system", "email", "webhook")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: How the names begin that are made up: nothing comes back under them after a restart.
 _UNNAMED: Final = "unnamed-"
+#: Topics with a partition beside each of telemetry's.
+_BESIDE_TELEMETRY: Final = frozenset({DETECTOR_STATE, DETECTOR_STATE_B, *(spec.name for spec in DETECTOR_LOOPS)})
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 
@@ -308,7 +311,7 @@ class Settings:
         """``spec`` with the number of partitions that these settings give it; broadcast topics keep one."""
         if spec.partitions == 1:
             return spec
-        telemetry = spec.name.startswith("telemetry.") or spec.name in (DETECTOR_STATE, DETECTOR_STATE_B)
+        telemetry = spec.name.startswith("telemetry.") or spec.name in _BESIDE_TELEMETRY
         return replace(spec, partitions=self.telemetry_partitions if telemetry else self.control_partitions)
 
     def topics(self) -> tuple[TopicSpec, ...]:

@@ -26,7 +26,7 @@ from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.detect.plan import compile_plan
+from emergency_stop.detect.compile import compile_plan
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.domain.topics import DETECTOR_STATE, TELEMETRY_HEALTH, TopicSpec
 from emergency_stop.testing.brokers import ApacheKafka
@@ -87,8 +87,8 @@ async def _bench(bootstrap: str, accounts: int, rounds: int) -> dict[str, Any]:
 
 
 def _core() -> DetectorCore:
-    plans = compile_plan(default_pack(0))
-    return DetectorCore(_REGISTRY, Codec(_REGISTRY), lambda: plans, Scratch(), enforcing=True)
+    plan = compile_plan(default_pack(0))
+    return DetectorCore(_REGISTRY, Codec(_REGISTRY), lambda: plan, Scratch(), enforcing=True)
 
 
 def _pages(accounts: int) -> list[tuple[bytes, bytes]]:

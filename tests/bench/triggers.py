@@ -20,7 +20,7 @@ from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.process import settle_memory
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.detect.plan import compile_plan
+from emergency_stop.detect.compile import compile_plan
 from emergency_stop.domain.topics import TELEMETRY_HEALTH
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
@@ -100,8 +100,8 @@ def _triggers(count: int) -> Sequence[Trigger]:
 
 
 def _core(count: int) -> DetectorCore:
-    plans = compile_plan(_triggers(count))
-    return DetectorCore(_REGISTRY, Codec(_REGISTRY), lambda: plans, Scratch(), enforcing=True)
+    plan = compile_plan(_triggers(count))
+    return DetectorCore(_REGISTRY, Codec(_REGISTRY), lambda: plan, Scratch(), enforcing=True)
 
 
 def _cost_ns(batches: Sequence[FetchedBatch], count: int) -> float:

@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.config import DEFAULT_SERVICES, Settings
 from emergency_stop.domain.topics import TRIGGERS, all_topics
-from emergency_stop.domain.trigger_definitions import parse_trigger
+from emergency_stop.rules.definitions import read_trigger
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from tests.campaign.children import Child
@@ -62,7 +62,7 @@ def prepare(shared: Settings) -> None:
     codec = Codec(LocalRegistry())
     producer = Producer({"bootstrap.servers": shared.brokers, "acks": "all", "log_level": 2})
     for watch in watches():
-        trigger = parse_trigger(watch.definition, services=shared.services, updated_by="campaign")
+        trigger = read_trigger(watch.definition, services=shared.services, updated_by="campaign")
         producer.produce(TRIGGERS, codec.encode(trigger, TRIGGERS), trigger.trigger_id)
     left = producer.flush(30)
     if left:

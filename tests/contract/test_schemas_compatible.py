@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fastavro
 import pytest
+from fastavro.utils import generate_many
 
+from emergency_stop.domain.default_triggers import default_pack
+from emergency_stop.domain.messages import ControlMessage
+from emergency_stop.domain.triggers import Trigger
+from emergency_stop.wire.codec import Codec, frame, to_plain
 from emergency_stop.wire.compatibility import check, incompatibilities, keep
+from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.schemas import schemas_root
 
 
@@ -138,6 +145,84 @@ def test_a_changed_schema_must_be_kept(tmp_path: Path) -> None:
     assert check(tmp_path) == ["R: the committed schema is not kept as a version; run with --keep"]
     assert [path.name for path in keep(tmp_path)] == ["v2.avsc"]
     assert check(tmp_path) == []
+
+
+def _ids(root: Path) -> tuple[dict[str, int], dict[str, str]]:
+    current, history = root / "avro" / "ids.json", root / "avro" / "history" / "ids.json"
+    return json.loads(current.read_text()), json.loads(history.read_text()) if history.is_file() else {}
+
+
+def test_a_kept_version_gets_a_new_id_and_the_former_one_keeps_its_own(tmp_path: Path) -> None:
+    keep(_root_with(tmp_path, record()))
+    first = _ids(tmp_path)[0]["R"]
+    keep(_root_with(tmp_path, record(field("a", "int", default=1))))
+    assert _ids(tmp_path) == ({"R": first + 1}, {str(first): "R/v1"})
+    keep(tmp_path)
+    assert _ids(tmp_path) == ({"R": first + 1}, {str(first): "R/v1"}), "nothing changed"
+    keep(_root_with(tmp_path, record(field("a", "long", default=1))))
+    assert _ids(tmp_path) == ({"R": first + 2}, {str(first): "R/v1", str(first + 1): "R/v2"})
+    assert check(tmp_path) == []
+
+
+def test_ids_that_were_given_by_hand_stand_and_the_layout_of_their_file_too(tmp_path: Path) -> None:
+    keep(_root_with(tmp_path, record()))
+    (tmp_path / "avro" / "ids.json").write_text('{\n  "Q": 7, "R": 300,\n  "S": 8\n}\n')
+    (tmp_path / "avro" / "history" / "ids.json").write_text('{"9": "R/v1"}')
+    keep(_root_with(tmp_path, record(field("a", "int", default=1))))
+    assert _ids(tmp_path) == ({"Q": 7, "R": 300, "S": 8}, {"9": "R/v1"})
+    keep(_root_with(tmp_path, record(field("a", "long", default=1))))
+    assert (tmp_path / "avro" / "ids.json").read_text() == '{\n  "Q": 7, "R": 301,\n  "S": 8\n}\n'
+    assert _ids(tmp_path)[1] == {"9": "R/v1", "300": "R/v2"}
+
+
+def test_a_version_without_an_id_and_an_id_used_twice_are_found(tmp_path: Path) -> None:
+    keep(_root_with(tmp_path, record()))
+    keep(_root_with(tmp_path, record(field("a", "int", default=1))))
+    history = tmp_path / "avro" / "history" / "ids.json"
+    for ids, problems in (
+        ({}, ["R/v1: has no id in history/ids.json"]),
+        ({"102": "R/v1"}, ["id 102: is used 2 times"]),
+        ({"101": "R/v1", "99": "R/v7"}, ["id 99: names R/v7, which is not kept"]),
+    ):
+        history.write_text(json.dumps(ids))
+        assert check(tmp_path) == problems
+    history.write_text('{"101": "R/v1"}')
+    (tmp_path / "avro" / "ids.json").write_text("{}")
+    assert check(tmp_path) == ["R: has no id in ids.json; run with --keep"]
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, default=bytes.hex, sort_keys=True)
+
+
+FORMER = json.loads((schemas_root() / "avro" / "history" / "ids.json").read_text())
+
+
+@pytest.mark.parametrize(("schema_id", "version"), FORMER.items(), ids=FORMER.values())
+def test_what_was_written_under_a_former_id_is_still_read(schema_id: str, version: str) -> None:
+    """A random record of the former schema, framed as its writer did, is decoded as a message of today."""
+    record_name = version.partition("/")[0]
+    schema = json.loads((schemas_root() / "avro" / "history" / f"{version}.avsc").read_text())
+    parsed = fastavro.parse_schema(schema, named_schemas={})
+    for seed in range(20):
+        random.seed(seed)
+        written = next(iter(generate_many(parsed, 1)))
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, parsed, written)
+        kind = next(kind for kind in (*get_args(ControlMessage), Trigger) if kind.__name__ == record_name)
+        message = Codec(LocalRegistry()).decode(kind, frame(int(schema_id), out.getvalue()))
+        told = to_plain(message)
+        assert as_json({name: told[name] for name in written}) == as_json(written), seed
+
+
+def test_a_trigger_of_the_first_schema_is_read_with_todays_defaults() -> None:
+    """Id 201 has neither across nor canary: it watches every account, each on its own."""
+    schema = json.loads((schemas_root() / "avro" / "history" / "Trigger" / "v1.avsc").read_text())
+    trigger = default_pack(7)[0]
+    plain = {entry["name"]: to_plain(trigger)[entry["name"]] for entry in schema["fields"]}
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema, named_schemas={}), plain)
+    assert Codec(LocalRegistry()).decode(Trigger, frame(201, out.getvalue())) == trigger
 
 
 def test_the_committed_schemas_keep_the_promise() -> None:

@@ -110,9 +110,35 @@ async def _triggers(operator: Operator) -> None:
     mistaken = await operator.types("triggers", "remove", "low-helth")
     assert mistaken.code == EXIT_BAD_INPUT
     assert "did you mean 'low-health'?" in mistaken.err
+    await _versions(operator, again.document[0]["version"])
     assert (await operator.types("triggers", "remove", "low-health")).code == EXIT_OK
     after = (await operator.types("triggers", "list", "--json")).document
     assert [one["trigger_id"] for one in after] == [one["trigger_id"] for one in before]
+
+
+async def _versions(operator: Operator, stable: int) -> None:
+    """A canary, taken back; another one, promoted; and every version of it all in the history."""
+    stricter = json.dumps(TRIGGER | {"thresholds": {"healthScore": 50}})
+    canary = await operator.types("triggers", "add", "-", "--canary", "10", "--by", "ann", "--json", stdin=stricter)
+    assert canary.code == EXIT_OK, canary
+    assert f"10% of accounts, the others version {stable}" in (await operator.types("triggers", "list")).out
+
+    back = await operator.types("triggers", "rollback", "low-health", "--reason", "too strict", "--json")
+    assert back.code == EXIT_OK, back
+    assert (back.document["version"], back.document["thresholds"]) == (stable + 2, {"healthScore": 30})
+    assert (await operator.types("triggers", "promote", "low-health")).code == EXIT_BAD_INPUT
+    await operator.types("triggers", "add", "-", "--canary", "10", stdin=stricter)
+    promoted = await operator.types("triggers", "promote", "low-health", "--json")
+    assert (promoted.document["version"], promoted.document["canary_percent"]) == (stable + 4, 100)
+
+    history = (await operator.types("triggers", "history", "low-health", "--json")).document
+    assert [one["version"] for one in history] == list(range(1, stable + 5))
+    assert history[-4]["updated_by"] == "ann"
+    assert history[-3]["changes"] == ["canary_percent: 10 → 100", "thresholds.healthScore: 50 → 30"]
+    assert "canary_percent: 10 → 100" in (await operator.types("triggers", "history", "low-health")).out
+    unknown = await operator.types("triggers", "history", "low-helth")
+    assert unknown.code == EXIT_BAD_INPUT
+    assert "did you mean 'low-health'?" in unknown.err
 
 
 async def _stops_and_resumes(operator: Operator) -> None:

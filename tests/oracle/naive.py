@@ -6,6 +6,7 @@ Every event of an account is remembered; every aggregate is computed anew from w
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +31,8 @@ class Rule:
     where: tuple[tuple[str, str, float], ...] = ()
     #: (field, threshold) of a second average, either of which above its threshold is enough.
     either: tuple[str, float] | None = None
-    account: str | None = None
+    #: Whom it watches; ``None``: everybody.
+    watches: Callable[[str], bool] | None = None
 
 
 @dataclass
@@ -84,7 +86,7 @@ class NaiveDetector:
             holds = also and _compare(observed, rule.compare, rule.threshold)
             if rule.either is not None:
                 observed, holds = self._either(rule, event, observed, first_holds=holds)
-            if rule.account is None or rule.account == event.account:
+            if rule.watches is None or rule.watches(event.account):
                 self._judge(rule, account, event, observed, samples, late=late, holds=holds)
 
     def _either(self, rule: Rule, event: Event, observed: float, *, first_holds: bool) -> tuple[float, bool]:
@@ -136,15 +138,22 @@ def _panes(rule: Rule, account: _Account, event: Event) -> tuple[float, int, boo
     window = [account.panes[number] for number in sorted(account.panes) if newest - PANES < number <= newest]
     samples = sum(len(values) for values in window)
     if rule.kind == "avg":
-        total = 0.0
-        for values in window:
-            subtotal = 0.0
-            for value in values:
-                subtotal += value
-            total += subtotal
-        return total / samples, samples, late, True
+        inside = {number: values for number, values in account.panes.items() if newest - PANES < number <= newest}
+        return _sum_of_panes(inside) / samples, samples, late, True
     fold = max if rule.kind == "max" else min
     return fold(fold(values) for values in window), samples, late, True
+
+
+def _sum_of_panes(panes: dict[int, list[float]]) -> float:
+    """Samples as they arrived within a pane, every fourth pane of a round of twelve in a lane, and lanes by pairs: the
+    order in which floating-point numbers are added is part of the definition.
+    """
+    subtotals = [0.0] * PANES
+    for number, values in panes.items():
+        for value in values:
+            subtotals[number % PANES] += value
+    lanes = [subtotals[lane] + subtotals[lane + 4] + subtotals[lane + 8] for lane in range(4)]
+    return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
 
 
 def _counts(rule: Rule, account: _Account, event: Event) -> tuple[float, int, bool, bool] | None:
@@ -155,7 +164,9 @@ def _counts(rule: Rule, account: _Account, event: Event) -> tuple[float, int, bo
     account.moments.append((event.at, event.values.get(rule.field)))
     newest = event.at if newest is None else max(newest, event.at)
     inside = [value for moment, value in account.moments if moment > newest - rule.window_ms]
-    depth = max(int(rule.threshold), rule.min_samples)
+    depth = 1
+    while depth < max(rule.threshold, rule.min_samples):
+        depth *= 2
     count = min(len(inside), depth)
     distinct_holds = rule.kind != "cascade" or len(set(inside)) >= rule.distinct
     return float(count), count, late, distinct_holds

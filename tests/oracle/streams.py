@@ -11,8 +11,9 @@ import numpy as np
 
 from emergency_stop.columnar.columns import Columns
 from emergency_stop.columnar.decoder import string_hash
-from emergency_stop.detect.detector import TopicDetector
-from emergency_stop.detect.plan import compile_plan
+from emergency_stop.detect.compile import compile_plan
+from emergency_stop.detect.detector import PartitionDetector
+from emergency_stop.detect.plan import Plan
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.trigger_definitions import parse_trigger
@@ -76,7 +77,8 @@ def _random_trigger(rng: random.Random, topic: str, number: int) -> tuple[Trigge
         services=(),
     )  # fmt: skip
     rule.rule_id, rule.window_ms, rule.cooldown_ms = name, window, cooldown
-    rule.min_samples, rule.for_ms, rule.account = samples, held, account
+    rule.min_samples, rule.for_ms = samples, held
+    rule.watches = None if account is None else account.__eq__
     return trigger, rule
 
 
@@ -157,6 +159,10 @@ def naive_hits(rules: list[Rule], events: Sequence[Event]) -> list[NaiveHit]:
     return twin.hits
 
 
+def new_detector(plan: Plan, partition: int = 0) -> PartitionDetector:
+    return PartitionDetector(plan, partition=partition, hash_key=lambda key: string_hash(key.decode()))
+
+
 _CHECKPOINTED, _KILLED = 0.2, 0.3
 _FED_BETWEEN_PAGES: Final = 0.3
 
@@ -164,25 +170,21 @@ _FED_BETWEEN_PAGES: Final = 0.3
 class CrashingRun:
     """A detector that is killed at random: pages and position are written, or only some of the pages."""
 
-    def __init__(self, rng: random.Random, topic: str, triggers: list[Trigger]) -> None:
+    def __init__(self, rng: random.Random, topic: str, plan: Plan) -> None:
         self._rng, self._topic = rng, topic
-        self._plan = compile_plan(triggers)[topic]
-        self._pages: dict[int, bytes] = {}
+        self._plan = plan
+        self._pages: dict[str, bytes] = {}
         self._position = 0
         self.hits: dict[str, Hit] = {}
 
-    def _restored(self) -> TopicDetector:
-        detector = TopicDetector(
-            self._plan, hash_key=lambda key: string_hash(key.decode()), correlate=lambda _columns, _row: None
-        )
-        detector.load(self._pages.items(), self._position)
+    def _restored(self) -> PartitionDetector:
+        detector = new_detector(self._plan)
+        detector.load(self._pages.items(), {self._topic: self._position})
         return detector
 
     def undisturbed(self, events: Sequence[Event]) -> list[Hit]:
         """The hits of one detector that gets everything in one batch."""
-        detector = TopicDetector(
-            self._plan, hash_key=lambda key: string_hash(key.decode()), correlate=lambda _columns, _row: None
-        )
+        detector = new_detector(self._plan)
         return detector.on_batch(columns_of(self._topic, events, events[0].offset), 0)
 
     def run(self, events: Sequence[Event]) -> list[Hit]:
@@ -191,20 +193,20 @@ class CrashingRun:
             at = self._fed(detector, events, at)
             fate = self._rng.random()
             if fate < _CHECKPOINTED:
-                position, dirty = at, detector.dirty_pages()
+                position, dirty = at, detector.dirty()
                 for page in dirty:
-                    self._pages[page] = detector.write_page(page)
+                    self._pages[page] = detector.write(page)
                     if self._rng.random() < _FED_BETWEEN_PAGES:  # what comes between two pages is in the later one
                         at = self._fed(detector, events, at)
                 self._position = position
             elif fate < _KILLED:
-                for page in detector.dirty_pages():
+                for page in detector.dirty():
                     if self._rng.random() < 0.5:
-                        self._pages[page] = detector.write_page(page)
+                        self._pages[page] = detector.write(page)
                 detector, at = self._restored(), self._position
         return list(self.hits.values())
 
-    def _fed(self, detector: TopicDetector, events: Sequence[Event], at: int) -> int:
+    def _fed(self, detector: PartitionDetector, events: Sequence[Event], at: int) -> int:
         """Where the next batch starts after one that starts at ``at``, or a little before it."""
         size = self._rng.randrange(1, 60)
         batch = events[max(0, at - self._rng.choice((0, 0, 5))) : at + size]
@@ -262,6 +264,6 @@ def campaign(seed: int, streams: int, events: int) -> Iterator[Comparison]:
         topic = rng.choice(tuple(TOPICS))
         pairs = random_triggers(rng, topic)
         stream = random_events(rng, topic, rng.randrange(1, events))
-        run = CrashingRun(rng, topic, [trigger for trigger, _ in pairs])
+        run = CrashingRun(rng, topic, compile_plan(trigger for trigger, _ in pairs))
         wanted = sorted(naive_hits([rule for _, rule in pairs], stream), key=lambda hit: (hit.offset, hit.rule_id))
         yield Comparison(own, run.run(stream), run.undisturbed(stream), wanted)

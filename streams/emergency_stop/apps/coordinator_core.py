@@ -12,9 +12,9 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
-from aiokafka.record.default_records import DefaultRecordBatch
 
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.records import records_of
 from emergency_stop.apps.service_book import ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
@@ -36,17 +36,6 @@ _INPUTS: Final[Mapping[str, type[Hit | Request | Ack]]] = {
     topics.REQUESTS: Request,
     topics.ACKS: Ack,
 }
-
-
-def records_of(batch: FetchedBatch, from_offset: int) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-    """(offset, key, value) of every record at or after ``from_offset``.
-
-    Raises ``KafkaError`` at a batch that is none; what came before it was handed out.
-    """
-    for raw in batch.batches:
-        for record in DefaultRecordBatch(bytearray(raw)):
-            if record.offset >= from_offset:
-                yield record.offset, record.key, record.value
 
 
 def home_partition(scope: str, partitions: int) -> int:

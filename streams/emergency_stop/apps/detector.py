@@ -73,7 +73,15 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     scratch = Scratch()  # all of them work on this thread, one batch after the other
 
     def core(partition: int) -> DetectorCore:
-        cores[partition] = DetectorCore(registry, codec, book.plans, scratch, enforcing=settings.enabled)
+        cores[partition] = DetectorCore(
+            registry,
+            codec,
+            book.plan,
+            scratch,
+            partition=partition,
+            enforcing=settings.enabled,
+            interval_ms=settings.trigger_detection_interval_ms,
+        )
         return cores[partition]
 
     async def prepare() -> None:
@@ -84,7 +92,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     spec = LaneSpec(
         app_id=group,
         brokers=settings.brokers,
-        input_topics=tuple(spec.name for spec in topics.TELEMETRY),
+        input_topics=tuple(spec.name for spec in (*topics.TELEMETRY, *topics.DETECTOR_LOOPS)),
         source=source,
         core_factory=core,
         instance_id=settings.instance_id,

@@ -1,29 +1,36 @@
-"""The detector of one partition number: a pure ``TopicDetector`` per telemetry topic, behind the port."""
+"""The detector of one partition number behind the port: bytes in, hits out, state as records."""
 
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import fastavro
+from aiokafka.errors import KafkaError
 
+from emergency_stop.apps.records import records_of
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.columns import Columns
 from emergency_stop.columnar.decoder import ColumnDecoder, key_hash
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.detect.detector import TopicDetector
-from emergency_stop.detect.plan import TopicPlan
+from emergency_stop.detect.detector import PartitionDetector
+from emergency_stop.detect.plan import Plan
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Hit
+from emergency_stop.domain.messages import Hit, Partial, Tick
 from emergency_stop.ports import Publish
-from emergency_stop.wire.codec import Codec
-from emergency_stop.wire.registry import Registry
+from emergency_stop.wire.codec import Codec, WireError
+from emergency_stop.wire.registry import Registry, UnknownSchemaError
+
+log = logging.getLogger(__name__)
 
 RECORDS = {spec.name: spec.record or "" for spec in topics.TELEMETRY}
-Plans = Mapping[str, TopicPlan]
+M = TypeVar("M")
 #: About two milliseconds of work.
-_SLICE_PAGES = 6
+_SLICE_RECORDS: Final = 6
+#: Where every partition's part meets the others'.
+_OVERALL_PARTITION: Final = 0
 
 
 def warm_up(registry: Registry) -> None:
@@ -52,63 +59,107 @@ class Correlator:
 
 
 class DetectorCore:
-    """See ``ports.PartitionCore``. ``plans`` is asked before every batch, so triggers change while running."""
+    """See ``ports.PartitionCore``. ``plan`` is asked before every batch, so triggers change while running.
+
+    Every ``interval_ms`` it writes a tick, as long as some trigger waits for the clock, and acts on the tick when it
+    is read back: so ticks are on record, and a replay gets the same ones.
+    """
 
     def __init__(
-        self, registry: Registry, codec: Codec, plans: Callable[[], Plans], scratch: Scratch, *, enforcing: bool
+        self,
+        registry: Registry,
+        codec: Codec,
+        plan: Callable[[], Plan],
+        scratch: Scratch,
+        *,
+        partition: int = 0,
+        enforcing: bool,
+        interval_ms: int = 5_000,
     ) -> None:
         self._registry = registry
         self._codec = codec
-        self._plans = plans
-        self._enforcing = enforcing
+        self._plan = plan
         self._scratch = scratch
-        self._correlate = Correlator(registry)
+        self._interval_ms = interval_ms
+        self._next_tick_ms = 0
         self._decoders: dict[str, ColumnDecoder] = {}
-        self.detectors: dict[str, TopicDetector] = {}
+        self.undecodable = 0
+        self.detector = PartitionDetector(
+            plan(),
+            partition=partition,
+            hash_key=key_hash,
+            correlate=Correlator(registry),
+            enforcing=enforcing,
+            interval_ms=interval_ms,
+        )
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
-        pages: dict[str, list[tuple[int, bytes]]] = {}
-        for key, value in records:
-            topic, _, page = key.decode().partition("/")
-            pages.setdefault(topic, []).append((int(page), value))
-        for topic in {*pages, *positions}:
-            if topic in RECORDS:
-                self._detector(topic).load(pages.get(topic, ()), positions.get(topic, 0))
+        telemetry = {topic: offset for topic, offset in positions.items() if topic in RECORDS}
+        self.detector.load(((key.decode(), value) for key, value in records), telemetry)
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
-        detector = self._detector(batch.topic)
-        decoder = self._decoders.get(batch.topic)
-        if decoder is None:
-            decoder = self._decoders[batch.topic] = ColumnDecoder(self._registry, RECORDS[batch.topic], self._scratch)
-        hits = detector.on_batch(decoder.decode(batch, detector.plan.fields), now_ms)
-        return [self._publish(hit) for hit in hits]
+        detector = self._planned()
+        if batch.topic == topics.TICKS:
+            found = [
+                detector.on_tick(tick.at, (batch.topic, offset), now_ms) for offset, tick in self._messages(batch, Tick)
+            ]
+        elif batch.topic == topics.PARTIALS:
+            found = [
+                detector.on_part(part, (batch.topic, offset), now_ms) for offset, part in self._messages(batch, Partial)
+            ]
+        else:
+            columns = self._decoder(batch.topic).decode(batch, detector.plan.topic(batch.topic).columns)
+            found = [detector.on_batch(columns, now_ms)]
+        return [self._publish(hit) for hits in found for hit in hits]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
-        hits = [hit for detector in self.detectors.values() for hit in detector.on_tick(now_ms)]
-        return [self._publish(hit) for hit in hits]
+        """The next tick's record, and parts of values over all accounts; nothing is decided here."""
+        detector, published = self._planned(), []
+        if detector.plan.needs_clock and now_ms >= self._next_tick_ms:
+            tick = Tick(detector.partition, now_ms - now_ms % self._interval_ms)
+            self._next_tick_ms = tick.at + self._interval_ms
+            value = self._codec.encode(tick, topics.TICKS)
+            published.append(Publish(topics.TICKS, None, value, partition=tick.partition))
+        for part in detector.take_parts():
+            value, key = self._codec.encode(part, topics.PARTIALS), part.series.encode()
+            published.append(Publish(topics.PARTIALS, key, value, partition=_OVERALL_PARTITION))
+        return published
 
     def next_deadline(self) -> int | None:
-        deadlines = [detector.next_deadline() for detector in self.detectors.values()]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        if self.detector.has_parts:
+            return 0
+        return self._next_tick_ms if self._plan().needs_clock else None
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """A few pages at a time: encoding all of them at once would delay hits by a tenth of a second."""
-        dirty = [(topic, page) for topic, detector in self.detectors.items() for page in detector.dirty_pages()]
-        for first in range(0, len(dirty), _SLICE_PAGES):
-            yield [
-                (f"{topic}/{page}".encode(), self.detectors[topic].write_page(page))
-                for topic, page in dirty[first : first + _SLICE_PAGES]
-            ]
+        dirty = self.detector.dirty()
+        for first in range(0, len(dirty), _SLICE_RECORDS):
+            yield [(name.encode(), self.detector.write(name)) for name in dirty[first : first + _SLICE_RECORDS]]
 
-    def _detector(self, topic: str) -> TopicDetector:
-        plan = self._plans().get(topic) or TopicPlan(topic, (), (), ())
-        detector = self.detectors.get(topic)
-        if detector is None:
-            detector = TopicDetector(plan, hash_key=key_hash, correlate=self._correlate, enforcing=self._enforcing)
-            self.detectors[topic] = detector
-        elif detector.plan != plan:
-            detector.replan(plan)
-        return detector
+    def _planned(self) -> PartitionDetector:
+        plan = self._plan()
+        if self.detector.plan is not plan:
+            self.detector.replan(plan)
+        return self.detector
+
+    def _decoder(self, topic: str) -> ColumnDecoder:
+        decoder = self._decoders.get(topic)
+        if decoder is None:
+            decoder = self._decoders[topic] = ColumnDecoder(self._registry, RECORDS[topic], self._scratch)
+        return decoder
+
+    def _messages(self, batch: FetchedBatch, kind: type[M]) -> Iterator[tuple[int, M]]:
+        """(offset, message) of what can be read; the rest, which can only be damage of our own records, is counted."""
+        try:
+            for offset, _, value in records_of(batch, batch.fetch_offset):
+                try:
+                    yield offset, self._codec.decode(kind, value)
+                except (WireError, UnknownSchemaError) as error:
+                    self.undecodable += 1
+                    log.warning("%s-%d offset %d was skipped: %s", batch.topic, batch.partition, offset, error)
+        except KafkaError as error:
+            self.undecodable += 1
+            log.warning("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
 
     def _publish(self, hit: Hit) -> Publish:
         return Publish(topics.HITS, hit.scope.encode(), self._codec.encode(hit, topics.HITS))

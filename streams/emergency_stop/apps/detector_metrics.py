@@ -70,8 +70,8 @@ class DetectorCollector(Collector):
         suppressed = CounterMetricFamily("estop_suppressed", "Hits in cooldown.", labels=["topic", "partition"])
         reasons: dict[tuple[str, str], int] = {}
         for partition, core in list(self._cores.items()):
-            for topic, detector in list(core.detectors.items()):
-                counts, labels = detector.counts, [topic, str(partition)]
+            for topic, state in list(core.detector.topics.items()):
+                counts, labels = state.counts, [topic, str(partition)]
                 events.add_metric(labels, counts.events)
                 late.add_metric(labels, counts.late)
                 hits.add_metric(labels, counts.hits)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from typing import Final
 
 from emergency_stop.adapters.kafka_tail import TailRecord
-from emergency_stop.detect.plan import TopicPlan, compile_plan
+from emergency_stop.detect.compile import Compiler, compile_plan
+from emergency_stop.detect.plan import Plan
 from emergency_stop.domain.default_triggers import builtin_triggers
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import StopLevel
+from emergency_stop.rules.definitions import stable_version
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
 
 log = logging.getLogger(__name__)
+
+_PAUSES: Final = 4
+_PAUSE_S_MAX: Final = 5.0
 
 
 class TriggerBook:
@@ -23,7 +29,10 @@ class TriggerBook:
         self._codec = codec
         self._builtin = {trigger.trigger_id: trigger for trigger in builtin_triggers(preventive_level)}
         self._triggers: dict[str, Trigger] = {}
-        self._plans: Mapping[str, TopicPlan] | None = None
+        self._compiler = Compiler(stable_version)
+        self._plan: Plan | None = None
+        self._changed = True
+        self._compile_again_at_s = 0.0
         self.refused = 0
 
     def record(self, record: TailRecord) -> None:
@@ -41,15 +50,23 @@ class TriggerBook:
                 log.error(text, key, record.offset, error)  # noqa: TRY400  # the text says all
                 return
             self._triggers[trigger.trigger_id] = trigger
-        self._plans = None
+        self._changed = True
 
     def triggers(self) -> tuple[Trigger, ...]:
         """Everything that is known, removed ones left out, sorted by id."""
         known = self._triggers | self._builtin
         return tuple(known[name] for name in sorted(known) if not known[name].removed)
 
-    def plans(self) -> Mapping[str, TopicPlan]:
-        """The compiled plan per topic; the same object until something changes."""
-        if self._plans is None:
-            self._plans = compile_plan(self.triggers())
-        return self._plans
+    def plan(self) -> Plan:
+        """The compiled plan; the same object until something changes.
+
+        While a hundred thousand triggers come in, compiling for each of them would leave no time for telemetry: so
+        after each time, changes wait for ``_PAUSES`` times as long as it took.
+        """
+        now_s = time.monotonic()
+        if self._plan is None or (self._changed and now_s >= self._compile_again_at_s):
+            self._changed = False
+            self._plan = self._compiler.compile(self.triggers())
+            took_s = time.monotonic() - now_s
+            self._compile_again_at_s = now_s + min(took_s * (1 + _PAUSES), _PAUSE_S_MAX)
+        return self._plan

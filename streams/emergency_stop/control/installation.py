@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
+from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
-from emergency_stop.domain.messages import Emergency, Freshness, Hold, Request, ServiceInstance
+from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Hold, Request, ServiceInstance
 from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, REQUESTS, SERVICES, TRIGGERS
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
@@ -25,6 +26,8 @@ from emergency_stop.wire.registry_http import build_registry
 
 READ_WITHIN_S: Final = 15.0
 SCAN_WITHIN_S: Final = 120.0
+#: Many triggers take longer to write; a slower broker is as good as none.
+RECORDS_PER_S_MIN: Final = 500
 _POLL_S: Final = 0.05
 _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
@@ -118,11 +121,25 @@ class Installation:
             await asyncio.sleep(_POLL_S)
         return True
 
-    async def publish(self, topic: str, key: str, message: Request | Trigger) -> None:
+    async def publish(self, topic: str, key: str, message: Request | AuditRecord) -> None:
         """Write one message; on return every in-sync replica has it. Raises ``UnavailableError``."""
+        async with self._writing(topic, READ_WITHIN_S) as publisher:
+            await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))
+
+    async def publish_versions(self, versions: Sequence[Trigger], superseded: Sequence[Trigger] = ()) -> None:
+        """Bring versions of triggers into force, their history first. Raises ``UnavailableError``."""
+        within_s = READ_WITHIN_S + (len(versions) + len(superseded)) / RECORDS_PER_S_MIN
+        async with self._writing(TRIGGERS, within_s) as publisher:
+            await publish_versions(publisher, self.codec, versions, superseded)
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, topic: str, within_s: float) -> AsyncIterator[KafkaPublisher]:
+        """A publisher for ``within_s`` seconds at most."""
         publisher = KafkaPublisher(self.settings.brokers, client_id="estop-cli")
         try:
-            await asyncio.wait_for(self._publish(publisher, topic, key, message), READ_WITHIN_S)
+            async with asyncio.timeout(within_s):
+                await publisher.start()
+                yield publisher
         except (KafkaError, OSError, TimeoutError) as error:
             raise UnavailableError(
                 f"{topic} could not be written at ESTOP_BROKERS={self.settings.brokers}: {str(error) or 'no answer'};"
@@ -130,10 +147,6 @@ class Installation:
             ) from error
         finally:
             await publisher.stop()
-
-    async def _publish(self, publisher: KafkaPublisher, topic: str, key: str, message: Request | Trigger) -> None:
-        await publisher.start()
-        await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))
 
     async def request(self, request: Request) -> None:
         """Ask the coordinator for a stop or a resume."""

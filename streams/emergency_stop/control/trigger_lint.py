@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from emergency_stop.domain.trigger_definitions import snake_case
+from emergency_stop.domain.definition_reader import snake_case
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import StopLevel, TriggerType
 

@@ -107,6 +107,34 @@ def find_slots(keys, table, arena, progress, slots):  # type: ignore[no-untyped-
     progress[0], progress[1], progress[2] = rows, free, used
 
 
+@njit(
+    types.void(types.Tuple((_BYTES, _U64S, _I64S, _I32S)), types.Tuple((_I32S, _I64S2)), _U8S, _I32S),
+    nogil=True,
+    cache=True,
+)
+def look_up_slots(keys, table, arena, slots):  # type: ignore[no-untyped-def]
+    """As ``find_slots``, but unknown keys get -1."""
+    buffer, hashes, starts, lengths = keys
+    places, known = table
+    mask = np.uint64(places.shape[0] - 1)
+    for row in range(hashes.shape[0]):
+        place = hashes[row] & mask
+        while True:
+            slot = places[place]
+            if slot < 0:
+                break
+            if known[slot, 0] == np.int64(hashes[row]) and known[slot, 2] == lengths[row]:
+                at, start, same = known[slot, 1], starts[row], True
+                for index in range(lengths[row]):
+                    if arena[at + index] != buffer[start + index]:
+                        same = False
+                        break
+                if same:
+                    break
+            place = (place + np.uint64(1)) & mask
+        slots[row] = slot
+
+
 @njit(types.void(_I32S, _I64S2, _I64), nogil=True, cache=True)
 def rebuild_table(places, known, count):  # type: ignore[no-untyped-def]
     """Enter the first ``count`` slots into an empty table (all -1)."""

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.columnar.columns import I32, I64, U8, U64, Columns
-from emergency_stop.detect.account_kernels import find_slots, mark_pages, rebuild_table
+from emergency_stop.detect.account_kernels import find_slots, look_up_slots, mark_pages, rebuild_table
 
 PAGE_SHIFT: Final = 8
 PAGE_SLOTS: Final = 1 << PAGE_SHIFT
@@ -20,6 +20,17 @@ _FREE: Final = -1
 _HASH, _START, _LENGTH = range(3)
 #: Half a cache line per slot, so that a look-up misses once.
 KNOWN_CELLS: Final = 4
+
+
+#: Keys of rows: buffer, and per row the hash, and start and length in the buffer.
+Keys = tuple[U8, U64, I64, I32]
+
+
+def keys_of(columns: Columns, rows: I64 | None = None) -> Keys:
+    """The keys of ``rows``, or of all."""
+    if rows is None:
+        return columns.buffer, columns.key_hash, columns.key_start, columns.key_len
+    return columns.buffer, columns.key_hash[rows], columns.key_start[rows], columns.key_len[rows]
 
 
 class Accounts:
@@ -45,17 +56,43 @@ class Accounts:
 
     def find(self, columns: Columns) -> I32:
         """Slot per row, -1 where the row's page already contains it. Marks pages dirty."""
-        slots = np.empty(columns.n, np.int32)
-        keys = (columns.buffer, columns.key_hash, columns.key_start, columns.key_len)
+        slots = self._found(keys_of(columns))
+        if columns.n:
+            mark_pages(slots, columns.offset, self.page_next, self.dirty, PAGE_SHIFT)
+        return slots
+
+    def enter(self, keys: Keys) -> I32:
+        """Slot per key, which is about to change for another reason than a row of the topic. Marks pages dirty."""
+        slots = self._found(keys)
+        self.touch(slots)
+        return slots
+
+    def touch(self, slots: I32 | list[int]) -> None:
+        """Mark the pages of ``slots`` dirty."""
+        self.dirty[np.asarray(slots, np.int32) >> PAGE_SHIFT] = 1
+
+    def look_up(self, keys: Keys) -> I32:
+        """Slot per key, -1 where the account is unknown."""
+        slots = np.empty(len(keys[1]), np.int32)
+        look_up_slots(keys, (self._places, self._known), self._arena, slots)
+        return slots
+
+    def keys_of_slots(self, slots: I32) -> Keys:
+        known = self._known[slots]
+        hashes = np.ascontiguousarray(known[:, _HASH]).view(np.uint64)
+        starts, lengths = np.ascontiguousarray(known[:, _START]), known[:, _LENGTH].astype(np.int32)
+        return self._arena, hashes, starts, lengths
+
+    def _found(self, keys: Keys) -> I32:
+        n = len(keys[1])
+        slots = np.empty(n, np.int32)
         progress = np.array((0, self.count, self._used, 0), np.int64)
-        while progress[0] < columns.n:
+        while progress[0] < n:
             table = (self._places, self._known)
             find_slots(keys, table, self._arena, progress, slots)
             self.count, self._used = int(progress[1]), int(progress[2])
-            if progress[0] < columns.n:
-                self._reserve(1, int(columns.key_len[progress[0]]))
-        if columns.n:
-            mark_pages(slots, columns.offset, self.page_next, self.dirty, PAGE_SHIFT)
+            if progress[0] < n:
+                self._reserve(1, int(keys[3][progress[0]]))
         return slots
 
     def slot_of(self, key: bytes, key_hash: int) -> int:

@@ -1,239 +1,315 @@
-"""The detector of one topic-partition: columns in, hits out. Pure; its state is a function of the log.
+"""The detector of one partition number, over all telemetry topics: columns in, hits out. Pure.
 
-Four verbs: ``on_batch``, ``on_tick`` and ``next_deadline`` (no trigger of a telemetry topic waits for time
-yet, so a tick decides nothing), and ``dirty_pages``/``write_page``/``load`` for pages.
+Five verbs: ``on_batch``, ``on_tick`` (a tick that was read back from its topic) and ``on_part``, ``take_parts``, and
+``dirty``/``write``/``load`` for state. Every series is a function of one topic's log. A condition that reads several
+topics is asked on the rows of each, and sees of the others what was applied before: a hit of it says how far that was.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
-from emergency_stop.columnar.columns import Columns
-from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts
-from emergency_stop.detect.pages import Page, decode_page, encode_page
-from emergency_stop.detect.plan import Aggregate, Comparison, Series, TopicPlan
-from emergency_stop.detect.standing import Standing
-from emergency_stop.detect.windows import ConditionState, Crossing, Folded, SeriesState
-from emergency_stop.domain.ids import derived_id
-from emergency_stop.domain.messages import Hit
-from emergency_stop.domain.topics import TELEMETRY_SYSTEM
-from emergency_stop.domain.values import Mode, Scope
+import numpy as np
 
-_WORDS: Final = {
-    Comparison.BELOW: "is below",
-    Comparison.ABOVE: "is above",
-    Comparison.AT_LEAST: "is at least",
-}
+from emergency_stop.columnar.columns import I32, I64, Columns
+from emergency_stop.detect.accounts import keys_of
+from emergency_stop.detect.clock import ClockState
+from emergency_stop.detect.groups import Crossing, GroupState, best_order
+from emergency_stop.detect.hits import Source, crossing_hit, schedule_hit, scope_of
+from emergency_stop.detect.overall import OverallState
+from emergency_stop.detect.plan import Group, Member, Plan
+from emergency_stop.detect.series import Series
+from emergency_stop.detect.standing import Standing, standing_of
+from emergency_stop.detect.topic_state import HashKey, TopicState
+from emergency_stop.detect.window_kernels import EMPTY, OUT_OF_ORDER
+from emergency_stop.detect.windows import Folded
+from emergency_stop.domain.messages import Hit, Partial
+from emergency_stop.domain.values import GLOBAL_SCOPE, Scope
+from emergency_stop.rules.language import Function
+
 Correlate = Callable[[Columns, int], str | None]
-HashKey = Callable[[bytes], int]
+_ACROSS: Final = "across"
+_CLOCK: Final = "clock"
+_OVERALL: Final = "overall"
 
 
-@dataclass(slots=True)
-class DetectorCounts:
-    """Totals since start."""
-
-    events: int = 0
-    rejected: int = 0
-    late: int = 0
-    hits: int = 0
-    suppressed: int = 0
-    by_reason: dict[str, int] = field(default_factory=dict)
-
-
-class TopicDetector:
-    """Windows, conditions and cooldowns of one topic's partition.
+class PartitionDetector:
+    """Windows, conditions and cooldowns of one partition number.
 
     ``correlate`` finds the correlation id of a row that hit; ``hash_key`` is the columns' key hash.
+    ``interval_ms`` is how far apart ticks are.
     """
 
-    def __init__(self, plan: TopicPlan, *, hash_key: HashKey, correlate: Correlate, enforcing: bool = True) -> None:
-        self._accounts = Accounts()
-        self._series: dict[Series, SeriesState] = {}
-        self._conditions: list[ConditionState] = []
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        partition: int = 0,
+        hash_key: HashKey,
+        correlate: Correlate = lambda _columns, _row: None,
+        enforcing: bool = True,
+        interval_ms: int = 5_000,
+    ) -> None:
+        self.partition = partition
+        self.topics: dict[str, TopicState] = {}
         self._hash_key = hash_key
         self._correlate = correlate
         self._enforcing = enforcing
-        self._next_offset = 0
-        self.counts = DetectorCounts()
+        self._interval_ms = interval_ms
+        self._clock = ClockState()
+        self._clock_changed = False
+        self._overall = OverallState()
+        self._overall_changed = False
+        self.plan = plan
         self.replan(plan)
 
-    def replan(self, plan: TopicPlan) -> None:
+    def replan(self, plan: Plan) -> None:
         """Change the triggers; unchanged series and cooldowns keep their state."""
         self.plan = plan
-        self._series = {one: self._series.get(one) or SeriesState(one) for one in plan.series}
-        kept = {state.condition.trigger.trigger_id: state for state in self._conditions}
-        self._conditions = []
-        for condition in plan.conditions:
-            state = ConditionState(condition)
-            former = kept.get(condition.trigger.trigger_id)
-            if former is not None:
-                state.take_over(former)
-            self._conditions.append(state)
-        self._ensure()
+        for name in {*plan.topics, *self.topics}:
+            self._topic(name).replan(plan.topic(name))
+        self._overall.replan(plan.across)
+
+    def _topic(self, name: str) -> TopicState:
+        found = self.topics.get(name)
+        if found is None:
+            found = self.topics[name] = TopicState(name, self._hash_key)
+            found.replan(self.plan.topic(name))
+        return found
+
+    # -- telemetry ------------------------------------------------------------------------------
 
     def on_batch(self, columns: Columns, now_ms: int) -> list[Hit]:
-        """Apply the rows not yet applied; hits in offset order, then by trigger id."""
-        self.counts.events += columns.n
-        self._count_rejected(columns)
-        slots = self._accounts.find(columns)
-        if self._next_offset > columns.fetch_offset:
-            slots[columns.offset < self._next_offset] = -1
-        self._ensure()
-        folded = {series: state.fold(columns, slots) for series, state in self._series.items()}
-        self.counts.late += sum(one.late for one in folded.values())
-        crossings = [
-            crossing
-            for state in self._conditions
-            for crossing in state.evaluate(columns, slots, folded, self._only_slot(state))
+        """Apply the rows not yet applied; hits in offset order, then by group."""
+        topic = self._topic(columns.topic)
+        slots, folded = topic.apply(columns)
+        crossings: list[tuple[Crossing, Group]] = []
+        for group in topic.plan.groups:
+            one_topic = len(group.shape.topics) == 1
+            evaluate = self._on_own_rows if one_topic else self._on_shared_rows
+            crossings += [(crossing, group) for crossing in evaluate(topic, group, columns, slots, folded)]
+        topic.next_offset = max(topic.next_offset, columns.next_offset)
+        topic.counts.suppressed = sum(state.suppressed for state in topic.groups.values())
+        topic.counts.hits += len(crossings)
+        crossings.sort(key=lambda found: found[0].row)
+        return [self._row_hit(columns, crossing, group, now_ms) for crossing, group in crossings]
+
+    def _on_own_rows(
+        self, topic: TopicState, group: Group, columns: Columns, slots: I32, folded: Mapping[Series, Folded]
+    ) -> list[Crossing]:
+        state = topic.groups[group.name]
+        found = state.evaluate(slots, columns.occurred_at, [folded[series] for series in group.shape.series])
+        self._note_fired(topic, group, found)
+        return found
+
+    def _on_shared_rows(
+        self, topic: TopicState, group: Group, columns: Columns, slots: I32, folded: Mapping[Series, Folded]
+    ) -> list[Crossing]:
+        """Only rows that are a sample of one of the condition's series in this topic."""
+        home = self._topic(group.shape.home)
+        state = home.groups[group.name]
+        mine = {series: folded[series] for series in group.shape.series if series.topic == topic.topic}
+        asked = (best_order(list(mine.values())) <= OUT_OF_ORDER) & (slots >= 0)
+        rows: I64 = np.flatnonzero(asked & state.may_hold(mine, columns.n))
+        if not len(rows):
+            return []
+        keys, moments = keys_of(columns, rows), columns.occurred_at[rows]
+        seen = [
+            _taken(folded[series], rows)
+            if series.topic == topic.topic
+            else self._topic(series.topic).read(series, keys, moments)
+            for series in group.shape.series
         ]
-        self.counts.suppressed = sum(state.suppressed for state in self._conditions)
-        self._next_offset = max(self._next_offset, columns.next_offset)
-        crossings.sort(key=lambda crossing: crossing.row)
-        self.counts.hits += len(crossings)
-        return [self._hit(columns, crossing, folded, now_ms) for crossing in crossings]
+        home_slots = slots[rows] if home is topic else home.enter(keys)
+        found = state.evaluate(home_slots, moments, seen)
+        self._note_fired(home, group, found)
+        return [_moved(crossing, int(rows[crossing.row])) for crossing in found]
 
-    def on_tick(self, now_ms: int) -> list[Hit]:
-        return []
-
-    def next_deadline(self) -> int | None:
-        return None
-
-    def standing(self, account: bytes) -> list[Standing]:
-        """Where one account stands with every trigger of the topic; empty for an account without events."""
-        slot = self._accounts.slot_of(account, self._hash_key(account))
-        return [] if slot < 0 else [state.standing(slot, self._series) for state in self._conditions]
-
-    # -- pages ----------------------------------------------------------------------------------
-
-    def dirty_pages(self) -> list[int]:
-        """Numbers of the pages that changed since ``write_page`` gave them."""
-        return self._accounts.dirty_pages()
-
-    def write_page(self, page: int) -> bytes:
-        """The page's bytes as of now: it contains everything that was applied so far."""
-        self._accounts.seal(page, self._next_offset)
-        return encode_page(self._page(page))
-
-    def load(self, pages: Iterable[tuple[int, bytes]], position: int) -> None:
-        """Put written pages back; ``position`` is the next offset to apply. Unknown series are dropped."""
-        self._next_offset = position
-        for number, data in sorted(pages):
-            page = decode_page(data)
-            self._accounts.load_page(number, page.key_lengths, page.keys, page.hashes, page.next_offset)
-            self._ensure()
-            first = number * PAGE_SLOTS
-            for name, state in self._stored().items():
-                for target, source in zip(state.arrays, page.arrays.get(name, ()), strict=False):
-                    if len(target):  # a trigger that had for_ms when the page was written may have none now
-                        target[first : first + len(source)] = source
-        self._accounts.finish_loading(position)
-        self._ensure()
-
-    def _page(self, page: int) -> Page:
-        lengths, keys = self._accounts.page_keys(page)
-        first, last = page * PAGE_SLOTS, page * PAGE_SLOTS + len(lengths)
-        arrays = {name: tuple(array[first:last] for array in state.arrays) for name, state in self._stored().items()}
-        next_offset = int(self._accounts.page_next[page])
-        return Page(next_offset, lengths, keys, self._accounts.page_hashes(page), arrays)
-
-    def _stored(self) -> dict[str, SeriesState | ConditionState]:
-        stored: dict[str, SeriesState | ConditionState] = {s.name: state for s, state in self._series.items()}
-        stored.update({f"trigger:{state.condition.trigger.trigger_id}": state for state in self._conditions})
-        return stored
-
-    def _ensure(self) -> None:
-        for state in self._series.values():
-            state.ensure(self._accounts.capacity)
-        for condition in self._conditions:
-            condition.ensure(self._accounts.capacity)
-
-    # -- hits -----------------------------------------------------------------------------------
-
-    def _only_slot(self, state: ConditionState) -> int:
-        """-1: every account; -2: an account that has no events yet."""
-        account_id = state.condition.trigger.account_id
-        if account_id is None:
-            return -1
-        key = account_id.encode()
-        slot = self._accounts.slot_of(key, self._hash_key(key))
-        return slot if slot >= 0 else -2
-
-    def _count_rejected(self, columns: Columns) -> None:
-        self.counts.rejected += len(columns.rejected)
-        for rejected in columns.rejected:
-            label = rejected.reason.label
-            self.counts.by_reason[label] = self.counts.by_reason.get(label, 0) + 1
-
-    def _hit(self, columns: Columns, crossing: Crossing, folded: dict[Series, Folded], now_ms: int) -> Hit:
-        trigger = crossing.condition.trigger
-        term = crossing.term
-        account_id = columns.key(crossing.row).decode(errors="backslashreplace")
-        scope = str(_scope(columns.topic, account_id))
-        source = (columns.topic, columns.partition, int(columns.offset[crossing.row]))
-        hit_id = derived_id("hit", trigger.trigger_id, str(trigger.version), scope, *map(str, source))
-        return Hit(
-            hit_id=hit_id,
-            trigger_id=trigger.trigger_id,
-            trigger_version=trigger.version,
-            trigger_type=trigger.trigger_type,
-            trigger_name=trigger.name,
-            mode=trigger.mode if self._enforcing else Mode.SHADOW,
-            scope=scope,
-            account_id=account_id if scope.startswith("account:") else None,
-            level=trigger.stop_level,
-            target_services=trigger.target_services,
-            priority=trigger.priority,
-            reason=_reason(crossing),
-            occurred_at=int(columns.occurred_at[crossing.row]),
-            detected_at=now_ms,
-            source_topic=source[0],
-            source_partition=source[1],
-            source_offset=source[2],
-            observed=crossing.observed,
-            threshold=term.threshold,
-            margin=abs(crossing.observed - term.threshold),
-            window_ms=term.series.window_ms,
-            window_samples=crossing.samples,
-            window_contents=_contents(columns, crossing, folded),
-            late=crossing.late,
-            suppressed_before=crossing.suppressed_before,
-            correlation_id=self._correlate(columns, crossing.row) or hit_id,
+    def _row_hit(self, columns: Columns, crossing: Crossing, group: Group, now_ms: int) -> Hit:
+        row, topic = crossing.row, columns.topic
+        source = Source(
+            topic,
+            columns.partition,
+            int(columns.offset[row]),
+            int(columns.occurred_at[row]),
+            self._correlate(columns, row),
+            self._seen(group, topic),
         )
+        scope = scope_of(topic, columns.key(row).decode(errors="backslashreplace"))
+        return crossing_hit(crossing, scope, source, now_ms, enforcing=self._enforcing)
+
+    def _seen(self, group: Group, topic: str) -> tuple[tuple[str, int], ...]:
+        return tuple((name, self._topic(name).next_offset) for name in group.shape.topics if name != topic)
+
+    # -- the clock ------------------------------------------------------------------------------
+
+    def on_tick(self, at_ms: int, source: tuple[str, int], now_ms: int) -> list[Hit]:
+        """Let event time come to ``at_ms``; ``source`` is the topic and offset of the tick's record."""
+        if not self._clock.advance(at_ms):
+            return []
+        hits = []
+        if self.partition == 0:
+            for due in self._clock.due(self.plan.schedules, at_ms, self._interval_ms):
+                account = due.trigger.account_id
+                scope = GLOBAL_SCOPE if account is None else Scope.account(account)
+                where = Source(source[0], self.partition, source[1], due.at_ms)
+                hits.append(
+                    schedule_hit(
+                        due.trigger, scope, where, now_ms,
+                        enforcing=self._enforcing, late=due.late, suppressed=due.suppressed,
+                    )
+                )  # fmt: skip
+        for group in self.plan.groups:
+            if group.is_silence:
+                hits += self._silences(group, Source(source[0], self.partition, source[1], at_ms), now_ms)
+        self._clock.last_ms, self._clock_changed = at_ms, True
+        return hits
+
+    def _silences(self, group: Group, source: Source, now_ms: int) -> list[Hit]:
+        """Hits of accounts that are silent by now. One silence fires once, however long it lasts."""
+        home = self._topic(group.shape.home)
+        slots = self._silent_slots(home, group, source.moment)
+        if not len(slots):
+            return []
+        moments, keys = np.full(len(slots), source.moment, np.int64), home.accounts.keys_of_slots(slots)
+        seen = [
+            home.read_slots(series, slots, moments)
+            if series.topic == home.topic
+            else self._topic(series.topic).read(series, keys, moments)
+            for series in group.shape.series
+        ]
+        crossings = home.groups[group.name].evaluate(slots, moments, seen, by_clock=True)
+        self._note_fired(home, group, crossings)
+        home.counts.hits += len(crossings)
+        hits = []
+        for crossing in crossings:
+            key = home.accounts.key(crossing.slot).decode(errors="backslashreplace")
+            scope = scope_of(home.topic, key)
+            hits.append(crossing_hit(crossing, scope, source, now_ms, enforcing=self._enforcing))
+        return hits
+
+    def _silent_slots(self, home: TopicState, group: Group, at_ms: int) -> I32:
+        """Accounts whose silence has become long enough, and was not reported yet."""
+        series = _absent_series(group)
+        newest = home.series_state(series).table.rows[: home.accounts.count, 0]
+        fired = home.fired[group.name].rows[: home.accounts.count, 0]
+        silent = (newest != 0) & (newest <= at_ms - series.window_ms - EMPTY) & (fired != newest)
+        return np.flatnonzero(silent).astype(np.int32)
+
+    def _note_fired(self, home: TopicState, group: Group, found: list[Crossing]) -> None:
+        if found and group.is_silence:
+            slots = [crossing.slot for crossing in found]
+            newest = home.series_state(_absent_series(group)).table.rows[slots, 0]
+            home.fired[group.name].rows[slots, 0] = newest
+            home.accounts.touch(slots)
+
+    # -- one value over all accounts ------------------------------------------------------------
+
+    def take_parts(self) -> list[Partial]:
+        """Parts of this partition that changed since they were last taken; to be published, and read back by one."""
+        return [
+            Partial(topic.topic, series.name, self.partition, state.next_offset, state.take())
+            for topic in self.topics.values()
+            for series, state in topic.across.items()
+            if state.changed
+        ]
+
+    @property
+    def has_parts(self) -> bool:
+        return any(state.changed for topic in self.topics.values() for state in topic.across.values())
+
+    def on_part(self, part: Partial, source: tuple[str, int], now_ms: int) -> list[Hit]:
+        """A part read back; ``source`` is the topic and offset of its record."""
+        found = self._overall.on_part(part)
+        self._overall_changed = True
+        return [
+            crossing_hit(
+                crossing, GLOBAL_SCOPE, Source(source[0], self.partition, source[1], moment), now_ms,
+                enforcing=self._enforcing,
+            )
+            for crossing, moment in found
+        ]  # fmt: skip
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def dirty(self) -> list[str]:
+        """Names of the records that changed since ``write`` gave them."""
+        names = [f"{topic.topic}/{page}" for topic in self.topics.values() for page in topic.dirty_pages()]
+        names += [f"{topic.topic}/{_ACROSS}" for topic in self.topics.values() if topic.across_unsaved]
+        names += [_CLOCK] * self._clock_changed
+        return names + [_OVERALL] * self._overall_changed
+
+    def write(self, name: str) -> bytes:
+        """A record's bytes as of now: it contains everything that was applied so far."""
+        if name == _CLOCK:
+            self._clock_changed = False
+            return self._clock.encode()
+        if name == _OVERALL:
+            self._overall_changed = False
+            return self._overall.encode()
+        topic, _, page = name.partition("/")
+        return self.topics[topic].write_across() if page == _ACROSS else self.topics[topic].write_page(int(page))
+
+    def load(self, records: Iterable[tuple[str, bytes]], positions: Mapping[str, int]) -> None:
+        """Put written records back; ``positions`` are the next offsets to apply. Unknown series are dropped."""
+        pages: dict[str, list[tuple[int, bytes]]] = {name: [] for name in positions}
+        across: dict[str, bytes] = {}
+        for name, data in records:
+            topic, _, page = name.partition("/")
+            if name == _CLOCK:
+                self._clock = ClockState.decode(data)
+            elif name == _OVERALL:
+                self._overall.load(data)
+            elif page == _ACROSS:
+                across[topic] = data
+            else:
+                pages.setdefault(topic, []).append((int(page), data))
+        for topic, found in pages.items():
+            self._topic(topic).load(found, positions.get(topic, 0))
+        for topic, data in across.items():
+            self._topic(topic).load_across(data)
+
+    def standing(self, account: bytes) -> Iterator[Standing]:
+        """Where one account stands with every trigger that watches it, as far as it has had events."""
+        for topic in self.topics.values():
+            slot = topic.slot_of(account)
+            if slot < 0:
+                continue
+            for state in topic.groups.values():
+                member = state.member_for(account)
+                if member is not None:
+                    yield self._standing_with(topic, state, member, slot, account)
+
+    def overall_standing(self, trigger_id: str) -> Standing | None:
+        """Where all accounts together stand with a trigger over all accounts; kept by partition 0."""
+        return self._overall.standing(trigger_id)
+
+    def _standing_with(
+        self, home: TopicState, state: GroupState, member: Member, slot: int, account: bytes
+    ) -> Standing:
+        shape = state.group.shape
+        owners = [self._topic(series.topic) for series in shape.series]
+        slots = [slot if owner is home else owner.slot_of(account) for owner in owners]
+        states = [owner.series_state(series) for owner, series in zip(owners, shape.series, strict=True)]
+        windows = [one.standing(own) for one, own in zip(states, slots, strict=True)]
+        newest = np.array((max((window.newest_at or 0 for window in windows), default=0),), np.int64)
+        seen = [one.read(np.array((own,), np.int32), newest) for one, own in zip(states, slots, strict=True)]
+        own_state, holds = state.account(slot, member), state.rule_holds(seen)
+        return standing_of(member.trigger, shape, member.thresholds, own_state, windows, rule_holds=holds)
 
 
-def _scope(topic: str, key: str) -> Scope:
-    """What a hit stops: the account, or for a process's own telemetry (``service@host``) the service."""
-    return Scope.service(key.partition("@")[0]) if topic == TELEMETRY_SYSTEM else Scope.account(key)
+def _absent_series(group: Group) -> Series:
+    """The first aggregate of the rule that asks for absence."""
+    calls = () if group.shape.rule is None else group.shape.rule.aggregates
+    pairs = zip(calls, group.shape.series, strict=True)
+    return next(series for call, series in pairs if call.function is Function.ABSENT)
 
 
-def _reason(crossing: Crossing) -> str:
-    """``average health_score 21.4 over 60 s is below 30``."""
-    term = crossing.term
-    series = term.series
-    subject = {
-        Aggregate.AVG: f"average {series.field}",
-        Aggregate.MAX: f"highest {series.field}",
-        Aggregate.MIN: f"lowest {series.field}",
-        Aggregate.COUNT: f"count of {series.topic}{series.chosen}",
-        Aggregate.DISTINCT: f"distinct {series.field}",
-        Aggregate.ACTIVE: f"continuous activity, ms, of {series.topic}{series.chosen}",
-    }[series.aggregate]
-    window = f"{series.window_ms / 1000:g} s"
-    return f"{subject} {crossing.observed:g} over {window} {_WORDS[term.comparison]} {term.threshold:g}"
+def _taken(folded: Folded, rows: I64) -> Folded:
+    return Folded(folded.value[rows], folded.samples[rows], folded.order[rows])
 
 
-def _contents(columns: Columns, crossing: Crossing, folded: dict[Series, Folded]) -> str:
-    """What each term saw on this row; independent of how the log was cut into batches."""
-    terms = [
-        {
-            "series": term.series.name,
-            "value": float(folded[term.series].value[crossing.row]),
-            "samples": int(folded[term.series].samples[crossing.row]),
-            "threshold": term.threshold,
-        }
-        for term in crossing.condition.terms
-    ]
-    return json.dumps({"until": int(columns.occurred_at[crossing.row]), "terms": terms}, separators=(",", ":"))
+def _moved(crossing: Crossing, row: int) -> Crossing:
+    return replace(crossing, row=row)

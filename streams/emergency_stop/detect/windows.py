@@ -1,32 +1,44 @@
-"""Windows of one series, and cooldowns of one trigger, for all accounts of a topic-partition."""
+"""Windows of one series for all accounts of a topic-partition."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from emergency_stop.columnar.columns import F64, I32, U8, Columns
-from emergency_stop.detect.accounts import grown
-from emergency_stop.detect.kernels import (
+from emergency_stop.columnar.columns import F64, I32, I64, U8, U64, Columns
+from emergency_stop.detect.lazy_rows import LazyRows
+from emergency_stop.detect.series import PANED, PANES, Aggregate, Filter, Series
+from emergency_stop.detect.standing import SeriesStanding
+from emergency_stop.detect.window_kernels import (
     EMPTY,
-    NOT_A_SAMPLE,
-    OUT_OF_ORDER,
-    PANE_CELLS,
+    LAST_CELLS,
+    NARROW_CELLS,
     RUN_CELLS,
     TOO_LATE,
+    WIDE_CELLS,
     count_distinct,
     count_latest,
-    evaluate,
     extend_runs,
     fold_panes,
+    keep_last,
 )
-from emergency_stop.detect.plan import PANES, Aggregate, Condition, Filter, Series, Term
-from emergency_stop.detect.standing import SeriesStanding, Standing, TermStanding
+from emergency_stop.rules.calendar import parse_quiet_hours
 
-Arrays = tuple[np.ndarray[Any, Any], ...]
+Mask = npt.NDArray[np.bool_]
+_LEFT_OUT: Final = np.int32(-1)
+_COMPARE: Final[dict[str, Callable[[Any, float], Mask]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,180 +55,148 @@ class Folded:
         return int(np.count_nonzero(self.order == TOO_LATE))
 
 
+@dataclass(slots=True)
+class Rows:
+    """A batch's rows with their accounts' slots (-1: left out), and which rows pass which filters, computed once."""
+
+    columns: Columns
+    slots: I32
+    _masks: dict[Any, Mask] = field(default_factory=dict)
+
+    def passing(self, filters: tuple[Filter, ...]) -> Mask:
+        """Rows that pass all of ``filters``."""
+        mask = self._masks.get(filters)
+        if mask is None:
+            mask = np.ones(self.columns.n, np.bool_)
+            for one in filters:
+                mask &= self._passing_one(one)
+            self._masks[filters] = mask
+        return mask
+
+    def _passing_one(self, one: Filter) -> Mask:
+        mask = self._masks.get(one)
+        if mask is None:
+            values = self.columns.fields[one.field]
+            mask = _COMPARE[one.op](values, one.value)
+            if one.op == "!=" and values.dtype == np.float64:
+                mask &= values == values  # noqa: PLR0124  # a null is not unlike a value, it is none
+            self._masks[one] = mask
+        return mask
+
+    def quiet(self, hours: tuple[str, str]) -> Mask:
+        """Rows that occurred in quiet hours."""
+        mask = self._masks.get(hours)
+        if mask is None:
+            mask = self._masks[hours] = _in_quiet_hours(self.columns.occurred_at, hours)
+        return mask
+
+
+def _in_quiet_hours(moments: I64, hours: tuple[str, str]) -> Mask:
+    if not len(moments):
+        return np.zeros(0, np.bool_)
+    starts, ends = parse_quiet_hours(*hours).intervals(int(moments.min()), int(moments.max()))
+    place = np.searchsorted(starts, moments, side="right") - 1
+    found: Mask = place >= 0
+    found[found] = moments[found] < ends[place[found]]
+    return found
+
+
 class SeriesState:
-    """A series' arrays, one row per slot."""
+    """A series' rows, one per slot."""
 
     def __init__(self, series: Series) -> None:
         self.series = series
-        self.arrays: Arrays = _empty_arrays(series)
+        self.table = LazyRows(_cells(series))
 
-    def ensure(self, capacity: int) -> None:
-        if capacity > len(self.arrays[0]):
-            self.arrays = tuple(
-                grown(array, capacity, fill)
-                for array, fill in zip(self.arrays, _FILLS.get(self.series.aggregate, (EMPTY,)), strict=True)
-            )
+    def fold(self, rows: Rows, *, read_all: bool) -> Folded:
+        """Apply the rows. With ``read_all`` rows that are no samples tell what the window holds at their moment."""
+        codes = self._codes(rows, read_all=read_all)
+        return self._run(codes, rows.columns.occurred_at, self._values(rows))
 
-    def fold(self, columns: Columns, slots: I32) -> Folded:
-        """Apply the rows; slots of -1 are left out."""
+    def read(self, slots: I32, moments: I64) -> Folded:
+        """What the windows of ``slots`` (-1: none) hold at ``moments``; changes nothing."""
+        return self._run(-2 - slots, moments, None)
+
+    def _codes(self, rows: Rows, *, read_all: bool) -> I32:
+        passes = rows.passing(self.series.filters) if self.series.filters else None
+        if self.series.quiet is not None:
+            quiet = rows.quiet(self.series.quiet)
+            passes = quiet if passes is None else passes & quiet
+        if passes is None:
+            return rows.slots
+        return np.where(passes, rows.slots, -2 - rows.slots if read_all else _LEFT_OUT).astype(np.int32, copy=False)
+
+    def _values(self, rows: Rows) -> F64 | U64 | None:
         series = self.series
-        chosen = _filtered(columns, slots, series.filters)
-        n = columns.n
-        out = (np.zeros(n, np.float64), np.zeros(n, np.int32), np.full(n, NOT_A_SAMPLE, np.uint8))
+        if series.shares:
+            return rows.passing(series.shares).astype(np.float64)
+        if series.aggregate in (Aggregate.TALLY, Aggregate.COUNT, Aggregate.ACTIVE):
+            return None
+        values = rows.columns.fields[series.field]
+        if series.aggregate is Aggregate.DISTINCT and values.dtype == np.float64:
+            return (values + 0.0).view(np.uint64)  # minus zero is zero
+        return values
+
+    def _run(self, codes: I32, moments: I64, values: F64 | U64 | None) -> Folded:
+        n, series, table = len(codes), self.series, self.table.rows
+        out = (np.empty(n, np.float64), np.empty(n, np.int32), np.empty(n, np.uint8))
         if series.aggregate is Aggregate.COUNT:
-            count_latest(series.window_ms, (chosen, columns.occurred_at), self.arrays[0], out)
+            count_latest(series.window_ms, (codes, moments), table, out)
         elif series.aggregate is Aggregate.ACTIVE:
-            extend_runs(series.window_ms, (chosen, columns.occurred_at), self.arrays[0], out)
+            extend_runs(series.window_ms, (codes, moments), table, out)
         elif series.aggregate is Aggregate.DISTINCT:
-            rows = (chosen, columns.occurred_at, columns.fields[series.field])
-            count_distinct(series.window_ms, rows, self.arrays, out)
+            seen = np.zeros(n, np.uint64) if values is None else values
+            count_distinct(series.window_ms, (codes, moments, seen), (table, table.view(np.uint64)), out)
+        elif series.aggregate is Aggregate.LAST:
+            given = np.zeros(n, np.float64) if values is None else values
+            keep_last((codes, moments, given), (table, table.view(np.float64)), out)
         else:
-            rows = (chosen, columns.occurred_at, columns.fields[series.field])
-            whole = self.arrays[0]
-            views = (whole, whole.view(np.float64), whole.view(np.int32))
-            fold_panes(int(series.aggregate), series.pane_ms, rows, views, out)
+            self._fold_panes((codes, moments, np.zeros(n, np.float64) if values is None else values), out)
         return Folded(*out)
+
+    def _fold_panes(self, rows: Any, out: Any) -> None:
+        start, n = 0, len(rows[0])
+        while True:
+            table = self.table.rows
+            counts = table.view(np.uint16 if self.table.cells == NARROW_CELLS else np.uint32)
+            state = (table, table.view(np.float64))
+            start = fold_panes(int(self.series.aggregate), self.series.pane_ms, start, rows, state, counts, out)
+            if start == n:
+                return
+            self._widen()
+
+    def _widen(self) -> None:
+        """Some account has more samples in a pane than two bytes count: give all accounts' counts four."""
+        narrow, self.table = self.table, self.table.widened(WIDE_CELLS)
+        self._take_narrow(0, narrow.rows)
+
+    def _take_narrow(self, first: int, narrow: I64) -> None:
+        last = first + len(narrow)
+        self.table.rows[first:last, : 1 + PANES] = narrow[:, : 1 + PANES]
+        counts = np.ascontiguousarray(narrow).view(np.uint16)[:, 4 * (1 + PANES) :]
+        self.table.rows.view(np.uint32)[first:last, 2 * (1 + PANES) : 2 * (1 + PANES) + PANES] = counts
+
+    def load(self, first: int, stored: I64) -> None:
+        """Put a page's rows back, from slot ``first`` on."""
+        if stored.shape[1] == self.table.cells:
+            self.table.rows[first : first + len(stored)] = stored
+        elif stored.shape[1] == WIDE_CELLS and self.table.cells == NARROW_CELLS:
+            self._widen()
+            self.table.rows[first : first + len(stored)] = stored
+        elif stored.shape[1] == NARROW_CELLS and self.table.cells == WIDE_CELLS:
+            self._take_narrow(first, stored)
 
     def standing(self, slot: int) -> SeriesStanding:
         """What one account's window holds, as of its newest sample."""
-        row = self.arrays[0][slot]
-        if row[0] == EMPTY:
+        newest = int(self.table.rows[slot, 0]) + EMPTY if slot >= 0 else EMPTY
+        if newest == EMPTY:
             return SeriesStanding(None, 0, None)
-        if self.series.aggregate is Aggregate.ACTIVE:
-            return SeriesStanding(float(row[0] - row[1]), int(row[2]), int(row[0]))
-        if self.series.aggregate in (Aggregate.COUNT, Aggregate.DISTINCT):
-            n = int(np.count_nonzero(row > row[0] - self.series.window_ms))
-            return SeriesStanding(float(n), n, int(row[0]))
-        values, counts = row.view(np.float64)[2 : 2 + PANES], row.view(np.int32)[2 * (2 + PANES) :]
-        samples = int(counts.sum())
-        oldest = int(row[0] + 1) % PANES
-        if self.series.aggregate is Aggregate.AVG:
-            value = sum(float(one) for one in np.roll(values, -oldest)) / samples
-        else:
-            value = float(values.max() if self.series.aggregate is Aggregate.MAX else values.min())
-        return SeriesStanding(value, samples, int(row[1]))
+        found = self.read(np.array((slot,), np.int32), np.array((newest,), np.int64))
+        return SeriesStanding(float(found.value[0]), int(found.samples[0]), newest)
 
 
-def _empty_arrays(series: Series) -> Arrays:
-    if series.aggregate is Aggregate.COUNT:
-        return (np.zeros((0, series.depth), np.int64),)
-    if series.aggregate is Aggregate.DISTINCT:
-        return np.zeros((0, series.depth), np.int64), np.zeros((0, series.depth), np.uint64)
-    cells = RUN_CELLS if series.aggregate is Aggregate.ACTIVE else PANE_CELLS
-    return (np.zeros((0, cells), np.int64),)
-
-
-#: What new rows hold: no moment yet; in a row of panes, EMPTY as newest pane makes the rest meaningless.
-_FILLS: Final = {Aggregate.DISTINCT: (EMPTY, 0)}
-
-
-def _filtered(columns: Columns, slots: I32, filters: tuple[Filter, ...]) -> I32:
-    if not filters:
-        return slots
-    passes = np.ones(columns.n, np.bool_)
-    for one in filters:
-        field = columns.fields[one.field]
-        passes &= field >= one.value if one.at_least else field == one.value
-    return np.where(passes, slots, np.int32(-1)).astype(np.int32, copy=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """A condition that came true on a row, outside its cooldown. ``term`` is the one that explains it."""
-
-    row: int
-    condition: Condition
-    term: Term
-    observed: float
-    samples: int
-    late: bool
-    suppressed_before: int
-
-
-class ConditionState:
-    """A trigger's cooldowns, and with ``for_ms`` since when its condition has held, one row per slot."""
-
-    def __init__(self, condition: Condition) -> None:
-        self.condition = condition
-        self.suppressed = 0
-        self.arrays: Arrays = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
-
-    def take_over(self, former: ConditionState) -> None:
-        """Go on with the state of the trigger's version before this one."""
-        self.arrays, self.suppressed = former.arrays, former.suppressed
-        for_ms = self.condition.trigger.for_ms
-        if former.condition.trigger.for_ms != for_ms:
-            until, suppressed, _ = self.arrays
-            self.arrays = (until, suppressed, np.full(len(until) if for_ms else 0, EMPTY, np.int64))
-
-    def ensure(self, capacity: int) -> None:
-        if capacity > len(self.arrays[0]):
-            until, suppressed, since = self.arrays
-            if self.condition.trigger.for_ms:
-                since = grown(since, capacity, EMPTY)
-            self.arrays = (grown(until, capacity, EMPTY), grown(suppressed, capacity, 0), since)
-
-    def evaluate(self, columns: Columns, slots: I32, folded: dict[Series, Folded], only_slot: int) -> list[Crossing]:
-        """Hits in row order. ``only_slot`` -1: every account; -2: none of the rows."""
-        if only_slot < -1:
-            return []
-        first, *others = self.condition.terms
-        second = others[0] if others else None
-        series = folded[first.series]
-        trigger = self.condition.trigger
-        second_comparison = second.comparison if second else 0
-        limits = np.array(
-            (
-                first.comparison,
-                second_comparison,
-                trigger.min_samples,
-                trigger.for_ms,
-                trigger.cooldown_period,
-                only_slot,
-                0,
-                self.condition.any_of,
-            ),
-            np.int64,
-        )
-        hits = (np.empty(columns.n, np.int64), np.empty(columns.n, np.int32))
-        n = evaluate(
-            (slots, columns.occurred_at),
-            (series.value, series.samples, series.order),
-            folded[second.series].value if second else _NONE,
-            limits,
-            (float(first.threshold), float(second.threshold) if second else 0.0),
-            self.arrays,
-            hits,
-        )
-        self.suppressed += int(limits[6])
-        found = zip(hits[0][:n], hits[1][:n], strict=True)
-        return [self._crossing(folded, int(row), int(before)) for row, before in found]
-
-    def standing(self, slot: int, series: Mapping[Series, SeriesState]) -> Standing:
-        """Where one account stands with this trigger."""
-        until, suppressed = self.arrays[0][slot], self.arrays[1][slot]
-        since = self.arrays[2][slot] if len(self.arrays[2]) else EMPTY
-        return Standing(
-            trigger=self.condition.trigger,
-            terms=tuple(TermStanding(term, series[term.series].standing(slot)) for term in self.condition.terms),
-            any_of=self.condition.any_of,
-            cooldown_until=None if until == EMPTY else int(until),
-            suppressed=int(suppressed),
-            holds_since=None if since == EMPTY else int(since),
-        )
-
-    def _crossing(self, folded: dict[Series, Folded], row: int, before: int) -> Crossing:
-        term = next(one for one in self.condition.terms if one.holds(float(folded[one.series].value[row])))
-        series = folded[term.series]
-        return Crossing(
-            row=row,
-            condition=self.condition,
-            term=term,
-            observed=float(series.value[row]),
-            samples=int(series.samples[row]),
-            late=bool(series.order[row] == OUT_OF_ORDER),
-            suppressed_before=before,
-        )
-
-
-_NONE: F64 = np.zeros(0, np.float64)
+def _cells(series: Series) -> int:
+    if series.aggregate in PANED:
+        return NARROW_CELLS
+    fixed = {Aggregate.ACTIVE: RUN_CELLS, Aggregate.LAST: LAST_CELLS, Aggregate.DISTINCT: 2 * series.depth}
+    return fixed.get(series.aggregate, series.depth)

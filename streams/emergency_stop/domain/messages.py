@@ -250,9 +250,41 @@ class Activity:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The passing of time, on record; see ``detect.clock``."""
+
+    partition: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """One partition's part of a value over all accounts, as of ``next_offset`` of its topic; see ``detect.across``."""
+
+    source_topic: str
+    series: str
+    source_partition: int
+    next_offset: int
+    row: bytes
+
+
 def targets_service(services: tuple[str, ...], service: str) -> bool:
     """Whether a list of target services covers ``service``."""
     return ALL_SERVICES in services or service in services
 
 
-ControlMessage = Hit | Request | Command | Ack | Hold | Emergency | ServiceInstance | Freshness | AuditRecord | Activity
+ControlMessage = (
+    Hit
+    | Request
+    | Command
+    | Ack
+    | Hold
+    | Emergency
+    | ServiceInstance
+    | Freshness
+    | AuditRecord
+    | Activity
+    | Tick
+    | Partial
+)

@@ -28,7 +28,10 @@ TELEMETRY_PROXY: Final = "telemetry.proxy"
 TELEMETRY_PLATFORM: Final = "telemetry.platform"
 TELEMETRY_SYSTEM: Final = "telemetry.system"
 TRIGGERS: Final = "estop.triggers"
+TRIGGER_HISTORY: Final = "estop.trigger-history"
 HITS: Final = "estop.hits"
+TICKS: Final = "estop.ticks"
+PARTIALS: Final = "estop.partials"
 REQUESTS: Final = "estop.requests"
 ACKS: Final = "estop.acks"
 HOLDS: Final = "estop.holds"
@@ -52,6 +55,10 @@ TELEMETRY: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(TELEMETRY_SYSTEM, "SystemEvent"),
 )
 
+#: What detectors write for themselves to read: the clock, and parts of values over all accounts. As many partitions as
+#: telemetry has, because one worker owns a partition number of all of them.
+DETECTOR_LOOPS: Final[tuple[TopicSpec, ...]] = (TopicSpec(TICKS, "Tick"), TopicSpec(PARTIALS, "Partial"))
+
 #: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
 COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(HITS, "Hit"),
@@ -65,6 +72,7 @@ FRESHNESS_SPEC: Final = TopicSpec(FRESHNESS, "Freshness", compacted=True, partit
 CONTROL: Final[tuple[TopicSpec, ...]] = (
     *COORDINATOR_INPUTS,
     TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
+    TopicSpec(TRIGGER_HISTORY, "Trigger", compacted=True, partitions=1),
     TopicSpec(HOLDS, "Hold", compacted=True),
     TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
@@ -90,6 +98,11 @@ def detector_state(lane: str) -> str:
     return DETECTOR_STATE if lane == LANES[0] else DETECTOR_STATE_B
 
 
+def trigger_history_key(trigger_id: str, version: int) -> str:
+    """What keys a version of a trigger in ``estop.trigger-history``: it is kept beside all others."""
+    return f"{trigger_id}/{version}"
+
+
 def commands_topic(service: str) -> str:
     """The topic on which ``service`` receives its commands."""
     return COMMANDS_PREFIX + service
@@ -101,4 +114,4 @@ def commands_spec(service: str) -> TopicSpec:
 
 def all_topics(services: tuple[str, ...]) -> tuple[TopicSpec, ...]:
     """Every topic of an installation whose services are ``services``."""
-    return (*TELEMETRY, *CONTROL, ACTIVITY_SPEC, *(commands_spec(service) for service in services))
+    return (*TELEMETRY, *DETECTOR_LOOPS, *CONTROL, ACTIVITY_SPEC, *(commands_spec(service) for service in services))

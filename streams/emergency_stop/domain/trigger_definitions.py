@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from emergency_stop.domain.definition_reader import DefinitionReader, InvalidTriggerError, is_text, nearest, snake_case
 from emergency_stop.domain.triggers import (
     ACCOUNTS,
     CHANNELS,
     COOLDOWN_MS_MAX,
     CRON,
     LIMITS,
-    NAME_LENGTH_MAX,
     OPTIONS,
     PERCENT_ALL,
     QUIET_HOURS,
@@ -28,129 +25,10 @@ from emergency_stop.domain.triggers import (
 )
 from emergency_stop.domain.values import ALL_SERVICES, ClearRule, Mode, OnBlind, StopLevel, TriggerType
 
+__all__ = ["InvalidTriggerError", "TextChecks", "parse_trigger"]
+
 #: What is wrong with a text that has a grammar of its own (a rule, a cron expression), by the field that holds it.
 TextChecks = Mapping[str, Callable[[str], Sequence[str]]]
-
-
-@dataclass(frozen=True, slots=True)
-class TriggerProblem:
-    """One thing wrong with a definition."""
-
-    field: str
-    value: Any
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.field}={self.value!r}: {self.problem}"
-
-
-class InvalidTriggerError(ValueError):
-    """A definition was refused; ``problems`` lists everything that is wrong with it."""
-
-    def __init__(self, problems: Sequence[TriggerProblem]) -> None:
-        super().__init__("; ".join(str(problem) for problem in problems))
-        self.problems = tuple(problems)
-
-
-_ALIASES: Final = {
-    "id": "trigger_id",
-    "type": "trigger_type",
-    "timeWindow": "time_window",
-    "cooldownPeriod": "cooldown_period",
-}
-_FIELDS: Final = (
-    "trigger_id", "version", "trigger_type", "account_id", "name", "description", "is_active", "mode", "thresholds",
-    "options", "min_samples", "for_ms", "time_window", "cooldown_period", "stop_level", "target_services",
-    "notification_channels", "priority", "clear_rule", "across", "rule", "overrides", "on_blind", "canary_percent",
-)  # fmt: skip
-_MISSING: Final = object()
-
-
-def snake_case(name: str) -> str:
-    """``timeWindow`` → ``time_window``: the guide's JSON names are accepted as they stand."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name)
-
-
-class _Reader:
-    """Takes fields out of a mapping, noting every problem instead of stopping at the first."""
-
-    def __init__(self, definition: Mapping[str, Any]) -> None:
-        self.problems: list[TriggerProblem] = []
-        self._values: dict[str, Any] = {}
-        for key, value in definition.items():
-            name = _ALIASES.get(key, snake_case(str(key)))
-            if name not in _FIELDS:
-                self.note(str(key), value, f"is not a field of a trigger{_nearest(name, _FIELDS)}")
-            elif name in self._values:
-                self.note(str(key), value, "is given twice, under two spellings")
-            self._values[name] = value
-
-    def note(self, name: str, value: Any, problem: str) -> None:
-        self.problems.append(TriggerProblem(name, value, problem))
-
-    def raw(self, name: str, default: Any = _MISSING) -> Any:
-        value = self._values.get(name, default)
-        if value is _MISSING:
-            self.note(name, None, "is missing")
-        return value
-
-    def whole(self, name: str, low: int, high: int, default: Any = _MISSING) -> int:
-        value = self.raw(name, default)
-        if value is _MISSING:
-            return low
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            self.note(name, value, f"must be a whole number from {low} to {high}")
-            return low
-        return value
-
-    def text(self, name: str, default: Any = _MISSING, length_max: int = NAME_LENGTH_MAX) -> str:
-        value = self.raw(name, default)
-        if value is _MISSING:
-            return ""
-        if not isinstance(value, str) or len(value) > length_max or (default is _MISSING and not value.strip()):
-            self.note(name, value, f"must be a text of 1 to {length_max} characters")
-            return ""
-        return value
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        value = self.raw(name, default)
-        if not isinstance(value, bool):
-            self.note(name, value, "must be true or false")
-            return default
-        return value
-
-    def choice(self, name: str, kind: Any, default: Any = _MISSING) -> Any:
-        value = self.raw(name, default)
-        known = tuple(member.value for member in kind)
-        if value is _MISSING:
-            return next(iter(kind))
-        if not isinstance(value, str) or value not in known:
-            self.note(name, value, f"is unknown{_nearest(value, known)}; allowed: {', '.join(known)}")
-            return next(iter(kind))
-        return kind(value)
-
-    def nullable(self, name: str, null_means: str) -> str | None:
-        value = self.raw(name, None)
-        if value is not None and (not isinstance(value, str) or not value or len(value) > NAME_LENGTH_MAX):
-            self.note(name, value, f"must be a text, or null for {null_means}")
-            return None
-        return value
-
-    def names(self, name: str, default: Any, allowed: tuple[str, ...] | None) -> tuple[str, ...]:
-        value = self.raw(name, default)
-        value = [value] if isinstance(value, str) else value
-        if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) and entry for entry in value):
-            self.note(name, value, "must be a list of names")
-            return tuple(default)
-        for entry in value:
-            if allowed is not None and entry not in allowed:
-                self.note(name, entry, f"is unknown{_nearest(entry, allowed)}; allowed: {', '.join(allowed)}")
-        return tuple(dict.fromkeys(value))
-
-
-def _nearest(name: Any, known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
-    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 
 def parse_trigger(
@@ -166,7 +44,7 @@ def parse_trigger(
     ``services`` are the names that ``target_services`` may use beside ``all``. Without ``checks`` (see
     ``rules.definitions``) no trigger is taken whose rule or calendar would have to be checked.
     """
-    reader = _Reader(definition)
+    reader = DefinitionReader(definition)
     before = len(reader.problems)
     trigger_type: TriggerType = reader.choice("trigger_type", TriggerType)
     type_known = len(reader.problems) == before
@@ -212,7 +90,7 @@ def parse_trigger(
     return trigger
 
 
-def _thresholds(reader: _Reader, trigger_type: TriggerType) -> dict[str, float]:
+def _thresholds(reader: DefinitionReader, trigger_type: TriggerType) -> dict[str, float]:
     limits = LIMITS.get(trigger_type, {})
     given = reader.raw("thresholds", {})
     if not isinstance(given, Mapping):
@@ -222,11 +100,11 @@ def _thresholds(reader: _Reader, trigger_type: TriggerType) -> dict[str, float]:
     for name, value in given.items():
         if name not in limits and trigger_type in LIMITS:
             allowed = ", ".join(limits) or "none for this type"
-            reader.note(f"thresholds.{name}", value, f"is unknown{_nearest(name, tuple(limits))}; allowed: {allowed}")
-        elif isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            reader.note(f"thresholds.{name}", value, f"is unknown{nearest(name, tuple(limits))}; allowed: {allowed}")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(_as_float(value)):
             reader.note(f"thresholds.{name}", value, "must be a number")
         else:
-            values[name] = float(value)
+            values[name] = _as_float(value)
     choices = [name for name, limit in limits.items() if limit.one_of]
     calendar = trigger_type is TriggerType.TIME_BASED_TRIGGER  # it may have a calendar instead
     if choices and not calendar and not any(name in given for name in choices):
@@ -241,14 +119,22 @@ def _thresholds(reader: _Reader, trigger_type: TriggerType) -> dict[str, float]:
     return values
 
 
-def _check_range(reader: _Reader, name: str, value: float, limit: Limit) -> None:
+def _as_float(value: float) -> float:
+    """A whole number beyond all floats is infinite, and so out of every range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _check_range(reader: DefinitionReader, name: str, value: float, limit: Limit) -> None:
     if not limit.low <= value <= limit.high:
         reader.note(f"thresholds.{name}", value, f"must be from {limit.low:g} to {limit.high:g}")
     elif limit.whole and value != int(value):
         reader.note(f"thresholds.{name}", value, "must be a whole number")
 
 
-def _options(reader: _Reader, trigger_type: TriggerType) -> dict[str, str]:
+def _options(reader: DefinitionReader, trigger_type: TriggerType) -> dict[str, str]:
     known = OPTIONS.get(trigger_type, {})
     given = reader.raw("options", {})
     if not isinstance(given, Mapping):
@@ -257,28 +143,26 @@ def _options(reader: _Reader, trigger_type: TriggerType) -> dict[str, str]:
     for name, value in given.items():
         allowed = known.get(name)
         if name not in known:
-            reader.note(f"options.{name}", value, f"is unknown{_nearest(name, tuple(known))}")
-        elif not isinstance(value, str) or not value:
+            reader.note(f"options.{name}", value, f"is unknown{nearest(name, tuple(known))}")
+        elif not is_text(value) or not value:
             reader.note(f"options.{name}", value, "must be a text")
         elif allowed is not None and value not in allowed:
-            reader.note(
-                f"options.{name}", value, f"is unknown{_nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-            )
-    return {str(name): str(value) for name, value in given.items()}
+            reader.note(f"options.{name}", value, f"is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}")
+    return {str(name): value for name, value in given.items() if is_text(value)}
 
 
-def _default_window(reader: _Reader, trigger_type: TriggerType) -> tuple[int, ...]:
+def _default_window(reader: DefinitionReader, trigger_type: TriggerType) -> tuple[int, ...]:
     """A rule names its own windows, and a calendar has none: then the field may be left out."""
     options = reader.raw("options", {})
     has_calendar = isinstance(options, Mapping) and (CRON in options or QUIET_HOURS in options)
     return (60_000,) if trigger_type is TriggerType.CUSTOM_RULE_TRIGGER or has_calendar else ()
 
 
-def _check_scope(reader: _Reader, trigger: Trigger) -> None:
+def _check_scope(reader: DefinitionReader, trigger: Trigger) -> None:
     """One account, every account on its own, or one value over all of them."""
     kind = trigger.trigger_type
     if trigger.across is not None and trigger.across != ACCOUNTS:
-        near = _nearest(trigger.across, (ACCOUNTS,))
+        near = nearest(trigger.across, (ACCOUNTS,))
         reader.note("across", trigger.across, f"is unknown{near}; allowed: {ACCOUNTS}, or null")
     elif trigger.across and trigger.account_id:
         reader.note("across", trigger.across, f"contradicts account_id={trigger.account_id!r}; give one of the two")
@@ -292,7 +176,7 @@ def _check_scope(reader: _Reader, trigger: Trigger) -> None:
         reader.note("canary_percent", trigger.canary_percent, "is a share of accounts; it needs account_id=null")
 
 
-def _check_calendar(reader: _Reader, trigger: Trigger) -> None:
+def _check_calendar(reader: DefinitionReader, trigger: Trigger) -> None:
     """A time-based trigger has one clock: how long an account is active, quiet hours, or a schedule."""
     if trigger.trigger_type is not TriggerType.TIME_BASED_TRIGGER:
         return
@@ -307,7 +191,7 @@ def _check_calendar(reader: _Reader, trigger: Trigger) -> None:
         reader.note("across", None, f"is missing: a schedule fires for one account_id, or across={ACCOUNTS!r} for all")
 
 
-def _check_texts(reader: _Reader, trigger: Trigger, checks: TextChecks | None) -> None:
+def _check_texts(reader: DefinitionReader, trigger: Trigger, checks: TextChecks | None) -> None:
     """What has a grammar of its own: the rule, and the calendar."""
     is_rule = trigger.trigger_type is TriggerType.CUSTOM_RULE_TRIGGER
     if is_rule and not trigger.rule:

@@ -2,7 +2,7 @@
 
 Former versions are kept in ``schemas/avro/history/<Record>/v<N>.avsc``; the newest equals the committed
 schema. ``python -m emergency_stop.wire.compatibility`` checks (``make check`` runs it), and with
-``--keep`` first keeps each changed schema as its next version. The rules are those of "Schema
+``--keep`` first keeps each changed schema as its next version, under a new id. The rules are those of "Schema
 Resolution" in the Avro specification, decided from the schemas alone.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from emergency_stop.wire.schema_ids import assign_ids, id_problems
 from emergency_stop.wire.schemas import schemas_root
 
 Schema = Any  # plain JSON: a name, a list (union) or an object
@@ -147,11 +148,11 @@ def check(root: Path) -> list[str]:
         for former in kept:
             found = incompatibilities(current, json.loads(former.read_text()))
             problems += [f"{path.stem} cannot read {former.stem}: {problem}" for problem in found]
-    return problems
+    return problems + id_problems(root)
 
 
 def keep(root: Path) -> list[Path]:
-    """Keep each committed schema that differs from its newest version as the next one; the new files."""
+    """Keep each committed schema that differs from its newest version as the next, under a new id; the new files."""
     written: list[Path] = []
     for path in sorted((root / "avro").glob("*.avsc")):
         kept = versions(path.stem, root)
@@ -161,6 +162,7 @@ def keep(root: Path) -> list[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text())
         written.append(target)
+    assign_ids(root, written)
     return written
 
 

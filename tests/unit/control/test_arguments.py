@@ -41,6 +41,9 @@ def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["resume", "global", "--reason", "x", "--epoch", "new"], "new"),
         (["triggers"], "VERB"),
         (["triggers", "remove"], "ID"),
+        (["triggers", "history"], "ID"),
+        (["triggers", "rollback", "t", "--to", "last"], "last"),
+        (["triggers", "add", "f.json", "--canary", "half"], "half"),
     ],
 )
 def test_a_wrong_command_is_refused_by_the_name_of_what_is_wrong(
@@ -55,7 +58,9 @@ def test_a_wrong_command_is_refused_by_the_name_of_what_is_wrong(
 def test_every_command_has_a_help_and_names_what_runs_it() -> None:
     top = parser()
     for command in ("stop global --reason r", "resume global --reason r", "status", "emergencies", "triggers list",
-                    "triggers add f.json", "triggers remove t", "check", "service alpha", "produce"):  # fmt: skip
+                    "triggers add f.json", "triggers remove t", "triggers history t",
+                    "triggers rollback t --to 3 --reason r", "triggers promote t", "triggers lint",
+                    "check", "service alpha", "produce"):  # fmt: skip
         module, _, function = top.parse_args(command.split()).run.partition(":")
         assert module.startswith("emergency_stop.control.cli."), command
         assert function.startswith("run_"), command
@@ -118,6 +123,7 @@ def test_check_names_a_key_that_cannot_be_used(
     ("text", "complaints"),
     [
         ("{", ["is not readable JSON"]),
+        ("a: [", ["is not readable: "]),
         ("[1]", ["a definition must be a JSON object"]),
         (
             json.dumps(
@@ -136,6 +142,38 @@ def test_definitions_are_refused_together_before_anything_is_published(
     said = capsys.readouterr().err
     for complaint in complaints:
         assert complaint in said
+
+
+DEFINITION = {
+    "name": "Low health", "trigger_type": "health_score_critical", "thresholds": {"healthScore": 30}, "priority": 1,
+    "time_window": 60_000, "cooldown_period": 60_000, "stop_level": "immediate",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("definition", "canary", "complaint"),
+    [
+        (DEFINITION, "101", "canary_percent=101: must be a whole number from 0 to 100"),
+        (DEFINITION | {"account_id": "acc-1"}, "10", "canary_percent=10: is a share of accounts"),
+        (DEFINITION | {"canaryPercent": 900}, "0", NOWHERE),  # the option stands, and only the broker is missing
+    ],
+)
+def test_a_share_of_accounts_is_checked_before_anything_is_published(
+    definition: dict[str, object], canary: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "trigger.json"
+    file.write_text(json.dumps(definition))
+    main(["triggers", "add", str(file), "--canary", canary])
+    assert complaint in capsys.readouterr().err
+
+
+def test_definitions_may_be_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "triggers.yaml"
+    file.write_text("- {name: Nightly, trigger_type: time_based_trigger, options: {cron: 0 25 * * *}}\n- [1]\n")
+    assert main(["triggers", "add", str(file)]) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "definition 1: options.cron='0 25 * * *': hour is wrong; allowed: 0 to 23" in said
+    assert "definition 2: a definition must be a JSON object" in said
 
 
 def test_help_costs_no_import_of_weight() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from tests.oracle.ranges import difference
 from tests.oracle.streams import campaign
 
 SEED = int(os.environ.get("SEED", "20"))
@@ -15,4 +16,14 @@ def test_hits_equal_the_naive_twins_on_random_streams() -> None:
     for comparison in campaign(SEED, 150, 400):
         assert comparison.problem() is None, f"seed {comparison.seed}"
         compared += len(comparison.wanted)
+    assert compared > 1_000
+
+
+def test_every_account_is_watched_by_the_triggers_that_are_meant_for_it() -> None:
+    """Overrides, triggers of one account, and canaries with and without a stable version, through crashes."""
+    compared = 0
+    for number in range(100):
+        hits, problem = difference(SEED * 1_000 + number, 300)
+        assert problem is None, f"seed {SEED * 1_000 + number}: {problem}"
+        compared += hits
     assert compared > 1_000

@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "estop-sink"
 EXIT_UNAVAILABLE: Final = 69
-_NOT_STORED: Final = frozenset({topics.DETECTOR_STATE, topics.COORDINATOR_STATE})
+#: State is nobody's business, and what the history of triggers has comes with ``estop.triggers`` too.
+_NOT_STORED: Final = frozenset(
+    {topics.DETECTOR_STATE, topics.COORDINATOR_STATE, topics.TICKS, topics.PARTIALS, topics.TRIGGER_HISTORY}
+)
 
 
 def stored_topics(services: tuple[str, ...]) -> dict[str, str | None]:

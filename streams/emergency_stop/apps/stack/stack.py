@@ -15,6 +15,7 @@ from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.apps.stack.child import Child
+from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import default_pack
@@ -104,9 +105,7 @@ class Stack:
         publisher = KafkaPublisher(settings.brokers, client_id="estop-stack")
         await publisher.start()
         try:
-            for trigger in default_pack(SystemClock().now_ms()):
-                value = codec.encode(trigger, topics.TRIGGERS)
-                await publisher.publish(topics.TRIGGERS, trigger.trigger_id.encode(), value)
+            await publish_versions(publisher, codec, default_pack(SystemClock().now_ms()))
         finally:
             await publisher.stop()
         self._say(f"created {len(created)} topics and wrote the default triggers")

@@ -9,8 +9,9 @@ from typing import Any, Final
 from emergency_stop.config import did_you_mean
 from emergency_stop.control.cases.series import parse_duration_ms, parse_series
 from emergency_stop.domain import topics
-from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
+from emergency_stop.domain.trigger_definitions import InvalidTriggerError
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.definitions import read_trigger
 from emergency_stop.wire.schemas import load_record_schema
 
 INTERVAL_MS: Final = 5_000
@@ -44,10 +45,11 @@ class ExpectedHit:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``silent`` triggers must be asked (their topic has events) and must not fire."""
+    """``silent`` triggers must be asked (their topic has events) and must not fire. ``end_ms`` is its last step."""
 
     name: str
     events: tuple[CaseEvent, ...]
+    end_ms: int
     expected: tuple[ExpectedHit, ...]
     silent: tuple[str, ...]
 
@@ -98,7 +100,7 @@ def read_triggers(definitions: Any, services: Sequence[str]) -> tuple[Trigger, .
             problems.append(f"triggers[{number}]={definition!r}: must be a definition, or write 'triggers: default'")
             continue
         try:
-            triggers.append(parse_trigger(definition, services=services))
+            triggers.append(read_trigger(definition, services=services))
         except InvalidTriggerError as error:
             problems += [f"triggers[{number}].{problem}" for problem in error.problems]
     if problems:
@@ -120,11 +122,11 @@ def read_cases(tests: Any, trigger_ids: Sequence[str]) -> list[Case]:
 def _case(reader: _Reader, where: str, given: Any) -> Case:
     case = reader.only(where, given, ("name", "interval", "series", "expect", "silent"))
     interval_ms = reader.tried(f"{where}.interval", case.get("interval", INTERVAL_MS), parse_duration_ms, INTERVAL_MS)
-    events = [
-        event
-        for number, series in enumerate(reader.listed(f"{where}.series", case.get("series")))
-        for event in _events(reader, f"{where}.series[{number}]", series, interval_ms)
-    ]
+    events: list[CaseEvent] = []
+    steps = 1
+    for number, given_series in enumerate(reader.listed(f"{where}.series", case.get("series"))):
+        found, length = _events(reader, f"{where}.series[{number}]", given_series, interval_ms)
+        events, steps = events + found, max(steps, length)
     expected = [
         _expected(reader, f"{where}.expect[{number}]", entry)
         for number, entry in enumerate(reader.listed(f"{where}.expect", case.get("expect", [])))
@@ -135,7 +137,8 @@ def _case(reader: _Reader, where: str, given: Any) -> Case:
     if not expected and not silent:
         reader.problems.append(f"{where}: expects neither hits nor silence; add 'expect' or 'silent'")
     events.sort(key=lambda event: event.at_ms)
-    return Case(str(case.get("name", where)), tuple(events), tuple(sorted(expected)), tuple(silent))
+    end_ms = (steps - 1) * interval_ms
+    return Case(str(case.get("name", where)), tuple(events), end_ms, tuple(sorted(expected)), tuple(silent))
 
 
 def _expected(reader: _Reader, where: str, given: Any) -> ExpectedHit:
@@ -144,15 +147,16 @@ def _expected(reader: _Reader, where: str, given: Any) -> ExpectedHit:
     return ExpectedHit(at_ms, reader.trigger(f"{where}.trigger", entry.get("trigger")), str(entry.get("account")))
 
 
-def _events(reader: _Reader, where: str, given: Any, interval_ms: int) -> list[CaseEvent]:
+def _events(reader: _Reader, where: str, given: Any, interval_ms: int) -> tuple[list[CaseEvent], int]:
+    """The events of one series, and how many steps it has."""
     entry = reader.only(where, given, ("account", "topic", "fields"))
     fields = entry.get("fields")
     if not isinstance(fields, Mapping) or not fields:
         reader.problems.append(f"{where}.fields={fields!r}: must name fields and their series")
-        return []
+        return [], 0
     topic = _topic(reader, where, entry.get("topic"), fields)
     if topic is None:
-        return []
+        return [], 0
     record = load_record_schema(_TOPICS[topic].record or "")
     types = {one["name"]: one["type"] for one in record["fields"] if one["name"] not in _OWN_FIELDS}
     reader.only(f"{where}.fields", fields, tuple(types))
@@ -163,7 +167,8 @@ def _events(reader: _Reader, where: str, given: Any, interval_ms: int) -> list[C
     }
     parsers = {name: _typed(name, kind) for name, kind in types.items()}
     events = []
-    for step in range(max(map(len, series.values()), default=0)):
+    length = max(map(len, series.values()), default=0)
+    for step in range(length):
         values = {name: steps[min(step, len(steps) - 1)] for name, steps in series.items()}
         if any(value is None for value in values.values()):
             continue
@@ -173,7 +178,7 @@ def _events(reader: _Reader, where: str, given: Any, interval_ms: int) -> list[C
         }
         account = str(entry.get("account", "acc-1"))
         events.append(CaseEvent(f"telemetry.{topic}", step * interval_ms, {"account_id": account, **typed}))
-    return events
+    return events, length
 
 
 def _topic(reader: _Reader, where: str, given: Any, fields: Mapping[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from emergency_stop.adapters.record_batch import record_batch
@@ -11,12 +12,16 @@ from emergency_stop.apps.detector_core import RECORDS, DetectorCore
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.control.cases.case import START_MS, Case, CaseEvent, ExpectedHit
-from emergency_stop.detect.plan import compile_plan
+from emergency_stop.detect.compile import compile_plan
+from emergency_stop.detect.plan import Plan
+from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, encode_record
 from emergency_stop.wire.registry import LocalRegistry
 
+#: How far apart the clock's ticks are, as in an installation that changes no setting.
+TICK_MS: Final = 5_000
 _REGISTRY: Final = LocalRegistry()
 
 
@@ -31,25 +36,63 @@ class Outcome:
 
 def play(case: Case, triggers: Sequence[Trigger]) -> Outcome:
     """Run one case on a detector of its own. Pure but for the compiled kernels; a second is plenty."""
-    plans, codec = compile_plan(triggers), Codec(_REGISTRY)
-    core = DetectorCore(_REGISTRY, codec, lambda: plans, Scratch(), enforcing=True)
-    hits: list[Hit] = []
-    by_topic: dict[str, list[CaseEvent]] = {}
-    for event in case.events:
-        by_topic.setdefault(event.topic, []).append(event)
-    for topic, events in by_topic.items():
-        raw = record_batch([_record(number, event) for number, event in enumerate(events)])
-        batch = FetchedBatch(topic, 0, 0, len(events), (raw,))
-        hits += [codec.decode(Hit, published.value) for published in core.on_batch(batch, START_MS)]
-    hits.sort(key=lambda hit: (hit.occurred_at, hit.trigger_id, hit.scope))
+    loop = _Loop(compile_plan(triggers))
+    events = list(case.events)
+    clock = range(0, case.end_ms + 1, TICK_MS) if loop.plan.needs_clock else ()
+    for at_ms in clock:
+        before = sum(event.at_ms <= at_ms for event in events)
+        loop.feed_events(events[:before])
+        loop.tick(at_ms)
+        del events[:before]
+    loop.feed_events(events)
+    hits = sorted(loop.hits, key=lambda hit: (hit.occurred_at, hit.trigger_id, hit.scope))
     fired = [(_as_expected(hit), hit) for hit in hits]
-    conditions = [condition for topic in by_topic if topic in plans for condition in plans[topic].conditions]
-    asked = {condition.trigger.trigger_id for condition in conditions}
-    return Outcome(case, tuple(hits), tuple(_problems(case, fired, asked)))
+    return Outcome(case, tuple(hits), tuple(_problems(case, fired, _asked(case, loop.plan))))
+
+
+class _Loop:
+    """A detector whose own ticks and parts come back to it, as they would through their topics."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.hits: list[Hit] = []
+        self._codec = Codec(_REGISTRY)
+        self._core = DetectorCore(_REGISTRY, self._codec, lambda: plan, Scratch(), enforcing=True, interval_ms=TICK_MS)
+        self._offsets: dict[str, int] = {}
+
+    def feed_events(self, events: Sequence[CaseEvent]) -> None:
+        """In their order; what comes in a row on one topic is one batch."""
+        for topic, found in groupby(events, key=lambda event: event.topic):
+            batch = list(found)
+            self._feed(topic, [_record(number, event) for number, event in enumerate(batch)])
+            self.tick(batch[-1].at_ms, only_parts=True)
+
+    def tick(self, at_ms: int, *, only_parts: bool = False) -> None:
+        """What the detector writes for itself when it is ``at_ms``, read back at once."""
+        for published in self._core.on_tick(START_MS + at_ms):
+            if published.topic != topics.TICKS or not only_parts:
+                self._feed(published.topic, [(START_MS + at_ms, published.key or b"", published.value or b"")])
+
+    def _feed(self, topic: str, records: list[tuple[int, bytes, bytes]]) -> None:
+        first = self._offsets.get(topic, 0)
+        self._offsets[topic] = first + len(records)
+        raw = bytearray(record_batch(records))
+        raw[:8] = first.to_bytes(8, "big")
+        batch = FetchedBatch(topic, 0, first, first + len(records), (bytes(raw),))
+        for published in self._core.on_batch(batch, START_MS):
+            self.hits.append(self._codec.decode(Hit, published.value))
+
+
+def _asked(case: Case, plan: Plan) -> set[str]:
+    """Triggers whose topic has events, or that the clock asks."""
+    with_events = {event.topic for event in case.events}
+    groups = [group for group in (*plan.groups, *plan.across) if with_events & set(group.shape.topics)]
+    asked = {member.trigger.trigger_id for group in groups for member in group.members}
+    return asked | {trigger.trigger_id for trigger in plan.schedules}
 
 
 def _as_expected(hit: Hit) -> ExpectedHit:
-    return ExpectedHit(hit.occurred_at - START_MS, hit.trigger_id, hit.scope.partition(":")[2])
+    return ExpectedHit(hit.occurred_at - START_MS, hit.trigger_id, hit.scope.partition(":")[2] or hit.scope)
 
 
 def _record(number: int, event: CaseEvent) -> tuple[int, bytes, bytes]:

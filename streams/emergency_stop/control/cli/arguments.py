@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
+from emergency_stop.control.cli import trigger_arguments
 from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
 from emergency_stop.domain.values import Scope, StopLevel
 
@@ -38,7 +39,7 @@ def add_to(commands: Any) -> None:
     _stop(commands)
     _resume(commands)
     _status(commands)
-    _triggers(commands)
+    trigger_arguments.add_to(commands)
     _explain(commands)
     _check(commands)
     _service(commands)
@@ -104,28 +105,6 @@ def _status(commands: Any) -> None:
     emergencies.add_argument("--limit", type=int, default=20, help="how many; default: 20")
     _json(emergencies)
     emergencies.set_defaults(run=f"{_CLI}.status:run_emergencies")
-
-
-def _triggers(commands: Any) -> None:
-    triggers = commands.add_parser("triggers", help="what the detectors watch for")
-    verbs = triggers.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add = verbs.add_parser("add", help="add or change triggers from JSON; running detectors follow")
-    add.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a definition or a list of them; - reads stdin")
-    add.add_argument("--default-pack", action="store_true", help="those that a new installation starts with")
-    add.set_defaults(run=f"{_CLI}.triggers:run_add")
-    listing = verbs.add_parser("list", help="the triggers in force")
-    listing.set_defaults(run=f"{_CLI}.triggers:run_list")
-    remove = verbs.add_parser("remove", help="take a trigger out of force")
-    remove.add_argument("trigger_id", metavar="ID")
-    remove.set_defaults(run=f"{_CLI}.triggers:run_remove")
-    test = verbs.add_parser("test", help="play cases of telemetry through the detector, without a broker")
-    test.add_argument("files", type=Path, nargs="+", metavar="FILE", help="YAML; see docs/triggers.md")
-    test.set_defaults(run=f"{_CLI}.trigger_trials:run_test")
-    lint = verbs.add_parser("lint", help="name what is valid and still unwise")
-    lint.add_argument("files", type=Path, nargs="*", metavar="FILE", help="definitions or cases; default: the pack")
-    lint.set_defaults(run=f"{_CLI}.trigger_trials:run_lint")
-    for verb in (add, listing, remove, test, lint):
-        _json(verb)
 
 
 def _explain(commands: Any) -> None:

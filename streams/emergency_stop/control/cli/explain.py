@@ -18,7 +18,7 @@ from emergency_stop.control.cli.output import moment, plain, say, show_json
 from emergency_stop.control.cli.triggers import standing_triggers
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK, UnavailableError
 from emergency_stop.control.installation import Installation
-from emergency_stop.detect.plan import compile_plan
+from emergency_stop.detect.compile import compile_plan
 from emergency_stop.detect.standing import Standing, reasons_against, reasons_without_effect
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import emergency_id, hit_cause
@@ -83,8 +83,11 @@ def _show_hit(options: argparse.Namespace, hit: Hit) -> None:
     for name, value in rows:
         print(f"{name:<12} {value}")
     for term in contents["terms"]:
-        print(f"{'window':<12} {term['series']} = {term['value']:g} of {term['samples']} samples,"
-              f" threshold {term['threshold']:g}")  # fmt: skip
+        value = "no value" if term["value"] is None else f"{term['value']:g} of {term['samples']} samples"
+        limit = f", threshold {term['threshold']:g}" if "threshold" in term else ""
+        print(f"{'window':<12} {term['series']} = {value}{limit}")
+    for topic, offset in contents.get("seen", {}).items():
+        print(f"{'read':<12} {topic} up to offset {offset}, exclusive")
 
 
 def run_why_not(options: argparse.Namespace, settings: Settings) -> int:
@@ -111,7 +114,7 @@ def run_why_not(options: argparse.Namespace, settings: Settings) -> int:
 
 async def _standing(settings: Settings, installation: Installation, trigger: Trigger, account: str) -> Standing | None:
     """From the state log of the partition that has the account; the newest one where a producer's partitioner erred."""
-    plans, registry, scratch = compile_plan([trigger]), build_registry(settings.registry_url), Scratch()
+    plan, registry, scratch = compile_plan([trigger]), build_registry(settings.registry_url), Scratch()
     found: list[Standing] = []
     topic = topics.detector_state(settings.detector_lane)
     for partition in range(settings.telemetry_partitions):
@@ -119,10 +122,10 @@ async def _standing(settings: Settings, installation: Installation, trigger: Tri
             state = await read_state(settings.brokers, topic, partition, client_id="estop-cli")
         except (KafkaError, OSError) as error:
             raise UnavailableError(f"{topic} could not be read: {error}") from error
-        core = DetectorCore(registry, installation.codec, lambda: plans, scratch, enforcing=True)
+        core = DetectorCore(registry, installation.codec, lambda: plan, scratch, enforcing=True)
         core.restore(state.records.items(), state.positions)
-        found += [one for detector in core.detectors.values() for one in detector.standing(account.encode())]
-    return max(found, key=lambda one: max((term.series.newest_at or 0 for term in one.terms), default=0), default=None)
+        found += core.detector.standing(account.encode())
+    return max(found, key=lambda one: one.newest_at, default=None)
 
 
 def _terms(standing: Standing | None) -> dict[str, Any]:
@@ -130,11 +133,11 @@ def _terms(standing: Standing | None) -> dict[str, Any]:
         return {"terms": [], "cooldown_until": None, "suppressed": 0}
     terms = [
         {
-            "series": one.term.series.name,
-            "value": one.series.value,
-            "samples": one.series.samples,
-            "newest_at": one.series.newest_at,
-            "threshold": one.term.threshold,
+            "series": one.series.name,
+            "value": one.window.value,
+            "samples": one.window.samples,
+            "newest_at": one.window.newest_at,
+            "threshold": one.threshold,
             "holds": one.holds,
             "margin": one.margin,
         }
@@ -148,8 +151,8 @@ def _show_standing(
 ) -> None:
     print(f"{trigger.trigger_id} version {trigger.version} and {options.account}")
     for one in standing.terms if standing else ():
-        value = "-" if one.series.value is None else f"{one.series.value:g}"
-        newest = "-" if one.series.newest_at is None else moment(one.series.newest_at)
-        print(f"  {one.term.series.name} = {value} of {one.series.samples} samples, newest {newest}")
+        value = "-" if one.window.value is None else f"{one.window.value:g}"
+        newest = "-" if one.window.newest_at is None else moment(one.window.newest_at)
+        print(f"  {one.series.name} = {value} of {one.window.samples} samples, newest {newest}")
     for reason in reasons or ["nothing speaks against it: its newest event fired it, or the next one will"]:
         print(f"  {reason}")

@@ -1,0 +1,62 @@
+"""What only the passing of time brings about: schedules, and silence. Driven by ticks that are on record in a topic.
+
+A tick is a record of ``estop.ticks``, so a replay asks at the same moments. Nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from emergency_stop.domain.triggers import CRON, TIME_ZONE, Trigger
+from emergency_stop.rules.calendar import parse_schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A schedule's time has come. ``suppressed`` hits were held back by its cooldown before it."""
+
+    trigger: Trigger
+    at_ms: int
+    late: bool
+    suppressed: int
+
+
+@dataclass(slots=True)
+class ClockState:
+    """The newest tick, and the schedules' cooldowns by trigger id: (until, suppressed)."""
+
+    last_ms: int | None = None
+    cooldowns: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def advance(self, at_ms: int) -> bool:
+        """Whether a tick is news. Two lanes write the same ticks, and a replay repeats them."""
+        return self.last_ms is None or at_ms > self.last_ms
+
+    def due(self, schedules: Sequence[Trigger], at_ms: int, interval_ms: int) -> Iterator[Due]:
+        """Schedules whose time lies after the newest tick and not after this one; of several times the last.
+
+        The first tick ever makes nothing due: there is no telling what was missed before it.
+        """
+        if self.last_ms is None:
+            return
+        for trigger in schedules:
+            schedule = parse_schedule(trigger.options[CRON], trigger.options.get(TIME_ZONE, "UTC"))
+            times = schedule.times(self.last_ms, at_ms)
+            if not times:
+                continue
+            until, suppressed = self.cooldowns.get(trigger.trigger_id, (times[-1], 0))
+            if times[-1] < until:
+                self.cooldowns[trigger.trigger_id] = (until, suppressed + 1)
+                continue
+            self.cooldowns[trigger.trigger_id] = (times[-1] + trigger.cooldown_period, 0)
+            yield Due(trigger, times[-1], late=at_ms - times[-1] > interval_ms, suppressed=suppressed)
+
+    def encode(self) -> bytes:
+        return json.dumps({"last_ms": self.last_ms, "cooldowns": self.cooldowns}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> ClockState:
+        found = json.loads(data)
+        return cls(found["last_ms"], {name: (until, count) for name, (until, count) in found["cooldowns"].items()})

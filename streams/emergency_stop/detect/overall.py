@@ -1,0 +1,120 @@
+"""The second stage of one value over all accounts: every partition's newest part, and the conditions on their sum."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from emergency_stop.detect.across import put_together
+from emergency_stop.detect.groups import Crossing, GroupState
+from emergency_stop.detect.plan import Group
+from emergency_stop.detect.series import Series
+from emergency_stop.detect.standing import SeriesStanding, Standing, standing_of
+from emergency_stop.detect.window_kernels import EMPTY, IN_ORDER, NOT_A_SAMPLE, OUT_OF_ORDER
+from emergency_stop.detect.windows import Folded
+from emergency_stop.domain.messages import Partial
+from emergency_stop.domain.triggers import Trigger
+
+_SLOT: Final = np.zeros(1, np.int32)
+
+
+@dataclass(slots=True)
+class OverallState:
+    """Parts by (topic, series, partition). Its state is a function of the parts' log."""
+
+    _parts: dict[tuple[str, str], dict[int, Partial]] = field(default_factory=dict)
+    _groups: dict[str, GroupState] = field(default_factory=dict)
+    _newest: dict[str, int] = field(default_factory=dict)
+    _stored: dict[str, list[int]] = field(default_factory=dict)
+
+    def replan(self, groups: Sequence[Group]) -> None:
+        former, self._groups = self._groups, {}
+        for group in groups:
+            state = GroupState(group)
+            state.table.ensure(1)
+            if group.name in former:
+                state.take_over(former[group.name])
+            elif group.name in self._stored:
+                state.table.rows[0] = self._stored[group.name]
+            self._groups[group.name] = state
+
+    def suppressed(self) -> int:
+        return sum(state.suppressed for state in self._groups.values())
+
+    def on_part(self, part: Partial) -> list[tuple[Crossing, int]]:
+        """(what crossed, its moment). Of two parts of a partition the one that contains more stands."""
+        known = self._parts.setdefault((part.source_topic, part.series), {})
+        before = known.get(part.source_partition)
+        if before is not None and before.next_offset >= part.next_offset:
+            return []
+        known[part.source_partition] = part
+        found = []
+        for state in self._groups.values():
+            if any(one.topic == part.source_topic and one.name == part.series for one in state.group.shape.series):
+                found += self._evaluate(state)
+        return found
+
+    def _evaluate(self, state: GroupState) -> list[tuple[Crossing, int]]:
+        together = [self._together(series) for series in state.group.shape.series]
+        moment = max(newest for _, newest in together)
+        if moment == EMPTY:
+            return []
+        before = self._newest.get(state.group.name, EMPTY)
+        self._newest[state.group.name] = max(before, moment)
+        order = np.full(1, IN_ORDER if moment >= before else OUT_OF_ORDER, np.uint8)
+        seen = [
+            Folded(one.value, one.samples, np.where(one.order == NOT_A_SAMPLE, order, one.order).astype(np.uint8))
+            for one, _ in together
+        ]
+        crossings = state.evaluate(_SLOT, np.array((moment,), np.int64), seen, by_clock=True)
+        return [(crossing, moment) for crossing in crossings]
+
+    def _together(self, series: Series) -> tuple[Folded, int]:
+        parts = self._parts.get((series.topic, series.name), {})
+        return put_together(series, [parts[number].row for number in sorted(parts)])
+
+    def standing(self, trigger_id: str) -> Standing | None:
+        """Where all accounts together stand with a trigger; ``None`` for one that is not about all of them."""
+        state = next((one for one in self._groups.values() if _trigger_of(one).trigger_id == trigger_id), None)
+        if state is None:
+            return None
+        shape, member = state.group.shape, state.group.members[0]
+        together = [self._together(series) for series in shape.series]
+        windows = [
+            SeriesStanding(
+                None if newest == EMPTY else float(one.value[0]), int(one.samples[0]), None if newest == EMPTY else newest
+            )
+            for one, newest in together
+        ]
+        holds = state.rule_holds([one for one, _ in together])
+        own = state.account(0, member)
+        return standing_of(member.trigger, shape, member.thresholds, own, windows, rule_holds=holds)
+
+    def encode(self) -> bytes:
+        parts = [
+            [one.source_topic, one.series, one.source_partition, one.next_offset, base64.b64encode(one.row).decode()]
+            for known in self._parts.values()
+            for one in known.values()
+        ]
+        cooldowns = {name: state.table.rows[0].tolist() for name, state in self._groups.items()}
+        return json.dumps({"parts": parts, "cooldowns": cooldowns, "newest": self._newest}).encode()
+
+    def load(self, data: bytes) -> None:
+        """Put written state back; call before ``replan`` or after it."""
+        found = json.loads(data)
+        for topic, series, partition, next_offset, row in found["parts"]:
+            part = Partial(topic, series, partition, next_offset, base64.b64decode(row))
+            self._parts.setdefault((topic, series), {})[partition] = part
+        self._newest, self._stored = found["newest"], found["cooldowns"]
+        for name, state in self._groups.items():
+            if name in self._stored:
+                state.table.rows[0] = self._stored[name]
+
+
+def _trigger_of(state: GroupState) -> Trigger:
+    return state.group.members[0].trigger

@@ -1,0 +1,217 @@
+"""One telemetry topic of a partition: its accounts, their windows, and the cooldowns that live with them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from emergency_stop.columnar.columns import I32, I64, Columns
+from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts, Keys
+from emergency_stop.detect.across import AcrossSeries
+from emergency_stop.detect.groups import GroupState
+from emergency_stop.detect.lazy_rows import LazyRows
+from emergency_stop.detect.pages import Page, decode_page, encode_page
+from emergency_stop.detect.plan import Group, TopicPlan
+from emergency_stop.detect.series import Series
+from emergency_stop.detect.windows import Folded, Rows, SeriesState
+
+HashKey = Callable[[bytes], int]
+_FIRED: Final = "/fired"
+
+
+@dataclass(slots=True)
+class DetectorCounts:
+    """Totals since start."""
+
+    events: int = 0
+    rejected: int = 0
+    late: int = 0
+    hits: int = 0
+    suppressed: int = 0
+    by_reason: dict[str, int] = field(default_factory=dict)
+
+
+class TopicState:
+    """Arrays of one topic, indexed by the slots of its accounts. Its state is a function of the topic's log, but for
+    the cooldowns of conditions that read several topics.
+    """
+
+    def __init__(self, topic: str, hash_key: HashKey) -> None:
+        self.topic = topic
+        self.accounts = Accounts()
+        self.counts = DetectorCounts()
+        self.next_offset = 0
+        self.plan = TopicPlan(topic)
+        self.groups: dict[str, GroupState] = {}
+        self.across: dict[Series, AcrossSeries] = {}
+        self._hash_key = hash_key
+        self._series: dict[Series, SeriesState] = {}
+        #: Per group whose rule asks for absence: for which silence (its last moment) an account was reported.
+        self.fired: dict[str, LazyRows] = {}
+
+    # -- plans ----------------------------------------------------------------------------------
+
+    def replan(self, plan: TopicPlan) -> None:
+        """Change what is watched; unchanged series and cooldowns keep their state."""
+        self.plan = plan
+        self._series = {one: self._series.get(one) or SeriesState(one) for one in plan.series}
+        self.across = {one: self.across.get(one) or AcrossSeries(one, self.next_offset) for one in plan.across}
+        former, self.groups = self.groups, {}
+        for group in plan.groups:
+            if group.shape.home == self.topic:
+                self.groups[group.name] = self._group_state(group, former)
+        silences = [name for name, state in self.groups.items() if state.group.is_silence]
+        self.fired = {name: self.fired.get(name) or LazyRows(1) for name in silences}
+        self._ensure()
+
+    def _group_state(self, group: Group, former: Mapping[str, GroupState]) -> GroupState:
+        same = former.get(group.name)
+        if same is not None and same.group == group:
+            return same
+        state = GroupState(group)
+        for one in _predecessors(group, former):
+            state.take_over(one)
+        if same is None or not state.watches_as(same):
+            state.watch(0, map(self.accounts.key, range(self.accounts.count)))
+        state.forget_spans()
+        return state
+
+    def _ensure(self) -> None:
+        capacity = self.accounts.capacity
+        tables = [state.table for state in self._series.values()] + [state.table for state in self.groups.values()]
+        for table in (*tables, *self.fired.values()):
+            table.ensure(capacity)
+
+    # -- rows -----------------------------------------------------------------------------------
+
+    def apply(self, columns: Columns) -> tuple[I32, dict[Series, Folded]]:
+        """The rows' slots (-1: applied before), and every series as each row saw it."""
+        self._count(columns)
+        self._apply_across(columns)
+        if not self.plan.series:
+            return np.full(columns.n, -1, np.int32), {}
+        known = self.accounts.count
+        slots = self.accounts.find(columns)
+        if self.next_offset > columns.fetch_offset:
+            slots[columns.offset < self.next_offset] = -1
+        self._admit(known)
+        rows = Rows(columns, slots)
+        folded = {series: state.fold(rows, read_all=series in self.plan.read) for series, state in self._series.items()}
+        self.counts.late += sum(one.late for one in folded.values())
+        return slots, folded
+
+    def _apply_across(self, columns: Columns) -> None:
+        for state in self.across.values():
+            slots = np.where(columns.offset >= state.next_offset, 0, -1).astype(np.int32, copy=False)
+            state.apply(Rows(columns, slots), columns.next_offset)
+
+    def enter(self, keys: Keys) -> I32:
+        """Slots of accounts whose cooldowns a row of another topic is about to change."""
+        known = self.accounts.count
+        slots = self.accounts.enter(keys)
+        self._admit(known)
+        return slots
+
+    def _admit(self, known: int) -> None:
+        """Have rows for accounts that are new since there were ``known``."""
+        self._ensure()
+        if self.accounts.count > known:
+            for group in self.groups.values():
+                group.watch(known, (self.accounts.key(slot) for slot in range(known, self.accounts.count)))
+
+    def read(self, series: Series, keys: Keys, moments: I64) -> Folded:
+        """What the accounts' windows hold at ``moments``; changes nothing."""
+        return self._series[series].read(self.accounts.look_up(keys), moments)
+
+    def read_slots(self, series: Series, slots: I32, moments: I64) -> Folded:
+        return self._series[series].read(slots, moments)
+
+    def series_state(self, series: Series) -> SeriesState:
+        return self._series[series]
+
+    def slot_of(self, account: bytes) -> int:
+        """-1 for an account without events."""
+        return self.accounts.slot_of(account, self._hash_key(account))
+
+    def _count(self, columns: Columns) -> None:
+        self.counts.events += columns.n
+        self.counts.rejected += len(columns.rejected)
+        for rejected in columns.rejected:
+            label = rejected.reason.label
+            self.counts.by_reason[label] = self.counts.by_reason.get(label, 0) + 1
+
+    # -- pages ----------------------------------------------------------------------------------
+
+    def dirty_pages(self) -> list[int]:
+        """Numbers of the pages that changed since ``write_page`` gave them."""
+        return self.accounts.dirty_pages()
+
+    def write_page(self, page: int) -> bytes:
+        """The page's bytes as of now: it contains everything that was applied so far."""
+        self.accounts.seal(page, self.next_offset)
+        lengths, keys = self.accounts.page_keys(page)
+        first, last = page * PAGE_SLOTS, page * PAGE_SLOTS + len(lengths)
+        slices = {name: rows[first:last] for name, rows in self._stored().items()}
+        arrays = {name: (rows,) for name, rows in slices.items() if rows.any()}
+        return encode_page(Page(self.next_offset, lengths, keys, self.accounts.page_hashes(page), arrays))
+
+    def load(self, pages: Iterable[tuple[int, bytes]], position: int) -> None:
+        """Put written pages back; ``position`` is the next offset to apply. Unknown series are dropped."""
+        self.next_offset = position
+        for state in self.across.values():
+            state.next_offset = position
+        for number, data in sorted(pages):
+            page = decode_page(data)
+            self.accounts.load_page(number, page.key_lengths, page.keys, page.hashes, page.next_offset)
+            self._ensure()
+            self._load_rows(number * PAGE_SLOTS, page.arrays)
+        self.accounts.finish_loading(position)
+        self._admit(0)
+        for group in self.groups.values():
+            group.forget_spans()
+
+    @property
+    def across_unsaved(self) -> bool:
+        return any(state.unsaved for state in self.across.values())
+
+    def write_across(self) -> bytes:
+        """The partition's parts of values over all accounts, with the first offset that each does not contain."""
+        found = {}
+        for series, state in self.across.items():
+            state.unsaved = False
+            found[series.name] = [state.next_offset, base64.b64encode(state.row()).decode()]
+        return json.dumps(found, separators=(",", ":")).encode()
+
+    def load_across(self, data: bytes) -> None:
+        found = json.loads(data)
+        for series, state in self.across.items():
+            if series.name in found:
+                next_offset, row = found[series.name]
+                state.load(base64.b64decode(row), next_offset)
+
+    def _load_rows(self, first: int, arrays: Mapping[str, Sequence[I64]]) -> None:
+        for series, state in self._series.items():
+            if series.name in arrays:
+                state.load(first, arrays[series.name][0])
+        for name, rows in self._cooldowns().items():
+            if name in arrays:
+                rows[first : first + len(arrays[name][0])] = arrays[name][0]
+
+    def _stored(self) -> dict[str, I64]:
+        return {series.name: state.table.rows for series, state in self._series.items()} | self._cooldowns()
+
+    def _cooldowns(self) -> dict[str, I64]:
+        found = {name: state.table.rows for name, state in self.groups.items()}
+        return found | {f"{name}{_FIRED}": table.rows for name, table in self.fired.items()}
+
+
+def _predecessors(group: Group, former: Mapping[str, GroupState]) -> list[GroupState]:
+    """Whose cooldowns go on: the group of the same name, and where a canary begins or ends its other half."""
+    kind, _, trigger_id = group.name.partition(":")
+    names = [group.name, f"stable:{trigger_id}" if kind == "trigger" else f"trigger:{trigger_id}"]
+    return [former[name] for name in names if name in former]

@@ -1,0 +1,128 @@
+"""Schedules and quiet hours: what only the time of day brings about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from emergency_stop.detect.compile import compile_plan
+from emergency_stop.detect.detector import PartitionDetector
+from emergency_stop.domain import topics
+from emergency_stop.domain.messages import Hit
+from emergency_stop.domain.trigger_definitions import parse_trigger
+from emergency_stop.domain.triggers import Trigger
+from tests.oracle.naive import Event
+from tests.oracle.streams import columns_of, new_detector
+
+TICK = 5_000
+
+
+def at(text: str) -> int:
+    """Milliseconds since the epoch of a moment in UTC."""
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1_000)
+
+
+def unchecked(_text: str) -> list[str]:
+    return []
+
+
+CHECKS = {f"options.{name}": unchecked for name in ("cron", "quietHours", "timeZone")}
+
+
+def timed(options: dict[str, str], **more: Any) -> Trigger:
+    definition = {
+        "trigger_id": "timed", "name": "timed", "trigger_type": "time_based_trigger", "options": options,
+        "cooldown_period": 0, "stop_level": "graceful", "priority": 1, **more,
+    }  # fmt: skip
+    return parse_trigger(definition, services=(), checks=CHECKS)
+
+
+def nightly(**more: Any) -> Trigger:
+    return timed({"cron": "0 2 * * *", "timeZone": "Europe/Berlin"}, **{"across": "accounts", **more})
+
+
+def tick(detector: PartitionDetector, moment: str, offset: int = 0) -> list[Hit]:
+    return detector.on_tick(at(moment), (topics.TICKS, offset), at(moment))
+
+
+def test_a_schedule_fires_at_its_time_in_its_zone_and_once() -> None:
+    detector = new_detector(compile_plan([nightly()]))
+    assert detector.plan.needs_clock
+    assert tick(detector, "2026-11-25T00:59:55") == []
+    (hit,) = tick(detector, "2026-11-25T01:00:00", offset=7)
+    assert (hit.scope, hit.account_id, hit.late) == ("global", None, False)
+    assert (hit.occurred_at, hit.source_topic, hit.source_offset) == (at("2026-11-25T01:00:00"), topics.TICKS, 7)
+    assert hit.reason == "the schedule '0 2 * * *' (Europe/Berlin) is due"
+    assert tick(detector, "2026-11-25T01:00:00", offset=8) == [], "the other lane's tick"
+    assert tick(detector, "2026-11-25T01:00:05") == []
+
+
+def test_a_schedule_of_one_account_stops_that_account() -> None:
+    detector = new_detector(compile_plan([nightly(across=None, account_id="acc-7")]))
+    tick(detector, "2026-11-25T00:59:55")
+    (hit,) = tick(detector, "2026-11-25T01:00:00")
+    assert (hit.scope, hit.account_id) == ("account:acc-7", "acc-7")
+
+
+def test_a_time_that_was_slept_through_fires_late_and_under_the_same_id() -> None:
+    awake, asleep = (new_detector(compile_plan([nightly()])) for _ in range(2))
+    for detector in (awake, asleep):
+        tick(detector, "2026-11-25T00:59:55")
+    (on_time,) = tick(awake, "2026-11-25T01:00:00")
+    (late,) = tick(asleep, "2026-11-25T04:00:00", offset=9)
+    assert late.late
+    assert late.hit_id == on_time.hit_id
+    assert late.occurred_at == on_time.occurred_at
+
+
+def test_what_was_due_before_the_first_tick_ever_is_not_made_up_for() -> None:
+    assert tick(new_detector(compile_plan([nightly()])), "2026-11-25T01:00:00") == []
+
+
+def test_a_schedule_survives_a_crash_and_cools_down() -> None:
+    plan = compile_plan([timed({"cron": "* * * * *"}, across="accounts", cooldown_period=150_000)])
+    detector = new_detector(plan)
+    tick(detector, "2026-11-25T01:00:00")
+    assert len(tick(detector, "2026-11-25T01:01:00")) == 1
+    assert tick(detector, "2026-11-25T01:02:00") == []
+    successor = new_detector(plan)
+    successor.load([(name, detector.write(name)) for name in detector.dirty()], {})
+    assert tick(successor, "2026-11-25T01:03:00") == []
+    (hit,) = tick(successor, "2026-11-25T01:04:00")
+    assert hit.suppressed_before == 2
+
+
+def test_only_one_partition_keeps_schedules() -> None:
+    detector = new_detector(compile_plan([nightly()]), partition=1)
+    tick(detector, "2026-11-25T00:59:55")
+    assert tick(detector, "2026-11-25T01:00:00") == []
+
+
+ACTIVE = {"kind": 5.0, "outcome": 0.0}
+QUIET = timed({"quietHours": "22:00-07:00", "timeZone": "Europe/Berlin"}, min_samples=2)
+
+
+@pytest.mark.parametrize(
+    ("moments", "fires"),
+    [
+        (("2026-11-25T20:59:30", "2026-11-25T20:59:59"), False),
+        (("2026-11-25T20:59:59", "2026-11-25T21:00:00"), False),
+        (("2026-11-25T21:00:00", "2026-11-25T21:00:10"), True),
+        (("2026-11-25T05:59:58", "2026-11-25T05:59:59"), True),
+        (("2026-11-25T05:59:59", "2026-11-25T06:00:00"), False),
+        (("2026-11-25T21:00:00", "2026-11-25T21:01:01"), False),
+    ],
+)
+def test_activity_in_quiet_hours_fires(moments: tuple[str, str], *, fires: bool) -> None:
+    """Berlin is an hour ahead of UTC in winter; two events within a minute are asked for."""
+    events = [Event(number, "acc", at(moment), ACTIVE) for number, moment in enumerate(moments)]
+    hits = new_detector(compile_plan([QUIET])).on_batch(columns_of(topics.TELEMETRY_PLATFORM, events, 0), 0)
+    assert bool(hits) is fires
+    if fires:
+        assert "occurred_at in 22:00-07:00 Europe/Berlin" in hits[0].reason
+
+
+def test_a_plan_without_anything_for_the_clock_needs_none() -> None:
+    assert not compile_plan([QUIET]).needs_clock
