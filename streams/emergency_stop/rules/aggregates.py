@@ -105,7 +105,7 @@ class AggregateReader:
         if node.name == "@in":
             return self._among(node, topic)
         if node.name not in _COMPARISONS or node.receiver:
-            why = f"; for ||, use two aggregates, or `in`" if node.name == "_||_" else ""
+            why = "; for ||, use two aggregates, or `in`" if node.name == "_||_" else ""
             raise Refused(node.place, _ROWS + why)
         left, right = node.args
         op = _COMPARISONS[node.name]
