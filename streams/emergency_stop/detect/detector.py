@@ -108,8 +108,11 @@ class PartitionDetector:
         self, topic: TopicState, group: Group, columns: Columns, slots: I32, folded: Mapping[Series, Folded]
     ) -> list[Crossing]:
         """Only rows that are a sample of one of the condition's series in this topic."""
-        mine = [folded[series] for series in group.shape.series if series.topic == topic.topic]
-        rows: I64 = np.flatnonzero((best_order(mine) <= OUT_OF_ORDER) & (slots >= 0))
+        home = self._topic(group.shape.home)
+        state = home.groups[group.name]
+        mine = {series: folded[series] for series in group.shape.series if series.topic == topic.topic}
+        asked = (best_order(list(mine.values())) <= OUT_OF_ORDER) & (slots >= 0)
+        rows: I64 = np.flatnonzero(asked & state.may_hold(mine, columns.n))
         if not len(rows):
             return []
         keys, moments = keys_of(columns, rows), columns.occurred_at[rows]
@@ -119,9 +122,8 @@ class PartitionDetector:
             else self._topic(series.topic).read(series, keys, moments)
             for series in group.shape.series
         ]
-        home = self._topic(group.shape.home)
         home_slots = slots[rows] if home is topic else home.enter(keys)
-        found = home.groups[group.name].evaluate(home_slots, moments, seen)
+        found = state.evaluate(home_slots, moments, seen)
         self._note_fired(home, group, found)
         return [_moved(crossing, int(rows[crossing.row])) for crossing in found]
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from emergency_stop.columnar.columns import F64, I32, I64, U8
 from emergency_stop.detect.judge_kernels import SINCE, STATE_CELLS, SUPPRESSED, UNTIL, WHO, judge
 from emergency_stop.detect.lazy_rows import LazyRows
 from emergency_stop.detect.plan import Comparison, Group, Member
 from emergency_stop.detect.rule_kernels import run_program
+from emergency_stop.detect.series import Series
 from emergency_stop.detect.standing import AccountState
 from emergency_stop.detect.window_kernels import EMPTY, NEVER_SEEN, OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded
@@ -25,7 +27,7 @@ from emergency_stop.rules.language import AggregateCall, Function, Rule
 _NONE: Final[F64] = np.zeros(0, np.float64)
 _EVERYONE: Final[I32] = np.zeros(0, np.int32)
 _HUNDRED: Final = 100
-_TRUE: Final = 1
+_FALSE, _TRUE = 0, 1
 #: Aggregates that have a value where the window is empty: nothing was counted.
 _COUNTING: Final = (Function.COUNT, Function.DISTINCT, Function.SUM)
 
@@ -103,6 +105,24 @@ class GroupState:
         first, second = seen[0], seen[1].value if len(seen) > 1 else _NONE
         comparisons = (*shape.comparisons, Comparison.BELOW)
         return self._judge(slots, moments, (first.value, first.samples, first.order), second, comparisons, seen)
+
+    def may_hold(self, known: Mapping[Series, Folded], n: int) -> npt.NDArray[np.bool_]:
+        """Which of ``n`` rows the rule is not false of, whatever the series hold that are not ``known`` yet.
+
+        As in CEL, what is false beside something without a value is false: most rows need no look at other topics.
+        """
+        rule = self.group.shape.rule
+        if rule is None or bool(self._limits[:, 1].any()):  # with for_ms, rows of which it is false matter too
+            return np.ones(n, np.bool_)
+        nothing = Folded(np.zeros(n, np.float64), np.zeros(n, np.int32), np.full(n, NEVER_SEEN, np.uint8))
+        series = self.group.shape.series
+        values, has = rule_inputs(rule.aggregates, [known.get(one, nothing) for one in series])
+        for index, one in enumerate(series):
+            if one not in known:
+                has[index] = 0
+        holds = np.empty(n, np.uint8)
+        run_program(rule.program.ops, rule.program.constants, rule.program.stack_max, values, has, holds)
+        return holds != _FALSE
 
     def _evaluate_rule(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool) -> list[Crossing]:
         rule = self.group.shape.rule
@@ -183,7 +203,7 @@ class GroupState:
         rule = self.group.shape.rule
         if rule is None:
             return None
-        return {0: False, _TRUE: True}.get(int(run_rule(rule, seen)[0]))
+        return {_FALSE: False, _TRUE: True}.get(int(run_rule(rule, seen)[0]))
 
 
 def run_rule(rule: Rule, seen: Sequence[Folded]) -> U8:
