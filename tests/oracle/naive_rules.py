@@ -47,7 +47,9 @@ class _Account:
 
 @dataclass
 class NaiveRules:
-    """Feed rows and ticks in the order in which they were applied; ``hits`` fills: (rule, account, moment, suppressed)."""
+    """Feed rows and ticks in the order in which they were applied; ``hits`` fills with (rule, account, moment, suppressed)
+    each.
+    """
 
     rules: list[NaiveRule]
     hits: list[tuple[str, str, int, int]] = field(default_factory=list)
