@@ -1,7 +1,8 @@
 """``make bench-detector``: the detector against plain Faust and against the oracle, on Apache Kafka.
 
 Prints one line of JSON, and ends with 1 when a hit differs from the oracle's. Both sides start on a topic that
-is full, work with a durable state (changelog on), and are measured from their assignment to their last event.
+is full, work with a durable state (changelog on), and are measured from their assignment to their last event. The
+detector evaluates all default triggers and ten rules in CEL; plain Faust, the two that health events feed.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from emergency_stop.domain.default_triggers import BUILTIN_KINDS, default_pack
 from emergency_stop.domain.topics import TELEMETRY_HEALTH, TopicSpec
 from emergency_stop.testing.brokers import ApacheKafka
-from tests.bench import plain_faust
+from tests.bench import plain_faust, triggers
 from tests.bench.load import SPAN_MS, HealthLoad, produce
 from tests.bench.meter import Reading
 from tests.bench.oracle import Place, expected_hits
+from tests.bench.rules import RULES, rule_triggers
 from tests.bench.stage import PARTITIONS, our_hits, prepare, run_metered, say, settings_for
 
 PLAIN_TOPIC: Final = "bench.plain"
@@ -41,7 +45,7 @@ def main() -> int:
 
 def _bench(bootstrap: str, folder: Path, options: argparse.Namespace) -> int:
     settings = settings_for(bootstrap, folder)
-    prepare(settings, _plain_topics())
+    prepare(settings, _plain_topics(), rule_triggers())
     load = HealthLoad(options.seed, options.events, options.accounts, int(time.time() * 1000) - SPAN_MS)
     say(f"producing {load.events} events of {load.accounts} accounts")
     produce(bootstrap, {TELEMETRY_HEALTH: load.events, PLAIN_TOPIC: options.plain_events}, load)
@@ -53,9 +57,10 @@ def _bench(bootstrap: str, folder: Path, options: argparse.Namespace) -> int:
     arguments = [bootstrap, str(options.plain_events), PLAIN_TOPIC, PLAIN_HITS]
     plain = run_metered([sys.executable, "-m", "tests.bench.plain_faust", *arguments], {}, folder / "plain.log")
     say(f"{plain}; the oracle")
-    wanted = expected_hits(bootstrap, list(range(PARTITIONS)))
+    wanted = expected_hits(bootstrap, list(range(PARTITIONS)), with_rules=True)
     found = our_hits(bootstrap)
-    _report(load, ours, plain, found, wanted)
+    say("what one more trigger costs, and the memory of a million accounts")
+    _report(load, ours, plain, found, wanted, triggers.costs())
     return 0 if sorted(found) == sorted(wanted) else 1
 
 
@@ -67,7 +72,14 @@ def _plain_topics() -> tuple[TopicSpec, ...]:
     )
 
 
-def _report(load: HealthLoad, ours: Reading, plain: Reading, found: list[Place], wanted: set[Place]) -> None:
+def _report(
+    load: HealthLoad,
+    ours: Reading,
+    plain: Reading,
+    found: list[Place],
+    wanted: set[Place],
+    costs: Mapping[str, object],
+) -> None:
     if sorted(found) != sorted(wanted):
         missing, extra = sorted(wanted - set(found)), sorted(set(found) - wanted)
         say(f"FAILED: hits differ from the oracle's; missing {missing[:5]}, extra {extra[:5]}")
@@ -81,6 +93,9 @@ def _report(load: HealthLoad, ours: Reading, plain: Reading, found: list[Place],
         "plain_faust_events_per_cpu_s": round(plain_per_cpu_s),
         "ratio_to_plain_faust": round(ours_per_cpu_s / plain_per_cpu_s, 1),
         "peak_rss_mb": ours.peak_rss_mb,
+        "triggers": len(default_pack(0)) + len(BUILTIN_KINDS),
+        "rules": len(RULES),
+        **costs,
     }
     print(json.dumps(report))
 

@@ -6,7 +6,7 @@ windows are three, as those of one owner would be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from emergency_stop.domain.topics import TELEMETRY_HEALTH
@@ -61,7 +61,7 @@ def naive_rules() -> list[NaiveRule]:
         NaiveRule(
             "rule-falling",
             (_AVG_MINUTE, _AVG_LONG),
-            lambda v: None if v[0] is None or v[1] is None else v[0] - v[1] < -56,  # noqa: PLR2004
+            lambda v: None if v[0] is None or v[1] is None else v[0] - v[1] < -56,
             COOLDOWN_MS,
         ),
         NaiveRule(
@@ -70,9 +70,7 @@ def naive_rules() -> list[NaiveRule]:
             lambda v: both(less(v[0], 35), less(80, v[1])),
             COOLDOWN_MS,
         ),
-        NaiveRule(
-            "rule-near-death", (_MIN_LONG, _COUNT), lambda v: both(less(v[0], 1), less(2, v[1])), COOLDOWN_MS
-        ),
+        NaiveRule("rule-near-death", (_MIN_LONG, _COUNT), lambda v: both(less(v[0], 1), less(2, v[1])), COOLDOWN_MS),
         NaiveRule("rule-long-risk", (_RISK_LONG,), lambda v: less(70, v[0]), COOLDOWN_MS),
         NaiveRule(
             "rule-either", (_RISK_NOW, _AVG_MINUTE), lambda v: either(less(97, v[0]), less(v[1], 5)), COOLDOWN_MS
@@ -81,15 +79,17 @@ def naive_rules() -> list[NaiveRule]:
     ]
 
 
-def rule_hits(events: Iterable[tuple[str, int, float, float]]) -> set[tuple[str, str, int]]:
-    """(rule, account, moment) of every hit; ``events`` are (account, moment, health, risk) in log order.
+def rule_hits(events: Sequence[tuple[int, str, int, float, float]]) -> set[tuple[str, str, int]]:
+    """(rule, account, offset) of every hit; ``events`` are (offset, account, moment, health, risk) in log order.
 
     Only accounts in trouble are looked at: of the others, every rule is false by the bounds above.
     """
-    kept = list(events)
-    troubled = {one[0] for one in kept if one[2] < GOOD_HEALTH_MIN or one[3] > GOOD_RISK_MAX}
+    troubled = {one[1] for one in events if one[3] < GOOD_HEALTH_MIN or one[4] > GOOD_RISK_MAX}
     twin = NaiveRules(naive_rules())
-    for account, at, health, risk in kept:
+    hits: set[tuple[str, str, int]] = set()
+    for offset, account, at, health, risk in events:
         if account in troubled:
+            before = len(twin.hits)
             twin.feed(TELEMETRY_HEALTH, account, at, {"health_score": health, "risk_score": risk})
-    return {(rule, account, at) for rule, account, at, _ in twin.hits}
+            hits |= {(rule, account, offset) for rule, _, _, _ in twin.hits[before:]}
+    return hits

@@ -17,6 +17,7 @@ from emergency_stop.config import Settings
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import HITS, TRIGGERS, TopicSpec, all_topics
+from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from tests.bench.meter import Reading
@@ -39,13 +40,13 @@ def settings_for(bootstrap: str, folder: Path) -> Settings:
     )
 
 
-def prepare(settings: Settings, others: Sequence[TopicSpec]) -> None:
-    """Our topics and ``others``, and the five default triggers beside the built-in one."""
+def prepare(settings: Settings, others: Sequence[TopicSpec], more_triggers: Sequence[Trigger] = ()) -> None:
+    """Our topics and ``others``, and the default triggers and more beside the built-in ones."""
     ours = tuple(settings.partitioned(spec) for spec in all_topics(settings.services))
     asyncio.run(ensure_topics(settings.brokers, (*ours, *others)))
     codec = Codec(LocalRegistry())
     producer = Producer({"bootstrap.servers": settings.brokers, "acks": "all", "log_level": 2})
-    for trigger in default_pack(0):
+    for trigger in (*default_pack(0), *more_triggers):
         producer.produce(TRIGGERS, codec.encode(trigger, TRIGGERS), trigger.trigger_id)
     if producer.flush(30):
         raise TimeoutError("the triggers were not acknowledged within 30 s")

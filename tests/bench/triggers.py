@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,9 +30,21 @@ from emergency_stop.wire.registry import LocalRegistry
 from tests.bench.load import HealthLoad, records
 
 COUNTS: Final = (1, 2, 5, 10, 20, 50, 100)
+LIVE_ACCOUNTS: Final = 1_000_000
 _BASE_MS: Final = 1_700_000_000_000
 _BATCH_RECORDS: Final = 4_000
 _REGISTRY: Final = LocalRegistry()
+
+
+def costs() -> dict[str, Any]:
+    """The two measurements, each in a process of its own: the table, and a million accounts."""
+    found: dict[str, Any] = {}
+    for arguments in ([], ["--live", str(LIVE_ACCOUNTS)]):
+        command = [sys.executable, "-m", "tests.bench.triggers", *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        report = json.loads(done.stdout.splitlines()[-1])
+        found |= {"live": report} if arguments else report
+    return found
 
 
 def main() -> int:
