@@ -29,7 +29,7 @@ _EVERYONE: Final[I32] = np.zeros(0, np.int32)
 _HUNDRED: Final = 100
 _FALSE, _TRUE = 0, 1
 #: Aggregates that have a value where the window is empty: nothing was counted.
-_COUNTING: Final = (Function.COUNT, Function.DISTINCT, Function.SUM)
+_COUNTING: Final = (Function.COUNT, Function.DISTINCT)
 
 
 @dataclass(frozen=True, slots=True)
