@@ -253,7 +253,8 @@ def _parameters(members: Sequence[Member]) -> tuple[F64, I64]:
     thresholds, limits = np.zeros((len(members), 2), np.float64), np.zeros((len(members), 4), np.int64)
     for index, member in enumerate(members):
         trigger = member.trigger
-        thresholds[index, : len(member.thresholds)] = member.thresholds
+        limits_of = member.thresholds or (float(_TRUE),)  # a rule's value is whether it is true
+        thresholds[index, : len(limits_of)] = limits_of
         limits[index] = trigger.min_samples, trigger.for_ms, trigger.cooldown_period, mark(trigger)
     return thresholds, limits
 

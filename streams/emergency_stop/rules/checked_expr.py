@@ -57,7 +57,7 @@ class Node:
 
 
 def read_checked_expr(message: bytes) -> Node:
-    """The tree in a serialised ``google.protobuf.Any`` of a ``CheckedExpr``. Raises ``MalformedMessageError`` if it is none."""
+    """The tree in a serialised ``google.protobuf.Any`` of a ``CheckedExpr``. Raises ``MalformedMessageError``."""
     outer = dict(_fields(message))
     if outer.get(1) != b"type.googleapis.com/cel.expr.CheckedExpr":
         raise MalformedMessageError(
@@ -135,7 +135,7 @@ def _constant(message: bytes) -> float | bool | str | None:
 
 
 def _fields(message: _Value) -> Iterator[tuple[int, _Value]]:
-    """(field number, varint or fixed as unsigned int, or bytes) in order. Raises ``MalformedMessageError`` if malformed."""
+    """(field number, varint or fixed as unsigned int, or bytes) in order. Raises ``MalformedMessageError``."""
     data, at = _bytes(message), 0
     while at < len(data):
         tag, at = _varint(data, at)
