@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from emergency_stop.control.trigger_lint_among import Finding, among
 from emergency_stop.domain.definition_reader import snake_case
-from emergency_stop.domain.triggers import CRON, QUIET_HOURS, Trigger
+from emergency_stop.domain.triggers import CRON, Trigger
 from emergency_stop.domain.values import StopLevel, TriggerType
 from emergency_stop.rules.definitions import quiet_hours_of, schedule_of
 from emergency_stop.rules.language import compile_rule
@@ -75,7 +75,7 @@ def _window_ms(trigger: Trigger) -> int:
     """The longest window that decides; 0 where none does."""
     if trigger.rule:
         return max(call.window_ms for call in compile_rule(trigger.rule).aggregates)
-    return 0 if CRON in trigger.options or QUIET_HOURS in trigger.options else trigger.time_window
+    return 0 if CRON in trigger.options else trigger.time_window
 
 
 def _rhythm(trigger: Trigger, given: set[str]) -> list[tuple[str, str]]:
