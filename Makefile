@@ -72,6 +72,10 @@ bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200
 bench-failover: $(STAMP) ## kill -9 of one of two detectors under load: how long until its partitions fire again
 	@$(BIN)/python -m tests.bench.failover
 
+.PHONY: bench-standby
+bench-standby: $(STAMP) ## How long a partition of a million accounts takes to restore, with and without a standby copy
+	@$(BIN)/python -m tests.bench.standby
+
 .PHONY: bench-triggers
 bench-triggers: $(STAMP) ## What one more trigger costs, from 1 to 100, and the memory of a million accounts
 	@$(BIN)/python -m tests.bench.triggers
