@@ -58,6 +58,7 @@ class GroupState:
         self.suppressed = 0
         self.table = LazyRows(STATE_CELLS)
         self._member_of: I32 = _EVERYONE
+        self._enough: I32 = _EVERYONE
         self._thresholds, self._limits = _parameters(group.members)
 
     def take_over(self, former: GroupState) -> None:
@@ -140,9 +141,14 @@ class GroupState:
             one.samples for call, one in zip(aggregates, seen, strict=True) if call.function is not Function.ABSENT
         ]
         if not asked or int(self._limits[:, 0].max()) == 1:
-            return np.full(len(seen[0].value), np.iinfo(np.int32).max, np.int32)
+            return self._enough_for(len(seen[0].value))
         most: I32 = np.maximum.reduce(asked)
         return most
+
+    def _enough_for(self, n: int) -> I32:
+        if len(self._enough) < n:
+            self._enough = np.full(n, np.iinfo(np.int32).max, np.int32)
+        return self._enough[:n]
 
     def _judge(
         self,
