@@ -11,10 +11,14 @@ import random
 import sys
 from typing import Final
 
+from tests.oracle import ranges, rule_streams
 from tests.oracle.streams import campaign
 
 STREAMS: Final = 2_000
 EVENTS_MAX: Final = 600
+#: Random sets of triggers that differ in whom they watch, and random rules over several topics: so many of each.
+OTHERS_ONE_IN: Final = 4
+OTHERS_EVENTS_MAX: Final = 300
 
 
 def main() -> int:
@@ -26,6 +30,14 @@ def main() -> int:
         if problem := comparison.problem():
             mismatches += 1
             print(f"stream {comparison.seed}: {problem}", file=sys.stderr)
+    others = streams // OTHERS_ONE_IN
+    for name, difference in (("ranges", ranges.difference), ("rules", rule_streams.difference)):
+        for number in range(seed, seed + others):
+            compared, problem = difference(number, OTHERS_EVENTS_MAX)
+            hits, streams = hits + compared, streams + 1
+            if problem:
+                mismatches += 1
+                print(f"{name} {number}: {problem}", file=sys.stderr)
     print(json.dumps({"streams": streams, "mismatches": mismatches, "seed": seed, "hits": hits}))
     return 1 if mismatches else 0
 

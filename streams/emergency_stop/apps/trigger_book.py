@@ -12,7 +12,7 @@ from emergency_stop.detect.plan import Plan
 from emergency_stop.domain.default_triggers import builtin_triggers
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import StopLevel
-from emergency_stop.rules.definitions import stable_version
+from emergency_stop.rules.definitions import check_version, stable_version
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
 
@@ -43,7 +43,9 @@ class TriggerBook:
         else:
             try:
                 trigger = self._codec.decode(Trigger, record.value)
-                compile_plan([trigger])
+                if not trigger.removed:
+                    check_version(trigger)
+                    compile_plan([trigger])
             except (WireError, UnknownSchemaError, KeyError, ValueError) as error:
                 self.refused += 1
                 text = "trigger %r at offset %d was not taken: %s"

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from emergency_stop.control.trigger_lint_among import Finding, among
 from emergency_stop.domain.definition_reader import snake_case
-from emergency_stop.domain.triggers import Trigger
+from emergency_stop.domain.triggers import CRON, Trigger
 from emergency_stop.domain.values import StopLevel, TriggerType
+from emergency_stop.rules.definitions import quiet_hours_of, schedule_of
+from emergency_stop.rules.language import compile_rule
+from emergency_stop.rules.reach import FALSE, TRUE, outcomes
 
 _TOP: Final = 100.0
+_WEEK_MS: Final = 7 * 86_400_000
+_FOUR_YEARS_MS: Final = (4 * 365 + 1) * 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """``rule`` is its stable name."""
-
-    trigger_id: str
-    rule: str
-    text: str
-
-
-def lint(triggers: Sequence[Trigger], definitions: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """Findings in the triggers' order; ``definitions`` are what each was read from."""
-    counted = Counter(trigger.trigger_id for trigger in triggers)
-    found = [
-        Finding(name, "same-id", f"{times} definitions have this id; the last one wins")
-        for name, times in counted.items()
-        if times > 1
-    ]
+def lint(triggers: Sequence[Trigger], definitions: Sequence[Mapping[str, Any]], now_ms: int) -> list[Finding]:
+    """Findings in the triggers' order, those about several first; ``definitions`` are what each was read from."""
+    found = among(triggers)
     for trigger, definition in zip(triggers, definitions, strict=True):
         names = {snake_case(str(name)) for name in definition}
-        found += [
-            Finding(trigger.trigger_id, rule, text) for rule, text in (*_reach(trigger), *_rhythm(trigger, names))
-        ]
+        told = (*_reach(trigger), *_rule(trigger), *_calendar(trigger, now_ms), *_rhythm(trigger, names))
+        found += [Finding(trigger.trigger_id, rule, text) for rule, text in told]
     return found
 
 
@@ -54,17 +43,46 @@ def _reach(trigger: Trigger) -> list[tuple[str, str]]:
     if limits.get("distinctProxies", 0.0) > limits.get("failures", _TOP):
         few, many = f"{limits['failures']:g}", f"{limits['distinctProxies']:g}"
         found.append(("redundant", f"failures={few} says nothing: {many} distinct proxies need {many} failures"))
-    if trigger.for_ms >= trigger.time_window:
-        text = f"for_ms={trigger.for_ms} is not shorter than time_window={trigger.time_window}"
+    if trigger.for_ms and trigger.for_ms >= _window_ms(trigger):
+        text = f"for_ms={trigger.for_ms} is not shorter than the window of {_window_ms(trigger)}"
         found.append(("slow", f"{text}: what crossed the threshold has left the window by then"))
     return found
+
+
+def _rule(trigger: Trigger) -> list[tuple[str, str]]:
+    """Rules that no telemetry can make true, or false."""
+    if not trigger.rule:
+        return []
+    reached = outcomes(compile_rule(trigger.rule))
+    if reached == FALSE:
+        return [("unreachable", "whatever its aggregates are, the rule is false; it can never fire")]
+    return [("always", "whatever its aggregates are, the rule is true")] if reached == TRUE else []
+
+
+def _calendar(trigger: Trigger, now_ms: int) -> list[tuple[str, str]]:
+    """Schedules without a moment, and quiet hours without an end."""
+    schedule, quiet = schedule_of(trigger), quiet_hours_of(trigger)
+    if schedule is not None and not schedule.times(now_ms, now_ms + _FOUR_YEARS_MS, count_max=1):
+        return [("unreachable", f"cron={schedule.cron!r} has no moment within four years")]
+    if quiet is not None:
+        starts, ends = quiet.intervals(now_ms, now_ms + _WEEK_MS)
+        if any((starts <= now_ms) & (ends > now_ms + _WEEK_MS)):
+            return [("always", "the quiet hours cover all the time: any activity fires")]
+    return []
+
+
+def _window_ms(trigger: Trigger) -> int:
+    """The longest window that decides; 0 where none does."""
+    if trigger.rule:
+        return max(call.window_ms for call in compile_rule(trigger.rule).aggregates)
+    return 0 if CRON in trigger.options else trigger.time_window
 
 
 def _rhythm(trigger: Trigger, given: set[str]) -> list[tuple[str, str]]:
     """How often it may fire, and how it ends."""
     found = []
-    if trigger.cooldown_period < trigger.time_window:
-        text = f"cooldown_period={trigger.cooldown_period} is shorter than time_window={trigger.time_window}"
+    if trigger.cooldown_period < _window_ms(trigger):
+        text = f"cooldown_period={trigger.cooldown_period} is shorter than the window of {_window_ms(trigger)}"
         found.append(("repeats", f"{text}: the same events fire it again"))
     if "clear_rule" not in given:
         found.append(("no-clear-rule", "clear_rule is missing, so never_automatically: nothing will recover by itself"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import did_you_mean
@@ -19,12 +19,12 @@ class NoTriggerError(LookupError):
     """An id names no trigger that can be changed; the text says why, with the nearest one."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """``standing`` is the newest version, be it a removal; ``versions`` are it and those before it, by number."""
 
     standing: Trigger
-    versions: dict[int, Trigger] = field(default_factory=dict)
+    versions: dict[int, Trigger]
 
 
 async def look_up(installation: Installation, trigger_id: str) -> Found:

@@ -29,7 +29,7 @@ _EVERYONE: Final[I32] = np.zeros(0, np.int32)
 _HUNDRED: Final = 100
 _FALSE, _TRUE = 0, 1
 #: Aggregates that have a value where the window is empty: nothing was counted.
-_COUNTING: Final = (Function.COUNT, Function.DISTINCT, Function.SUM)
+_COUNTING: Final = (Function.COUNT, Function.DISTINCT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class GroupState:
         self.suppressed = 0
         self.table = LazyRows(STATE_CELLS)
         self._member_of: I32 = _EVERYONE
+        self._enough: I32 = _EVERYONE
         self._thresholds, self._limits = _parameters(group.members)
 
     def take_over(self, former: GroupState) -> None:
@@ -81,7 +82,7 @@ class GroupState:
         ours, theirs = self.group, former.group
         same = (ours.base, ours.canary) == (theirs.base, theirs.canary) and ours.by_account == theirs.by_account
         if same:
-            self._member_of = former._member_of  # noqa: SLF001  # of its own kind
+            self._member_of = former._member_of  # of its own kind
         return same
 
     def watch(self, first: int, keys: Iterable[bytes]) -> None:
@@ -122,7 +123,8 @@ class GroupState:
                 has[index] = 0
         holds = np.empty(n, np.uint8)
         run_program(rule.program.ops, rule.program.constants, rule.program.stack_max, values, has, holds)
-        return holds != _FALSE
+        may: npt.NDArray[np.bool_] = holds != _FALSE
+        return may
 
     def _evaluate_rule(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool) -> list[Crossing]:
         rule = self.group.shape.rule
@@ -139,9 +141,14 @@ class GroupState:
             one.samples for call, one in zip(aggregates, seen, strict=True) if call.function is not Function.ABSENT
         ]
         if not asked or int(self._limits[:, 0].max()) == 1:
-            return np.full(len(seen[0].value), np.iinfo(np.int32).max, np.int32)
+            return self._enough_for(len(seen[0].value))
         most: I32 = np.maximum.reduce(asked)
         return most
+
+    def _enough_for(self, n: int) -> I32:
+        if len(self._enough) < n:
+            self._enough = np.full(n, np.iinfo(np.int32).max, np.int32)
+        return self._enough[:n]
 
     def _judge(
         self,
@@ -253,7 +260,8 @@ def _parameters(members: Sequence[Member]) -> tuple[F64, I64]:
     thresholds, limits = np.zeros((len(members), 2), np.float64), np.zeros((len(members), 4), np.int64)
     for index, member in enumerate(members):
         trigger = member.trigger
-        thresholds[index, : len(member.thresholds)] = member.thresholds
+        limits_of = member.thresholds or (float(_TRUE),)  # a rule's value is whether it is true
+        thresholds[index, : len(limits_of)] = limits_of
         limits[index] = trigger.min_samples, trigger.for_ms, trigger.cooldown_period, mark(trigger)
     return thresholds, limits
 

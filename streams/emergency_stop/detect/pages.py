@@ -14,7 +14,7 @@ from typing import Any, Final
 import cramjam
 import numpy as np
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 _LENGTH_BYTES: Final = 4
 
 
@@ -50,7 +50,10 @@ def encode_page(page: Page) -> bytes:
 def decode_page(data: bytes) -> Page:
     """Bytes → page. Raises ``PageFormatError``."""
     if data[0] != FORMAT_VERSION:
-        raise PageFormatError(f"page format {data[0]}; this version reads {FORMAT_VERSION}")
+        raise PageFormatError(
+            f"a state record has page format {data[0]}, and this version reads {FORMAT_VERSION}: it was written by another"
+            " version; go back to that one, or empty the state topic, so that telemetry is read again from its beginning"
+        )
     whole = bytes(cramjam.lz4.decompress_block(data[1:]))
     size = int.from_bytes(whole[:_LENGTH_BYTES], "big")
     at = _LENGTH_BYTES + size

@@ -37,7 +37,8 @@ _ALIASES: Final = {
     "timeWindow": "time_window",
     "cooldownPeriod": "cooldown_period",
 }
-_FIELDS: Final = (
+#: What a definition may say; the rest of a trigger is its system's own.
+DEFINITION_FIELDS: Final = (
     "trigger_id", "version", "trigger_type", "account_id", "name", "description", "is_active", "mode", "thresholds",
     "options", "min_samples", "for_ms", "time_window", "cooldown_period", "stop_level", "target_services",
     "notification_channels", "priority", "clear_rule", "across", "rule", "overrides", "on_blind", "canary_percent",
@@ -69,8 +70,8 @@ class DefinitionReader:
         self._values: dict[str, Any] = {}
         for key, value in definition.items():
             name = _ALIASES.get(key, snake_case(str(key)))
-            if name not in _FIELDS:
-                self.note(str(key), value, f"is not a field of a trigger{nearest(name, _FIELDS)}")
+            if name not in DEFINITION_FIELDS:
+                self.note(str(key), value, f"is not a field of a trigger{nearest(name, DEFINITION_FIELDS)}")
             elif name in self._values:
                 self.note(str(key), value, "is given twice, under two spellings")
             self._values[name] = value

@@ -124,7 +124,7 @@ def _as_float(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _check_range(reader: DefinitionReader, name: str, value: float, limit: Limit) -> None:

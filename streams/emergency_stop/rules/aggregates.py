@@ -12,7 +12,7 @@ from emergency_stop.rules.checked_expr import Node, NodeKind
 from emergency_stop.rules.environment import SIGNATURES
 from emergency_stop.rules.fields import Catalogue, Field, Kind, short
 from emergency_stop.rules.model import WHOLE_MAX, AggregateCall, Function, Predicate
-from emergency_stop.rules.problems import Problems, nearest
+from emergency_stop.rules.problems import Problems, name_at, nearest
 
 _WINDOW: Final = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
@@ -60,10 +60,15 @@ class AggregateReader:
         if field is None:
             subject = "topic" if not SIGNATURES[function].kinds else "field"
             self.problems.add(
-                node.place, f"{function} needs the name of a {subject} here: {SIGNATURES[function].usage}"
+                self._start(node), f"{function} needs the name of a {subject} here: {SIGNATURES[function].usage}"
             )
             return None, "", ()
         return field.topic, field.name, ()
+
+    def _start(self, node: Node) -> int:
+        """Where a name or a function's name begins; an operator's own place."""
+        is_named = node.kind is NodeKind.NAME or node.name[:1].isalpha()
+        return name_at(self.problems.text, node.place)[0] if is_named else node.place
 
     def _field(self, node: Node) -> Field | None:
         return self.names.names.get(node.name.lstrip(".")) if node.kind is NodeKind.NAME else None
@@ -71,9 +76,7 @@ class AggregateReader:
     def _window_ms(self, node: Node) -> int | None:
         found = _WINDOW.fullmatch(node.value) if isinstance(node.value, str) else None
         if found is None:
-            what = (
-                f"the window {node.value!r} is none" if isinstance(node.value, str) else "the window must be a constant"
-            )
+            what = f'"{node.value}" is no window' if isinstance(node.value, str) else "the window must be a constant"
             self.problems.add(node.place, f'{what}: write a number and ms, s, m or h in quotes, such as "60s" or "5m"')
             return None
         window_ms = int(found[1]) * _UNIT_MS[found[2]]
@@ -105,7 +108,7 @@ class AggregateReader:
         if node.name == "@in":
             return self._among(node, topic)
         if node.name not in _COMPARISONS or node.receiver:
-            why = f"; for ||, use two aggregates, or `in`" if node.name == "_||_" else ""
+            why = "; for ||, use two aggregates, or `in`" if node.name == "_||_" else ""
             raise Refused(node.place, _ROWS + why)
         left, right = node.args
         op = _COMPARISONS[node.name]
@@ -131,10 +134,10 @@ class AggregateReader:
     def _row_field(self, node: Node, topic: str | None) -> Field:
         field = self._field(node)
         if field is None:
-            raise Refused(node.place, _ROWS)
+            raise Refused(self._start(node), _ROWS)
         if topic is not None and field.topic != topic:
             other = f"{field.qualified} is of topic {short(field.topic)}, the aggregate is over {short(topic)}"
-            raise Refused(node.place, f"{other}: a condition on rows sees the fields of its own topic only")
+            raise Refused(self._start(node), f"{other}: a condition on rows sees the fields of its own topic only")
         return field
 
 

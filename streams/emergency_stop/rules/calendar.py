@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from emergency_stop.rules.zones import DAY_MS, INSTANT_MS_MAX, CalendarError, local_time, offset_spans, read_zone
 
 MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
 TIMES_MAX: Final = 1_000
 TEXT_LENGTH_MAX: Final = 500
 WEEK_DAYS: Final = 7
@@ -60,6 +61,16 @@ class Schedule:
                 found.append(moment)
                 latest_ms = moment
         return found
+
+    def latest(self, after_ms: int, until_ms: int) -> int | None:
+        """The last moment in (after_ms, until_ms], however many there are; ``None`` where there is none."""
+        span_ms = HOUR_MS
+        while True:
+            start_ms = max(after_ms, until_ms - span_ms)
+            found = self.times(start_ms, until_ms, count_max=span_ms // MINUTE_MS + 1)
+            if found or start_ms == after_ms or until_ms <= after_ms:
+                return found[-1] if found else None
+            span_ms *= 2
 
     def _moments(self, after_ms: int) -> Iterator[int]:
         """Moments in the order of the clock, from about ``after_ms`` on; for ever, or ``CalendarError``."""

@@ -57,13 +57,15 @@ class Node:
 
 
 def read_checked_expr(message: bytes) -> Node:
-    """The tree in a serialised ``google.protobuf.Any`` of a ``CheckedExpr``. Raises ``MalformedMessageError`` if it is none."""
-    outer = dict(_fields(message))
-    if outer.get(1) != b"type.googleapis.com/cel.expr.CheckedExpr":
-        raise MalformedMessageError(
-            f"not a CheckedExpr, but {outer.get(1)!r}: this version of cel-expr-python is not supported"
-        )
-    return _Reader(_bytes(outer[2])).tree
+    """The tree in a serialised ``google.protobuf.Any`` of a ``CheckedExpr``. Raises ``MalformedMessageError``."""
+    try:
+        outer = dict(_fields(message))
+        if outer.get(1) != b"type.googleapis.com/cel.expr.CheckedExpr":
+            raise MalformedMessageError(f"this is no CheckedExpr, but {outer.get(1)!r}")
+        return _Reader(_bytes(outer[2])).tree
+    except (LookupError, ValueError, OverflowError) as error:
+        what = f"this version of cel-expr-python writes what rules cannot read ({error}): install the locked one"
+        raise MalformedMessageError(what) from error
 
 
 class _Reader:
@@ -135,7 +137,7 @@ def _constant(message: bytes) -> float | bool | str | None:
 
 
 def _fields(message: _Value) -> Iterator[tuple[int, _Value]]:
-    """(field number, varint or fixed as unsigned int, or bytes) in order. Raises ``MalformedMessageError`` if malformed."""
+    """(field number, varint or fixed as unsigned int, or bytes) in order. Raises ``MalformedMessageError``."""
     data, at = _bytes(message), 0
     while at < len(data):
         tag, at = _varint(data, at)

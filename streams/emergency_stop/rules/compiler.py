@@ -9,8 +9,7 @@ import numpy as np
 
 from emergency_stop.rules.aggregates import AggregateReader, Refused, checked_number, constant_of
 from emergency_stop.rules.checked_expr import Node, NodeKind
-from emergency_stop.rules.complaints import name_at
-from emergency_stop.rules.fields import Catalogue, Field, Kind
+from emergency_stop.rules.fields import Catalogue, Field
 from emergency_stop.rules.model import (
     AGGREGATES_MAX,
     BINARY,
@@ -25,9 +24,9 @@ from emergency_stop.rules.model import (
     Op,
     Program,
 )
-from emergency_stop.rules.problems import Problems
+from emergency_stop.rules.problems import Problems, name_at
+from emergency_stop.rules.refusals import ALLOWED, EXAMPLES, TEXTS, enum_of, listing, refusal
 
-_ALLOWED: Final = f"allowed: {', '.join(Function)}; + - * / %, comparisons, && || !, ?:, in, double(), int()"
 _ARITHMETIC: Final = {
     ("_+_", "double"): Op.ADD_D,
     ("_-_", "double"): Op.SUB_D,
@@ -51,7 +50,6 @@ _COMPARISONS: Final = {
     "_==_": "EQUAL",
     "_!=_": "EQUAL",
 }
-_TEXTS: Final = 'a text stands beside the last symbol of an enum only, as in last(detection.severity) == "critical"'
 _LETTERS: Final = {"double": "D", "int": "I", "bool": "I"}
 
 
@@ -77,13 +75,15 @@ class Compiler:
         self._height = self._height_max = 0
 
     def compile(self, tree: Node) -> None:
-        if tree.type != "bool":
-            start = len(self._problems.text) - len(self._problems.text.lstrip())
-            kind = tree.type if tree.type != "other" else "something else"
-            self._problems.add(start, f"a rule is true or false, but this is {kind}: compare it, as in ... < 40.0")
         self._value(tree)
-        if not self._uses and not self._problems.found:
-            self._problems.add(0, f"the rule reads no telemetry, so it would never change; {_ALLOWED}")
+        if self._problems.found:
+            return
+        start = len(self._problems.text) - len(self._problems.text.lstrip())
+        if tree.type != "bool":
+            example = EXAMPLES.get(tree.type, "... == ...")
+            self._problems.add(start, f"a rule is true or false, but this is {tree.type}: compare it, as in {example}")
+        elif not self._uses:
+            self._problems.add(start, f"the rule reads no telemetry, so it would never change; {ALLOWED}")
 
     def aggregates(self) -> tuple[AggregateCall, ...]:
         """With their depths, in order of first appearance. Adds problems where there are too many, or too deep."""
@@ -103,7 +103,7 @@ class Compiler:
         if call.function is not Function.DISTINCT:
             return 0
         if depth > DEPTH_MAX:
-            what = f"different values are told apart up to {DEPTH_MAX - 1}, and {use.limit} is more"
+            what = f"distinct tells at most {DEPTH_MAX - 1} values apart, and is compared with {use.limit}: lower that"
             self._problems.add(use.place, what)
         return max(depth, DISTINCT_DEPTH) if use.is_free else depth
 
@@ -122,11 +122,11 @@ class Compiler:
         elif node.kind is NodeKind.CALL and not node.receiver:
             self._call(node, against)
         else:
-            raise Refused(*self._refusal(node))
+            raise Refused(*self._refused(node))
 
     def _constant(self, node: Node) -> None:
         if node.type not in _LETTERS:
-            raise Refused(*self._refusal(node))
+            raise Refused(*self._refused(node))
         self._emit(Op[f"CONST_{_LETTERS[node.type]}"], self._keep(checked_number(node)))
 
     def _call(self, node: Node, against: int | None) -> None:
@@ -145,7 +145,7 @@ class Compiler:
         elif node.name in ("double", "int"):
             self._convert(node)
         else:
-            raise Refused(*self._refusal(node))
+            raise Refused(*self._refused(node))
 
     def _operands(self, node: Node, op: Op) -> None:
         for operand in node.args:
@@ -168,8 +168,8 @@ class Compiler:
         use = self._uses.setdefault(call, _Use(len(self._uses), name_at(self._problems.text, node.place)[0]))
         use.is_free |= against is None
         use.limit = max(use.limit, against or 0)
-        if node.type == "string" and self._enum(node) is not None and against is None:
-            raise Refused(*self._refusal(node))
+        if node.type == "string" and enum_of(self._names, node) is not None and against is None:
+            raise Refused(*self._refused(node))
         self._emit(Op.LOAD_D if node.type == "double" else Op.LOAD_I, use.number)
 
     # -------------------------------------------------------------------------------------- comparisons
@@ -184,18 +184,18 @@ class Compiler:
             self._value(right, _whole(left))
             self._emit(Op[f"{name}_{_LETTERS[left.type]}"])
         else:
-            raise Refused(node.place, f"numbers, booleans and enums can be compared; {_ALLOWED}")
+            raise Refused(node.place, f"numbers, booleans and enums can be compared; {ALLOWED}")
         if node.name == "_!=_":
             self._emit(Op.NOT)
 
     def _compare_enum(self, node: Node, name: str) -> None:
         left, right = node.args
         call, constant = (right, left) if left.kind is NodeKind.CONST else (left, right)
-        field = self._enum(call)
+        field = enum_of(self._names, call)
         if field is None:
-            raise Refused(node.place, _TEXTS)
+            raise Refused(node.place, TEXTS)
         if name != "EQUAL":
-            raise Refused(node.place, f'{field.qualified} has no order here: list the symbols, as in ... in ["a", "b"]')
+            raise Refused(node.place, f"{field.qualified} has no order here: {listing(field)}")
         self._value(call, 0)
         self._emit(Op.CONST_I, self._keep(constant_of(field, constant)))
         self._emit(Op.EQUAL_I)
@@ -205,7 +205,9 @@ class Compiler:
         value, listed = node.args
         if listed.kind is not NodeKind.LIST or not 1 <= len(listed.args) <= LIST_LENGTH_MAX:
             raise Refused(node.place, f"right of `in` stands a list of 1 to {LIST_LENGTH_MAX} constants: [1, 2]")
-        field = self._enum(value)
+        field = enum_of(self._names, value)
+        if field is None and value.type == "string":
+            raise Refused(node.place, TEXTS)
         if field is None and (value.type not in _LETTERS or any(item.type != value.type for item in listed.args)):
             raise Refused(node.place, "the constants right of `in` must be of the type of what is left of it")
         constants = [self._listed(field, item) for item in listed.args]
@@ -222,14 +224,10 @@ class Compiler:
             raise Refused(item.place, "right of `in` stand constants only")
         return checked_number(item)
 
-    def _enum(self, node: Node) -> Field | None:
-        """The enum field whose last value the node is, if it is one."""
-        if node.name != Function.LAST or node.receiver or node.args[0].kind is not NodeKind.NAME:
-            return None
-        field = self._names.names.get(node.args[0].name.lstrip("."))
-        return field if field is not None and field.kind is Kind.ENUM else None
-
     # ---------------------------------------------------------------------------------------- emission
+
+    def _refused(self, node: Node) -> tuple[int, str]:
+        return refusal(node, self._names, self._problems.text)
 
     def _keep(self, value: float) -> int:
         self._constants.append(value)
@@ -239,29 +237,6 @@ class Compiler:
         self._ops.append((int(op), operand))
         self._height += 1 if op < UNARY else 0 if op < BINARY else -1 if op < TERNARY else -2
         self._height_max = max(self._height_max, self._height)
-
-    def _refusal(self, node: Node) -> tuple[int, str]:
-        """Place and words for a node that CEL allows and rules do not."""
-        start, spelled = name_at(self._problems.text, node.place)
-        name = node.name.lstrip(".")
-        if name in self._names.names:
-            return start, _needs_function(self._names.names[name], spelled)
-        if name in self._names.topics:
-            return start, f'{name} is a topic: write count({name}, "60s") or absent({name}, "60s")'
-        if node.kind is NodeKind.CALL:
-            if self._enum(node) is not None:
-                return start, 'the last symbol of an enum can only be compared with a constant, as in == "..."'
-            return start, f"{spelled or node.name.strip('_@')} is not available in rules; {_ALLOWED}"
-        if node.kind is NodeKind.CONST:
-            return node.place, f"a constant of this type is not available here; {_ALLOWED}"
-        return node.place, f"macros, lists, maps, types and messages are not available in rules; {_ALLOWED}"
-
-
-def _needs_function(field: Field, spelled: str) -> str:
-    if field.kind is Kind.TEXT:
-        return f'{spelled} is a text field: count its values with distinct({spelled}, "10m")'
-    average = "" if field.kind is Kind.ENUM else f' or avg({spelled}, "60s")'
-    return f"{spelled} is a field, and a rule looks at windows: write last({spelled}){average}"
 
 
 def _whole(node: Node) -> int | None:

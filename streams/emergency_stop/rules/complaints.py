@@ -10,17 +10,25 @@ from typing import Final
 
 from emergency_stop.rules.environment import SIGNATURES
 from emergency_stop.rules.fields import NOT_FIELDS, Catalogue
-from emergency_stop.rules.model import Function
-from emergency_stop.rules.problems import Problems, nearest
+from emergency_stop.rules.model import WHOLE_MAX, Function
+from emergency_stop.rules.problems import Problems, name_at, nearest
 
 _COMPLAINT: Final = re.compile(r"^(?:INVALID_ARGUMENT: )?ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
-_DOTTED: Final = re.compile(r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
 _TAIL: Final = re.compile(r"( \(in container ''\))?( \[[A-Z_]+\])?$")
 _NO_OVERLOAD: Final = re.compile(r"found no matching overload for '(.+)' applied to '\((.*)\)'")
 _UNDECLARED: Final = re.compile(r"undeclared reference to '(.*)'")
 _SYNTAX: Final = re.compile(r"Syntax error: (.*?)(?: expecting (.*))?$")
 _FUNCTIONS: Final = ", ".join(Function)
-#: Spellings of other languages, and what CEL has instead.
+#: What other languages call the functions, and how they write CEL's signs.
+_SYNONYMS: Final = {
+    "mean": Function.AVG,
+    "average": Function.AVG,
+    "total": Function.SUM,
+    "unique": Function.DISTINCT,
+    "rate": Function.RATIO,
+    "latest": Function.LAST,
+    "missing": Function.ABSENT,
+}
 _INSTEAD: Final = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "||", "<>": "!=", "'": '"'}
 
 
@@ -41,14 +49,6 @@ def _offset(text: str, line: int, column: int) -> int:
     return min(start + column - 1, len(text))
 
 
-def name_at(text: str, place: int) -> tuple[int, str]:
-    """(start, dotted name) that ``place`` is in, or just behind as a call's bracket is; else (place, nothing)."""
-    for found in _DOTTED.finditer(text):
-        if found.start() <= place <= found.end():
-            return found.start(), re.sub(r"\s", "", found.group())
-    return place, ""
-
-
 def _told(text: str, place: int, raw: str, names: Catalogue) -> tuple[int, str]:
     """The place, moved to the start of the name that is meant, and the words."""
     if found := _UNDECLARED.fullmatch(raw):
@@ -62,6 +62,10 @@ def _told(text: str, place: int, raw: str, names: Catalogue) -> tuple[int, str]:
         return start, _unknown_field(dotted, names)
     if found := _SYNTAX.fullmatch(raw):
         return place, _syntax(found[1], text)
+    if raw == "invalid int literal":
+        return place, f"the number is out of range: whole numbers are allowed up to 2^53, {WHOLE_MAX}"
+    if raw.startswith("reserved identifier"):
+        return place, f"{raw.rpartition(' ')[2]} is a reserved word of CEL: it cannot be a name here"
     return place, raw
 
 
@@ -69,7 +73,8 @@ def _undeclared(text: str, place: int, name: str, names: Catalogue) -> str:
     if text[place : place + 1] == "(":
         if name in list(Function):
             return f"{name} is called with a wrong number of arguments, or on a value: {_usage(Function(name))}"
-        return f"no function {name}{nearest(name, Function)} (functions: {_FUNCTIONS})"
+        instead = f"; did you mean {_SYNONYMS[name]}?" if name in _SYNONYMS else nearest(name, Function)
+        return f"no function {name}{instead} (functions: {_FUNCTIONS})"
     if name in list(Function):
         return f"{name} is a function: {_usage(Function(name))}"
     return _unknown_field(name, names)
@@ -83,6 +88,8 @@ def _unknown_field(name: str, names: Catalogue) -> str:
     if name in names.ambiguous:
         return f"several topics have a field {name}: write {' or '.join(names.ambiguous[name])}"
     topic = name.partition(".")[0]
+    if name in names.topics:
+        return f'{name} is a topic: write count({name}, "60s") or absent({name}, "60s")'
     if topic in names.topics:
         own = [field.name for field in names.fields if field.qualified.startswith(f"{topic}.")]
         return f"topic {topic} has no field {name.partition('.')[2]}{nearest(bare, own)} (fields: {', '.join(own)})"
@@ -102,10 +109,12 @@ def _any_of(kinds: tuple[str, ...]) -> str:
 
 
 def _mismatch(name: str, applied: str) -> str:
-    if name in list(Function):
-        return f"{name} does not take ({applied}): {_usage(Function(name))}"
-    sign = name.replace("@", "").replace("_", " ").strip()
     types = applied.split(", ")
+    if name in list(Function):
+        if types[0] == "string" and SIGNATURES[Function(name)].kinds:
+            types[0] = "enum"  # what its fields are to CEL
+        return f"{name} does not take ({', '.join(types)}): {_usage(Function(name))}"
+    sign = name.replace("@", "").replace("_", " ").strip()
     what = f"`{sign}` does not go with {' and '.join(types)}"
     if "text" in types:
         return f"{what}: a text field can only be counted, with distinct"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from emergency_stop.domain.definition_reader import InvalidTriggerError, TriggerProblem
+from emergency_stop.domain.definition_reader import DEFINITION_FIELDS, InvalidTriggerError, TriggerProblem
 from emergency_stop.domain.trigger_definitions import TextChecks, parse_trigger
 from emergency_stop.domain.triggers import CRON, PERCENT_ALL, QUIET_HOURS, TIME_ZONE, Trigger
 from emergency_stop.rules.calendar import QuietHours, Schedule, parse_quiet_hours, parse_schedule
+from emergency_stop.rules.language import RuleError, compile_rule
 from emergency_stop.rules.zones import CalendarError, read_zone
 from emergency_stop.wire.codec import from_plain, to_plain
 
@@ -30,6 +30,18 @@ def read_trigger(
     except CalendarError as error:
         raise InvalidTriggerError([TriggerProblem("options", trigger.options, error.problem)]) from None
     return trigger
+
+
+def check_version(trigger: Trigger) -> None:
+    """Raise ``ValueError`` unless ``read_trigger`` could have made this version, and what is stable beside it.
+
+    Whoever takes triggers from elsewhere than a definition must ask: a topic holds what anybody wrote to it.
+    """
+    plain = to_plain(trigger)
+    read_trigger({name: plain[name] for name in DEFINITION_FIELDS}, services=trigger.target_services)
+    stable = stable_version(trigger)
+    if stable is not None:
+        check_version(stable)
 
 
 def schedule_of(trigger: Trigger) -> Schedule | None:
@@ -78,13 +90,9 @@ def _calendar_problems(parse: Callable[[str], object]) -> Callable[[str], Sequen
 
 def _rule_problems(rule: str) -> Sequence[str]:
     try:
-        language = importlib.import_module("emergency_stop.rules.language")
-    except ModuleNotFoundError:
-        return ("cannot be checked: this version has no rule language",)
-    try:
-        language.compile_rule(rule)
-    except language.RuleError as error:
-        return tuple(error.problems)
+        compile_rule(rule)
+    except RuleError as error:
+        return error.problems
     return ()
 
 

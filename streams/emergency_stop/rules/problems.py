@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from emergency_stop.rules.model import RuleError
+
+#: How much of a long line is shown on each side of a place, in characters.
+_EXCERPT: Final = 80
+_DOTTED: Final = re.compile(r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
 
 
 @dataclass(slots=True)
@@ -28,11 +34,26 @@ class Problems:
 
 def shown(text: str, place: int, what: str) -> str:
     """``line:column: what``, the line, and a caret under the place. Lines and columns count from 1, in characters."""
-    before = text[:place]
-    line, start = before.count("\n") + 1, before.rfind("\n") + 1
-    source = text[start:].split("\n", 1)[0]
-    indent = "".join("\t" if character == "\t" else " " for character in source[: place - start])
-    return f"{line}:{place - start + 1}: {what}\n  {source}\n  {indent}^"
+    line, start = text.count("\n", 0, place) + 1, text.rfind("\n", 0, place) + 1
+    source, column = text[start:].split("\n", 1)[0], place - start
+    first = max(0, column - _EXCERPT)
+    before, after = source[first:column], source[column : column + _EXCERPT]
+    left = "…" if first else ""
+    right = "…" if column + _EXCERPT < len(source) else ""
+    return f"{line}:{column + 1}: {what}\n  {left}{_visible(before + after)}{right}\n  {' ' * len(left + before)}^"
+
+
+def _visible(text: str) -> str:
+    """Every character is one column wide, and can be written to any stream."""
+    return "".join(character if character.isprintable() else " " if character == "\t" else "?" for character in text)
+
+
+def name_at(text: str, place: int) -> tuple[int, str]:
+    """(start, dotted name) that ``place`` is in, or just behind as a call's bracket is; else (place, nothing)."""
+    for found in _DOTTED.finditer(text):
+        if found.start() <= place <= found.end():
+            return found.start(), re.sub(r"\s", "", found.group())
+    return place, ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

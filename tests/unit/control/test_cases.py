@@ -133,6 +133,14 @@ def test_the_default_pack_has_nothing_unwise(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out) == {"triggers": len(default_definitions()), "findings": []}
 
 
+def ruled(rule: str) -> dict[str, Any]:
+    return {"trigger_type": "custom_rule_trigger", "thresholds": {}, "rule": rule}
+
+
+def clock(**options: str) -> dict[str, Any]:
+    return {"trigger_type": "time_based_trigger", "thresholds": {}, "options": options, "account_id": "acc-1"}
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
@@ -147,17 +155,61 @@ def test_the_default_pack_has_nothing_unwise(capsys: pytest.CaptureFixture[str])
         ({"clear_rule": None}, "no-clear-rule"),
         ({"min_samples": 1}, "one-sample"),
         ({"stop_level": "immediate", "mode": "shadow"}, "not-enforced"),
+        (ruled('avg(health_score, "60s") < 0.0'), "unreachable"),
+        (ruled('avg(health_score, "60s") < 40.0 && false'), "unreachable"),
+        (ruled('count(detection, "5m") >= 0'), "always"),
+        (ruled('count(detection, "10m") >= 2'), "repeats"),
+        (ruled('count(detection, "60s") >= 2') | {"for_ms": 60_000}, "slow"),
+        (clock(cron="0 0 29 2 MON"), None),  # either of the two days is enough
+        (clock(cron="0 0 29 2 *"), None),
+        (clock(cron="0 0 * 2 MON#5"), "unreachable"),
+        (clock(quietHours="00:00-24:00"), "always"),
+        (clock(quietHours="Mon-Fri 00:00-24:00, Sat-Sun 00:00-12:00, Sat-Sun 11:00-24:00"), "always"),
+        (clock(quietHours="00:00-23:59"), None),
+        ({"account_id": "acc-1", "overrides": "default-suspension-risc"}, "no-such-trigger"),
+        ({"account_id": "acc-1", "overrides": "default-suspension-risk"}, "no-such-trigger"),
+        ({"account_id": "acc-1", "overrides": "builtin-account-suspension"}, "no-such-trigger"),
+        ({"account_id": "acc-1", "overrides": "default-health-score"}, None),
+        ({"canary_percent": 10}, "nothing-stable"),
+        ({"canary_percent": 10, "trigger_id": "default-health-score"}, None),
     ],
 )
 def test_what_is_valid_and_unwise_is_named(
-    change: dict[str, Any], rule: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: dict[str, Any], rule: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    definition = {**default_definitions()[0], **change}
+    definition = {**default_definitions()[0], "trigger_id": "mine", **change}
     definition = {name: value for name, value in definition.items() if value is not None}
     file = tmp_path / "triggers.json"
     file.write_text(json.dumps([definition]))
-    assert main(["triggers", "lint", str(file), "--json"]) == EXIT_FAILED
-    assert [finding["rule"] for finding in json.loads(capsys.readouterr().out)["findings"]] == [rule]
+    assert main(["triggers", "lint", str(file), "--json"]) == (EXIT_FAILED if rule else EXIT_OK)
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [(finding["trigger_id"], finding["rule"]) for finding in findings] == ([("mine", rule)] if rule else [])
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"stop_level": "immediate", "priority": 4, "cooldown_period": 900_000}, True),
+        ({"thresholds": {"healthScore": 25}}, False),
+        ({"account_id": "acc-1"}, False),
+        ({"across": "accounts"}, False),
+        ({"time_window": 30_000}, False),
+        ({"min_samples": 9}, False),
+        ({"is_active": False}, False),
+    ],
+)
+def test_two_triggers_that_watch_the_same_are_named(
+    change: dict[str, Any], same: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = default_definitions()[0]
+    file = tmp_path / "triggers.json"
+    file.write_text(json.dumps([first, {**first, "trigger_id": "mine", **change}]))
+    assert main(["triggers", "lint", str(file), "--json"]) == (EXIT_FAILED if same else EXIT_OK)
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [finding["text"] for finding in findings] == (
+        ["watches the same as default-health-score, with the same threshold"] if same else []
+    )
 
 
 def test_a_definition_given_twice_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from emergency_stop.detect.compile import compile_plan
 from emergency_stop.detect.detector import PartitionDetector
+from emergency_stop.detect.standing import reasons_against
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit, Partial
 from emergency_stop.domain.trigger_definitions import parse_trigger
@@ -151,6 +152,20 @@ def test_a_condition_over_all_accounts_fires_once_for_all_and_then_cools_down() 
     assert (hit.scope, hit.account_id, hit.observed, hit.window_samples) == ("global", None, 170 / 7, 7)
     assert hit.reason == "average health_score over all accounts 24.2857 over 60 s is below 30"
     assert partitions.feed(2, scores(0)) == []
+
+
+def test_where_all_accounts_stand_is_told() -> None:
+    watched = across("health_score_critical", {"healthScore": 30}, min_samples=4)
+    partitions = Partitions(watched, topics.TELEMETRY_HEALTH)
+    assert partitions.detectors[0].overall_standing("another") is None
+    partitions.feed(1, scores(80, 20))
+    partitions.crash(0)
+    standing = partitions.detectors[0].overall_standing("all")
+    assert standing is not None
+    assert (standing.terms[0].window.value, standing.terms[0].window.samples) == (50.0, 2)
+    missing, few = reasons_against(standing)
+    assert missing.endswith("= 50 is not below 30 (margin 20)")
+    assert few == "2 samples in the window, min_samples=4"
 
 
 def test_a_part_that_comes_again_changes_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.oracle.ranges import difference
+from tests.oracle import ranges, rule_streams
 from tests.oracle.streams import campaign
 
 SEED = int(os.environ.get("SEED", "20"))
@@ -23,7 +23,17 @@ def test_every_account_is_watched_by_the_triggers_that_are_meant_for_it() -> Non
     """Overrides, triggers of one account, and canaries with and without a stable version, through crashes."""
     compared = 0
     for number in range(100):
-        hits, problem = difference(SEED * 1_000 + number, 300)
+        hits, problem = ranges.difference(SEED * 1_000 + number, 300)
         assert problem is None, f"seed {SEED * 1_000 + number}: {problem}"
         compared += hits
     assert compared > 1_000
+
+
+def test_rules_over_several_topics_fire_as_their_naive_twins_do() -> None:
+    """Counts, shares, last values, arithmetic and silence, with ticks, through crashes."""
+    compared = 0
+    for number in range(60):
+        hits, problem = rule_streams.difference(SEED * 1_000 + number, 200)
+        assert problem is None, f"seed {SEED * 1_000 + number}: {problem}"
+        compared += hits
+    assert compared > 500

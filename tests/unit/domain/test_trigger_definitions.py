@@ -10,6 +10,7 @@ from emergency_stop.domain.default_triggers import builtin_triggers, default_pac
 from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
 from emergency_stop.domain.triggers import LIMITS
 from emergency_stop.domain.values import StopLevel, TriggerType
+from emergency_stop.rules.definitions import check_version, read_trigger
 
 SERVICES = ("accountHealthMonitor", "sessionManager", "behavioralEngine")
 GONE = object()
@@ -50,6 +51,14 @@ def changed(**fields: Any) -> dict[str, Any]:
 
 def typed(trigger_type: str, thresholds: Any, **fields: Any) -> dict[str, Any]:
     return changed(triggerType=trigger_type, thresholds=thresholds, **fields)
+
+
+def clock(**options: Any) -> dict[str, Any]:
+    return typed("time_based_trigger", {}, options=options)
+
+
+def custom(rule: str, **fields: Any) -> dict[str, Any]:
+    return typed("custom_rule_trigger", {}, rule=rule, **({"accountId": None} | fields))
 
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -151,7 +160,37 @@ MALFORMED: list[tuple[dict[str, Any], str, str]] = [
     (changed(canaryPercent=10), "canary_percent", "it needs account_id=null"),
     (changed(onBlind="stop"), "on_blind", "allowed: alert, hold"),
     (typed("manual_trigger", {"healthScore": 3}), "thresholds.healthScore", "allowed: none for this type"),
+    (changed(thresholds={"healthScore": 10**400}), "thresholds.healthScore", "must be from 0 to 100"),
+    (changed(name="half a \ud83d"), "name", "must be a text"),
+    (changed(accountId="\udc00"), "account_id", "must be a text"),
+    (clock(cron=""), "options.cron", "must be a text"),
+    (clock(cron="\ud800 * * * *"), "options.cron", "must be a text"),
+    (clock(cron="0 2 * *"), "options.cron", "has 4 fields; needs five"),
+    (clock(cron="0 24 * * *"), "options.cron", "hour is wrong; allowed: 0 to 23"),
+    (clock(cron="0 2 * * MON#6"), "options.cron", "day-of-week is wrong"),
+    (clock(cron="0 2 30 2 *"), "options.cron", "day-of-month is wrong"),
+    (clock(cron="0 2 */30 2 MON#5"), "options.cron", "has no moment within 50 years"),
+    (clock(quietHours="22-07"), "options.quietHours", "write 22:00-07:00"),
+    (clock(quietHours="22:00-22:00"), "options.quietHours", "the whole day is 00:00-24:00"),
+    (clock(quietHours="Mon-Fry 22:00-07:00"), "options.quietHours", "cannot be read"),
+    (clock(quietHours="22:00-24:30"), "options.quietHours", "has 24:30; allowed: 00:00 to 24:00"),
+    (clock(cron="0 2 * * *", quietHours="22:00-07:00"), "thresholds", "exactly one"),
+    (clock(cron="0 2 * * *", timeZone="Europe/Berln"), "options.timeZone", "mean 'Europe/Berlin'?"),
+    (clock(quietHours="22:00-07:00", timeZone="+01:00"), "options.timeZone", "allowed: IANA names"),
+    (clock(quietHours="22:00-07:00", timeZone=1), "options.timeZone", "must be a text"),
+    (clock(timeZone="UTC"), "thresholds", "needs exactly one of"),
+    (custom(""), "rule", "is missing; for example"),
+    (custom('avg(health_score, "60s"'), "rule", "1:24"),
+    (custom('avg(helth_score, "60s") < 40.0'), "rule", "did you mean health_score"),
+    (custom('avg(health_score, "60s")'), "rule", "1:1"),
+    (custom("true"), "rule", "reads no telemetry"),
+    (custom("x" * 4_001), "rule", "1 to 4000 characters"),
+    (custom('avg(health_score, "60s") < 40.0', across="everyone"), "across", "allowed: accounts"),
+    (clock(cron="0 24 * * *", timeZone="Mars"), "options.cron", "hour is wrong"),
+    (clock(cron="0 24 * * *", timeZone="Mars"), "options.timeZone", "is unknown"),
 ]
+#: What a detector must refuse though no definition says it: the topic may hold it all the same.
+DAMAGED_STABLE = ("{", "[]", "null", "{}", '{"trigger_id": "mine"}', "\x00")
 
 
 @pytest.mark.parametrize(("definition", "field", "words"), MALFORMED)
@@ -159,7 +198,7 @@ def test_a_malformed_definition_is_refused_by_the_field_that_is_wrong(
     definition: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(InvalidTriggerError) as refused:
-        parse_trigger(definition, services=SERVICES)
+        read_trigger(definition, services=SERVICES)
     told = [problem for problem in refused.value.problems if problem.field == field]
     assert told, f"{field} is not named: {refused.value}"
     assert any(words in problem.problem for problem in told), told
@@ -172,9 +211,37 @@ def test_the_table_is_long_enough_to_mean_something() -> None:
 def test_all_problems_are_told_at_once() -> None:
     definition = changed(priority=9, stopLevel="soon", timeWindow=1, thresholds={"healthScore": 300}, colour="red")
     with pytest.raises(InvalidTriggerError) as refused:
-        parse_trigger(definition, services=SERVICES)
+        read_trigger(definition, services=SERVICES)
     fields = {problem.field for problem in refused.value.problems}
     assert fields == {"priority", "stop_level", "time_window", "thresholds.healthScore", "colour"}
+
+
+def test_all_problems_of_calendar_rule_and_fields_are_told_together() -> None:
+    definition = clock(cron="0 24 * * *", timeZone="Mars") | {"priority": 9, "rule": "true", "overrides": "x"}
+    definition["accountId"] = None
+    with pytest.raises(InvalidTriggerError) as refused:
+        read_trigger(definition, services=SERVICES)
+    fields = [problem.field for problem in refused.value.problems]
+    assert sorted(fields) == ["across", "options.cron", "options.timeZone", "overrides", "priority", "rule"]
+    with pytest.raises(InvalidTriggerError) as refused:
+        read_trigger(custom('avg(helth_score, "60s") < 1.0 && count(detction, "5m") > 2'), services=SERVICES)
+    assert len([problem for problem in refused.value.problems if problem.field == "rule"]) > 1
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        clock(cron="0 2 * * MON-FRI", timeZone="America/New_York"),
+        clock(quietHours="Mon-Fri 22:00-07:00, Sat-Sun 00:00-24:00", timeZone="Asia/Kathmandu"),
+        clock(cron="*/5 * * * *") | {"accountId": None, "across": "accounts"},
+        custom('avg(health_score, "60s") < 40.0 && count(detection, "5m") >= 2'),
+    ],
+)
+def test_calendars_and_rules_that_are_right_are_taken(definition: dict[str, Any]) -> None:
+    trigger = read_trigger(definition, services=SERVICES)
+    assert trigger.options == definition.get("options", {})
+    assert trigger.rule == definition.get("rule", "")
+    check_version(trigger)
 
 
 @pytest.mark.parametrize("example", [GUIDE_HEALTH, GUIDE_RISK])

@@ -14,7 +14,6 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.control.cases.case import START_MS, Case, CaseEvent, ExpectedHit
 from emergency_stop.detect.compile import compile_plan
 from emergency_stop.detect.plan import Plan
-from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, encode_record
@@ -65,13 +64,12 @@ class _Loop:
         for topic, found in groupby(events, key=lambda event: event.topic):
             batch = list(found)
             self._feed(topic, [_record(number, event) for number, event in enumerate(batch)])
-            self.tick(batch[-1].at_ms, only_parts=True)
+            self.tick(batch[-1].at_ms)
 
-    def tick(self, at_ms: int, *, only_parts: bool = False) -> None:
+    def tick(self, at_ms: int) -> None:
         """What the detector writes for itself when it is ``at_ms``, read back at once."""
         for published in self._core.on_tick(START_MS + at_ms):
-            if published.topic != topics.TICKS or not only_parts:
-                self._feed(published.topic, [(START_MS + at_ms, published.key or b"", published.value or b"")])
+            self._feed(published.topic, [(START_MS + at_ms, published.key or b"", published.value or b"")])
 
     def _feed(self, topic: str, records: list[tuple[int, bytes, bytes]]) -> None:
         first = self._offsets.get(topic, 0)

@@ -113,8 +113,8 @@ def _explain(commands: Any) -> None:
     explain.set_defaults(run=f"{_CLI}.explain:run_explain")
     why_not = commands.add_parser("why-not", help="why a trigger does not fire for an account")
     why_not.add_argument("trigger_id", metavar="TRIGGER")
-    why_not.add_argument("account", metavar="ACCOUNT")
-    why_not.set_defaults(run=f"{_CLI}.explain:run_why_not")
+    why_not.add_argument("account", metavar="ACCOUNT", nargs="?", help="not needed for a trigger over all accounts")
+    why_not.set_defaults(run=f"{_CLI}.why_not:run_why_not")
     for command in (explain, why_not):
         _json(command)
 

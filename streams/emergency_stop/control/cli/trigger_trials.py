@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.config import Settings
 from emergency_stop.control.cases.case import Case, CaseError, read_cases, read_triggers
 from emergency_stop.control.cases.play import Outcome, play
@@ -60,7 +61,7 @@ def run_lint(options: argparse.Namespace, settings: Settings) -> int:
     except CaseError as error:
         say("estop triggers lint: not even valid\n  " + str(error).replace("\n", "\n  "))
         return EXIT_BAD_INPUT
-    findings = lint(triggers, definitions)
+    findings = lint(triggers, definitions, SystemClock().now_ms())
     if options.json:
         show_json({"triggers": len(triggers), "findings": [asdict(finding) for finding in findings]})
     else:
