@@ -20,7 +20,8 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.state_standby import StandbyReader
-from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
+from emergency_stop.apps.lane_app import LaneSpec
+from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import Publish

@@ -27,7 +27,8 @@ from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import load_signer
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
 from emergency_stop.apps.freshness import freshness_interval_ms
-from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
+from emergency_stop.apps.lane_app import LaneSpec
+from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings

@@ -18,11 +18,12 @@ from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.detector_metrics import DetectorCollector
 from emergency_stop.apps.freshness import FreshnessWriter
-from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
+from emergency_stop.apps.lane_app import LaneSpec
+from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.columnar.batches import Scratch
-from emergency_stop.config import Settings
+from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.domain import topics
 from emergency_stop.domain.topics import FRESHNESS_SPEC, TopicSpec
 from emergency_stop.wire.codec import Codec
@@ -30,6 +31,11 @@ from emergency_stop.wire.registry_http import build_registry
 
 GROUP: Final = "estop-detector"
 log = logging.getLogger(__name__)
+_CREATED_POLL_S: Final = 0.1
+
+
+class LanesError(ValueError):
+    """The lanes' topics on the broker do not fit together; the text says which and what to do."""
 
 
 def group_of(lane: str) -> str:
@@ -39,7 +45,11 @@ def group_of(lane: str) -> str:
 
 def run(settings: Settings) -> int:
     """Detect until SIGTERM or SIGINT; blocking. Returns the process's exit code."""
-    return run_until_signal(lambda stop: _serve(settings, stop))
+    try:
+        return run_until_signal(lambda stop: _serve(settings, stop))
+    except LanesError as error:
+        log.error("the detector does not start: %s", error)  # noqa: TRY400  # the text says all
+        return EXIT_CONFIG
 
 
 def _standby(settings: Settings, name: str, state_topic: str) -> StandbyReader | None:
@@ -50,14 +60,25 @@ def _standby(settings: Settings, name: str, state_topic: str) -> StandbyReader |
 
 
 async def _source(settings: Settings) -> StateSource:
-    """The lane's state topic, created where it is missing, and the other lane's where there is one."""
+    """The lane's state topic, created where it is missing, and the other lane's where there is one.
+
+    Raises ``LanesError`` where they differ: without the other's state a new lane would repeat hits of long ago.
+    """
     own = topics.detector_state(settings.detector_lane)
     wanted = [settings.partitioned(TopicSpec(own, None, compacted=True)), FRESHNESS_SPEC]
     await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
-    others = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
-    found = await describe_topics(settings.brokers, [own, *others])
-    alike = [other for other in others if other in found and found[other].partitions == found[own].partitions]
-    return StateSource(settings.brokers, own, alike[0] if alike else None)
+    (other,) = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
+    while own not in (found := await describe_topics(settings.brokers, [own, other])):
+        await asyncio.sleep(_CREATED_POLL_S)  # brokers hear of a new topic one after the other
+    if other not in found:
+        return StateSource(settings.brokers, own)
+    if found[other].partitions != found[own].partitions:
+        counts = ", ".join(f"{name}: {found[name].partitions}" for name in (own, other))
+        raise LanesError(
+            f"both lanes' state topics must have the same number of partitions, but there are {counts};"
+            " delete the topic of the lane that is to begin anew"
+        )
+    return StateSource(settings.brokers, own, other)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> int:
