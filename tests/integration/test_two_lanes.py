@@ -18,7 +18,7 @@ from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.adapters.state_log import RestoredState, StateLog, read_state
 from emergency_stop.adapters.state_seed import SEED_AFTER_MS, StateSource, read_seeded
 from emergency_stop.apps.stack.child import Child
-from emergency_stop.config import Settings
+from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.domain.messages import Freshness, Hit
 from emergency_stop.domain.topics import DETECTOR_STATE, DETECTOR_STATE_B, FRESHNESS, HITS, TELEMETRY_HEALTH, TopicSpec
 from emergency_stop.testing.brokers import EmbeddedBroker
@@ -115,6 +115,18 @@ async def _until_durable(brokers: str) -> None:
             states = [await read_state(brokers, DETECTOR_STATE, number, client_id="test") for number in range(4)]
             if any(state.records and state.positions for state in states):
                 return
+
+
+async def test_lanes_whose_state_topics_differ_do_not_start(tmp_path: Path) -> None:
+    """Without the other's state, a lane would repeat all hits that the broker's telemetry can tell."""
+    with EmbeddedBroker(tmp_path) as broker:
+        settings = Settings(brokers=broker.bootstrap, data_dir=tmp_path)
+        await ensure_topics(broker.bootstrap, [TopicSpec(DETECTOR_STATE_B, None, compacted=True, partitions=2)])
+        child = Child("lane-a", ["detector"], settings, tmp_path / "a.log")
+        child.start()
+        await _until(lambda: child.exit_code is not None, "it ends")
+        assert child.exit_code == EXIT_CONFIG
+        assert "estop.detector-state: 4, estop.detector-state-b: 2; delete the topic" in child.log_tail()
 
 
 async def test_a_lane_that_was_away_takes_over_the_others_state_whole(tmp_path: Path) -> None:

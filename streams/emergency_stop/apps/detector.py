@@ -68,8 +68,9 @@ async def _source(settings: Settings) -> StateSource:
     wanted = [settings.partitioned(TopicSpec(own, None, compacted=True)), FRESHNESS_SPEC]
     await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
     (other,) = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
-    while own not in (found := await describe_topics(settings.brokers, [own, other])):
-        await asyncio.sleep(_CREATED_POLL_S)  # brokers hear of a new topic one after the other
+    # Brokers hear of a new topic one after the other.
+    while own not in (found := await describe_topics(settings.brokers, [own, other])):  # noqa: ASYNC110  # no event
+        await asyncio.sleep(_CREATED_POLL_S)
     if other not in found:
         return StateSource(settings.brokers, own)
     if found[other].partitions != found[own].partitions:
