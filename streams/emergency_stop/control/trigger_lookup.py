@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from emergency_stop.adapters.kafka_tail import TailRecord
@@ -46,6 +47,19 @@ async def look_up(installation: Installation, trigger_id: str) -> Found:
         known = tuple(name for name, record in newest.items() if record.value is not None)
         raise NoTriggerError(_no_trigger(trigger_id, known))
     return Found(standing, _versions(standing, [_decoded(installation, record) for record in kept.values()]))
+
+
+async def standing_versions(installation: Installation, trigger_ids: Collection[str]) -> dict[str, Trigger]:
+    """The newest version of each of the triggers that there is, be it a removal. Raises ``UnavailableError``."""
+    newest: dict[str, TailRecord] = {}
+
+    def take(record: TailRecord) -> None:
+        if _text(record.key) in trigger_ids:
+            newest[_text(record.key)] = record
+
+    await installation.scan(TRIGGERS, take)
+    decoded = {name: _decoded(installation, record) for name, record in newest.items()}
+    return {name: trigger for name, trigger in decoded.items() if trigger is not None}
 
 
 def _versions(standing: Trigger, kept: list[Trigger | None]) -> dict[int, Trigger]:
