@@ -26,6 +26,16 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
+
+$(BENCH_STAMP): requirements-bench.lock
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@echo "installing Quix Streams into $(BENCH_VENV) (once)"
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \
+		-r requirements-bench.lock
+	@touch $@
+
 .PHONY: check
 check: $(STAMP) ## Lint, types, layers, schema compatibility and unit tests: under a minute, no services
 	$(BIN)/ruff check
@@ -50,6 +60,10 @@ dev: $(STAMP) ## The same stack, staying up: for trying things, not for producti
 bench-detector: $(STAMP) ## Detector against plain Faust and the oracle on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.bench.detector
 
+.PHONY: bench-peers
+bench-peers: $(STAMP) $(BENCH_STAMP) ## The same job beside Kafka Streams, Flink, Quix Streams and Faust (Java 17, Maven)
+	@$(BIN)/python -m tests.bench.peers
+
 .PHONY: bench-latency
 bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200k events/s on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.bench.latency
@@ -57,6 +71,10 @@ bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200
 .PHONY: bench-failover
 bench-failover: $(STAMP) ## kill -9 of one of two detectors under load: how long until its partitions fire again
 	@$(BIN)/python -m tests.bench.failover
+
+.PHONY: bench-standby
+bench-standby: $(STAMP) ## How long a partition of a million accounts takes to restore, with and without a standby copy
+	@$(BIN)/python -m tests.bench.standby
 
 .PHONY: bench-triggers
 bench-triggers: $(STAMP) ## What one more trigger costs, from 1 to 100, and the memory of a million accounts
@@ -77,9 +95,10 @@ fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff format
 
 .PHONY: lock
-lock: $(STAMP) ## Resolve requirements.lock and deploy/image.lock anew (make lock UPGRADE=--upgrade for newer versions)
+lock: $(STAMP) ## Resolve the three locks anew (make lock UPGRADE=--upgrade for newer versions)
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev $(LOCK) $(UPGRADE) -o requirements.lock
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra server $(LOCK) -c requirements.lock -o deploy/image.lock
+	$(BIN)/uv pip compile --quiet --group bench $(LOCK) $(UPGRADE) -o requirements-bench.lock
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
@@ -88,6 +107,7 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 docs: $(STAMP) ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state-machines/generate.py
 	$(BIN)/python docs/configuration.py
+	$(BIN)/python docs/rules.py
 	$(BIN)/python docs/adr/index.py
 
 .PHONY: image-lint
@@ -98,5 +118,5 @@ image-lint: $(STAMP) ## Check deploy/, docker-compose.yml and, where Docker is p
 
 .PHONY: clean
 clean: ## Remove .venv, caches and what a run left in .estop
-	rm -rf $(VENV) .estop .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCH_VENV) .estop .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find streams tests docs -name __pycache__ -type d -prune -exec rm -rf {} +

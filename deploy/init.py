@@ -23,7 +23,7 @@ RETRY_DELAY_S = 2.0
 def main() -> None:
     settings = Settings.from_env()
     _create_keys(settings)
-    topics = [settings.partitioned(spec) for spec in all_topics(settings.services)]
+    topics = settings.topics()
     created = asyncio.run(ensure_topics(settings.brokers, topics, replication=settings.replication_factor))
     print(f"topics: {len(created)} created, {len(topics) - len(created)} were there")
     if settings.registry_url is not None:

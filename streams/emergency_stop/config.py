@@ -14,7 +14,15 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from emergency_stop.domain.topics import DETECTOR_LOOPS, DETECTOR_STATE, TopicSpec
+from emergency_stop.domain.topics import (
+    DETECTOR_LOOPS,
+    DETECTOR_STATE,
+    DETECTOR_STATE_B,
+    DETECTOR_STATE_B_SPEC,
+    LANES,
+    TopicSpec,
+    all_topics,
+)
 from emergency_stop.domain.values import StopLevel
 
 EXIT_CONFIG: Final = 78
@@ -33,7 +41,7 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: How the names begin that are made up: nothing comes back under them after a restart.
 _UNNAMED: Final = "unnamed-"
 #: Topics with a partition beside each of telemetry's.
-_BESIDE_TELEMETRY: Final = frozenset({DETECTOR_STATE, *(spec.name for spec in DETECTOR_LOOPS)})
+_BESIDE_TELEMETRY: Final = frozenset({DETECTOR_STATE, DETECTOR_STATE_B, *(spec.name for spec in DETECTOR_LOOPS)})
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 
@@ -217,6 +225,31 @@ class Settings:
     session_timeout_ms: int = _setting(
         "ESTOP_SESSION_TIMEOUT_MS", 6_000, _integer(1_000, 300_000), "Kafka group session timeout, ms."
     )
+    detector_lane: str = _setting(
+        "ESTOP_DETECTOR_LANE",
+        LANES[0],
+        _choice(*LANES),
+        "a or b: detectors of both lanes, side by side, do the same work twice, so that losing one delays no hit.",
+    )
+    standby_replicas: int = _setting(
+        "ESTOP_STANDBY_REPLICAS",
+        1,
+        _integer(0, 1),
+        "1: detectors keep warm copies of the state of partitions that others own, to take them over sooner; 0: none.",
+    )
+    standby_bytes_max: int = _setting(
+        "ESTOP_STANDBY_BYTES_MAX",
+        134_217_728,
+        _integer(1_048_576, 1 << 44),
+        "Bound of all those copies of a process, bytes; what does not fit is read when it is taken over, and said so.",
+    )
+    blind_after_ms: int = _setting(
+        "ESTOP_BLIND_AFTER_MS",
+        30_000,
+        _integer(2_000, 3_600_000),
+        "A telemetry partition of which nothing newer than this was evaluated is blind, ms: detectors are not ready,"
+        " and triggers with on_blind: hold stop.",
+    )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
     )
@@ -280,6 +313,11 @@ class Settings:
             return spec
         telemetry = spec.name.startswith("telemetry.") or spec.name in _BESIDE_TELEMETRY
         return replace(spec, partitions=self.telemetry_partitions if telemetry else self.control_partitions)
+
+    def topics(self) -> tuple[TopicSpec, ...]:
+        """Every topic that these settings need, with its number of partitions."""
+        lane = (DETECTOR_STATE_B_SPEC,) if self.detector_lane != LANES[0] else ()
+        return tuple(self.partitioned(spec) for spec in (*all_topics(self.services), *lane))
 
     def as_env(self) -> dict[str, str]:
         """The variables that make these settings again, for child processes. Defaults of ``None`` are left out."""

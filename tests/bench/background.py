@@ -1,6 +1,7 @@
 """Harmless health events at a rate, as the load beside which latency is measured.
 
-``python -m tests.bench.background BROKERS EVENTS_PER_S SECONDS``; prints one line of JSON with the rate it reached.
+``python -m tests.bench.background BROKERS EVENTS_PER_S SECONDS [TOPIC]``; prints one line of JSON with
+the rate it reached.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from tests.bench.load import avro_long, avro_text
 from tests.campaign.telemetry import SCHEMAS
 
 ACCOUNTS: Final = 100_000
-TOPIC: Final = "telemetry.health"
 _SLICE_S: Final = 0.01
 _FLUSH_TIMEOUT_S: Final = 60
 
 
 def main() -> int:
     brokers, rate_per_s, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    topic = sys.argv[4] if len(sys.argv) > 4 else "telemetry.health"
     producer = Producer(
         {
             "bootstrap.servers": brokers,
@@ -37,14 +38,14 @@ def main() -> int:
         }
     )
     started = time.monotonic()
-    sent = _send(producer, rate_per_s, seconds)
+    sent = _send(producer, topic, rate_per_s, seconds)
     took_s = time.monotonic() - started
     producer.flush(_FLUSH_TIMEOUT_S)
     print(json.dumps({"events": sent, "events_per_s": round(sent / took_s)}))
     return 0
 
 
-def _send(producer: Producer, rate_per_s: int, seconds: float) -> int:
+def _send(producer: Producer, topic: str, rate_per_s: int, seconds: float) -> int:
     """Evenly, in slices of ten milliseconds; a slice that is late is made up for."""
     rng = random.Random(rate_per_s)
     frame = b"\0" + int(json.loads((SCHEMAS / "ids.json").read_text())["HealthEvent"]).to_bytes(4, "big")
@@ -59,7 +60,7 @@ def _send(producer: Producer, rate_per_s: int, seconds: float) -> int:
         moment = avro_long(time.time_ns() // 1_000_000)
         for _ in range(due):
             account = (account + 7_919) % ACCOUNTS  # coprime: every account in turn, in no order
-            producer.produce(TOPIC, heads[account] + moment + tails[account & 1_023], keys[account])
+            producer.produce(topic, heads[account] + moment + tails[account & 1_023], keys[account])
         sent += max(due, 0)
         producer.poll(0)
         time.sleep(_SLICE_S)

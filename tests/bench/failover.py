@@ -1,7 +1,9 @@
 """``make bench-failover``: ``kill -9`` of one of two detectors under load; how long until its partitions fire again.
 
-Prints one line of JSON, and ends with 1 where a probe has no hit, or two. A probe is an event that must fire, of an
-account of its own; probes go to every partition all the time, so the gap is the longest that a probe waited.
+Twice: two detectors that share one lane, each with standby copies of the other's state; and two lanes of one detector
+each. Prints one line of JSON, and ends with 1 where a probe has no hit, or two with different ids. A probe is an event
+that must fire, of an account of its own; probes go to every partition all the time, so the gap is the longest that a
+probe waited.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.apps.stack.child import Child
 from emergency_stop.config import Settings
 from emergency_stop.domain.messages import Hit
-from emergency_stop.domain.topics import HITS, all_topics
+from emergency_stop.domain.topics import HITS
 from emergency_stop.testing.brokers import ApacheKafka
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -35,6 +37,9 @@ _BEFORE_S: Final = 6.0
 _AFTER_S: Final = 25.0
 _RATE_PER_S: Final = 20_000
 _ANSWER_S: Final = 60.0
+_MODES: Final = {"1": "standby", "2": "two_lanes"}
+#: Apache Kafka's default of group.min.session.timeout.ms.
+_BROKERS_LEAST_MS: Final = 6_000
 
 
 @dataclass
@@ -50,22 +55,57 @@ class Hits(Probes):
         self.read.setdefault(name, now)
         self.ids.setdefault(name, set()).add(hit.hit_id)
 
+    def doubled(self) -> int:
+        """Probes with hits of different ids: two causes made of one."""
+        return sum(len(ids) > 1 for ids in self.ids.values())
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.failover", description=__doc__)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=3, help="in each mode")
+    parser.add_argument("--lanes", choices=sorted(_MODES), help="one mode only; default: both")
+    parser.add_argument("--session-timeout-ms", type=int, default=Settings().session_timeout_ms)
     options = parser.parse_args()
+    modes = [options.lanes] if options.lanes else sorted(_MODES)
+    runs = {_MODES[mode]: _run(mode, options.kills, options.session_timeout_ms) for mode in modes}
+    report = {name: {"gap_ms": run.gap_ms(), "probes": len(run.hits.sent)} for name, run in runs.items()}
+    lost = sum(run.hits.missing() for run in runs.values())
+    doubled = sum(run.hits.doubled() for run in runs.values())
+    totals = {"hits_lost": lost, "hits_doubled": doubled, "kills": options.kills * len(runs)}
+    setting = {"background_events_per_s": _RATE_PER_S, "session_timeout_ms": options.session_timeout_ms}
+    print(json.dumps(report | totals | setting))
+    return 1 if lost or doubled else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One mode: how long probes waited around each kill, and every probe's hits."""
+
+    gaps_ms: list[float]
+    hits: Hits
+
+    def gap_ms(self) -> dict[str, Any]:
+        return {"max": round(max(self.gaps_ms)), "each": [round(gap) for gap in self.gaps_ms]}
+
+
+def _run(mode: str, kills: int, session_timeout_ms: int) -> Run:
+    """On a broker of its own, which allows the session timeout that is asked for."""
+    properties = {"group.min.session.timeout.ms": str(min(session_timeout_ms, _BROKERS_LEAST_MS))}
     with tempfile.TemporaryDirectory(prefix="estop-failover-") as folder:
         (Path(folder) / "kafka").mkdir()
-        with ApacheKafka(Path(folder) / "kafka") as kafka:
-            report = asyncio.run(_bench(kafka.bootstrap, Path(folder), options.kills))
-    print(json.dumps(report))
-    return 1 if report["hits_lost"] or report["hits_doubled"] else 0
+        with ApacheKafka(Path(folder) / "kafka", properties=properties) as kafka:
+            settings = Settings(
+                brokers=kafka.bootstrap,
+                data_dir=Path(folder),
+                services=(SERVICE,),
+                session_timeout_ms=session_timeout_ms,
+            )
+            return asyncio.run(_bench(settings, mode, kills))
 
 
-async def _bench(bootstrap: str, folder: Path, kills: int) -> dict[str, Any]:
-    settings = Settings(brokers=bootstrap, data_dir=folder, services=(SERVICE,))
-    await ensure_topics(bootstrap, [settings.partitioned(spec) for spec in all_topics(settings.services)])
+async def _bench(settings: Settings, mode: str, kills: int) -> Run:
+    bootstrap, folder = settings.brokers, settings.data_dir
+    await ensure_topics(bootstrap, settings.topics())
     hits = Hits(Codec(LocalRegistry()))
     async with AsyncExitStack() as stack:
         publisher = KafkaPublisher(bootstrap, client_id="bench-failover")
@@ -76,23 +116,16 @@ async def _bench(bootstrap: str, folder: Path, kills: int) -> dict[str, Any]:
         await tail.start()
         stack.push_async_callback(tail.stop)
         await tail.caught_up()
-        detectors = [_detector(settings, folder, "detector-a"), _detector(settings, folder, "detector-b")]
+        lanes = ("a", "b") if mode == "2" else ("a", "a")
+        own = [replace(settings, detector_lane=lane) for lane in lanes]
+        detectors = [_detector(one, folder, f"detector-{number}") for number, one in enumerate(own)]
         for child in detectors:
             child.start()
             stack.push_async_callback(child.stop)
         for child in detectors:
             await child.ready(READY_MS)
         gaps_ms = [await _kill_one(bootstrap, publisher, hits, detectors[number % 2]) for number in range(kills)]
-    doubled = sum(len(ids) > 1 for ids in hits.ids.values())
-    return {
-        "kills": kills,
-        "gap_ms": {"max": round(max(gaps_ms)), "each": [round(gap) for gap in gaps_ms]},
-        "probes": len(hits.sent),
-        "hits_lost": hits.missing(),
-        "hits_doubled": doubled,
-        "background_events_per_s": _RATE_PER_S,
-        "session_timeout_ms": settings.session_timeout_ms,
-    }
+    return Run(gaps_ms, hits)
 
 
 def _detector(settings: Settings, folder: Path, name: str) -> Child:

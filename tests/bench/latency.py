@@ -44,14 +44,18 @@ _ANSWER_S: Final = 60.0
 class Probes:
     """When each account's event was sent, and its consequence first read; seconds of one clock."""
 
-    codec: Codec
+    codec: Codec = field(default_factory=lambda: Codec(LocalRegistry()))
     sent: dict[str, float] = field(default_factory=dict)
     read: dict[str, float] = field(default_factory=dict)
 
     def take_command(self, record: TailRecord) -> None:
         now = time.monotonic()
         command = self.codec.decode(Command, record.value)
-        self.read.setdefault(command.scope.partition(":")[2], now)
+        self.note(command.scope.partition(":")[2], now)
+
+    def note(self, account: str, now_s: float) -> None:
+        """The consequence of ``account``'s event was read at ``now_s``; only the first time counts."""
+        self.read.setdefault(account, now_s)
 
     def latencies_ms(self, prefix: str) -> list[float]:
         return sorted((self.read[name] - at) * 1_000 for name, at in self.sent.items() if name.startswith(prefix))
@@ -75,7 +79,7 @@ def main() -> int:
 async def _bench(bootstrap: str, folder: Path, count: int) -> dict[str, Any]:
     settings = Settings(brokers=bootstrap, data_dir=folder, services=(SERVICE,))
     await ensure_topics(bootstrap, [settings.partitioned(spec) for spec in all_topics(settings.services)])
-    probes = Probes(Codec(LocalRegistry()))
+    probes = Probes()
     async with AsyncExitStack() as stack:
         publisher = KafkaPublisher(bootstrap, client_id="bench-latency")
         await publisher.start()
@@ -94,8 +98,8 @@ async def _bench(bootstrap: str, folder: Path, count: int) -> dict[str, Any]:
         stack.push_async_callback(tail.stop)
         await tail.caught_up()
         # Not reported: a broker whose code the JVM still interprets would be what is measured.
-        await _level(bootstrap, publisher, probes, _WARM_UP_PER_S, 2 * count)
-        levels = {rate: await _level(bootstrap, publisher, probes, rate, count) for rate in RATES}
+        await level(bootstrap, publisher, probes, _WARM_UP_PER_S, 2 * count)
+        levels = {rate: await level(bootstrap, publisher, probes, rate, count) for rate in RATES}
     return _report(levels, count)
 
 
@@ -108,36 +112,47 @@ async def _obey(_correlation_id: str) -> bool:
     return True
 
 
-async def _level(
-    bootstrap: str, publisher: KafkaPublisher, probes: Probes, rate_per_s: int, count: int
+async def level(
+    bootstrap: str,
+    publisher: KafkaPublisher,
+    probes: Probes,
+    rate_per_s: int,
+    count: int,
+    *,
+    topic: str = TELEMETRY_HEALTH,
+    prefix: str = "probe",
 ) -> tuple[list[float], int]:
-    """(latencies of the probes, rate that the background reached) under one level of load."""
+    """(latencies of the probes in ms, sorted; rate that the background reached) under one level of load.
+
+    Names of the probes begin with ``prefix``; give every call for the same rate another one. Raises
+    ``TimeoutError`` when a probe has no consequence within ``_ANSWER_S`` after the last one was sent.
+    """
     seconds = _SETTLE_S + count * _GAP_S
-    arguments = ["-m", "tests.bench.background", bootstrap, str(rate_per_s), str(seconds)]
+    arguments = ["-m", "tests.bench.background", bootstrap, str(rate_per_s), str(seconds), topic]
     _say(f"{count} probes beside {rate_per_s} events/s")
     background = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
     await asyncio.sleep(_SETTLE_S)
-    prefix = f"probe-{rate_per_s}-"
+    prefix = f"{prefix}-{rate_per_s}-"
     for number in range(count):
         probes.sent[f"{prefix}{number}"] = time.monotonic()
-        await asyncio.gather(probe(publisher, f"{prefix}{number}"), asyncio.sleep(_GAP_S))
+        await asyncio.gather(probe(publisher, f"{prefix}{number}", topic), asyncio.sleep(_GAP_S))
     out, _ = await background.communicate()
     deadline = time.monotonic() + _ANSWER_S
     while probes.missing():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{probes.missing()} probes became no command within {_ANSWER_S:g} s")
+            raise TimeoutError(f"{probes.missing()} probes had no consequence within {_ANSWER_S:g} s")
         await asyncio.sleep(_GAP_S)
     return probes.latencies_ms(prefix), int(json.loads(out)["events_per_s"])
 
 
-async def probe(publisher: KafkaPublisher, account: str) -> None:
+async def probe(publisher: KafkaPublisher, account: str, topic: str = TELEMETRY_HEALTH) -> None:
     """One event of ``account`` that must fire."""
     event = {
         "event_id": account, "account_id": account, "occurred_at": time.time_ns() // 1_000_000, "health_score": 80.0,
         "risk_score": 99.0, "source": "probe", "correlation_id": account,
     }  # fmt: skip
     value = encode_record("HealthEvent", event, LocalRegistry().schema_id("HealthEvent", TELEMETRY_HEALTH))
-    await publisher.publish(TELEMETRY_HEALTH, account.encode(), value)
+    await publisher.publish(topic, account.encode(), value)
 
 
 def _report(levels: dict[int, tuple[list[float], int]], count: int) -> dict[str, Any]:

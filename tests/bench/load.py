@@ -1,7 +1,7 @@
 """The benchmark's telemetry: health events of many accounts, a few of them in trouble for a while.
 
 Made with the standard library's bytes and the committed schema's id alone; ``tests/unit/bench/test_load.py`` shows
-that fastavro reads the same events from them. One in ``TROUBLE_ONE_IN`` accounts has a spell of bad scores.
+that fastavro reads the same events from them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ _SCORES: Final = struct.Struct("<dd")
 
 @dataclass(frozen=True, slots=True)
 class HealthLoad:
-    """``events`` of ``accounts``, spread evenly over ``SPAN_MS`` of event time that starts at ``base_ms``."""
+    """``events`` of ``accounts``, spread evenly over ``SPAN_MS`` of event time that starts at ``base_ms``.
+
+    One account in ``trouble_one_in`` has a spell of bad scores.
+    """
 
     seed: int
     events: int
     accounts: int
     base_ms: int
+    trouble_one_in: int = TROUBLE_ONE_IN
 
 
 def avro_long(value: int) -> bytes:
@@ -57,7 +61,8 @@ def records(load: HealthLoad) -> Iterator[tuple[bytes, bytes, int]]:
     texts = [avro_text(key.decode()) for key in keys]
     # In trouble from here on, for a tenth of the span; an account without trouble starts after the end.
     trouble_from = [
-        rng.randrange(load.events) if rng.randrange(TROUBLE_ONE_IN) == 0 else load.events for _ in range(load.accounts)
+        rng.randrange(load.events) if rng.randrange(load.trouble_one_in) == 0 else load.events
+        for _ in range(load.accounts)
     ]
     end = avro_text("bench") + b"\0"
     for number in range(load.events):

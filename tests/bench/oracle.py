@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.domain.topics import TELEMETRY_HEALTH
+from tests.bench.rules import rule_hits
 from tests.campaign.log import Log
 from tests.campaign.telemetry import decode
 from tests.oracle.naive import Event, NaiveDetector, Rule
@@ -41,22 +42,27 @@ def rules() -> list[Rule]:
     ]
 
 
-def expected_hits(bootstrap: str, partitions: list[int]) -> set[Place]:
-    """(trigger, account, partition, offset) of every hit."""
+def expected_hits(bootstrap: str, partitions: list[int], *, with_rules: bool = False) -> set[Place]:
+    """(trigger, account, partition, offset) of every hit; those of ``bench.rules`` too, ``with_rules``."""
     parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_part, [bootstrap] * PROCESSES, parts)
+        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [with_rules] * PROCESSES)
         return set().union(*found)
 
 
-def _part(bootstrap: str, partitions: list[int]) -> set[Place]:
+def _part(bootstrap: str, partitions: list[int], with_rules: bool) -> set[Place]:
     hits: set[Place] = set()
     for partition in partitions:
-        twin = NaiveDetector(rules())
+        twin, kept = NaiveDetector(rules()), []
         with Log(bootstrap) as log:
             for message in log.read(TELEMETRY_HEALTH, only=[partition]):
                 event, offset = decode(TELEMETRY_HEALTH, message.value()), message.offset()
-                if event is not None and offset is not None:
-                    twin.feed(Event(offset, event["account_id"], event["occurred_at"], event))
+                if event is None or offset is None:
+                    continue
+                twin.feed(Event(offset, event["account_id"], event["occurred_at"], event))
+                if with_rules:
+                    values = (event["health_score"], event["risk_score"])
+                    kept.append((offset, event["account_id"], event["occurred_at"], *values))
         hits |= {(hit.rule_id, hit.account, partition, hit.offset) for hit in twin.hits}
+        hits |= {(rule, account, partition, offset) for rule, account, offset in rule_hits(kept)}
     return hits

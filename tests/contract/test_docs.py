@@ -14,11 +14,23 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 @pytest.mark.parametrize(
     ("generator", "page"),
-    [("docs/configuration.py", "docs/configuration.md"), ("docs/adr/index.py", "docs/adr/README.md")],
+    [
+        ("docs/configuration.py", "docs/configuration.md"),
+        ("docs/rules.py", "docs/rules.md"),
+        ("docs/adr/index.py", "docs/adr/README.md"),
+    ],
 )
 def test_generated_pages_are_fresh(generator: str, page: str) -> None:
     fresh = runpy.run_path(str(ROOT / generator))["page"]()
     assert (ROOT / page).read_text() == fresh, f"run: make docs (it runs {generator})"
+
+
+def test_the_rules_of_the_page_are_rules() -> None:
+    from emergency_stop.rules.language import compile_rule
+
+    examples = (ROOT / "docs/rules.md").read_text().split("```text\n", 1)[1].split("```", 1)[0].splitlines()
+    assert all(compile_rule(example).aggregates for example in examples)
+    assert len(examples) > 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -120,10 +120,17 @@ def test_aborted_transactions_are_passed_over_and_the_position_moves_past_them()
     assert found.next_fetch_offset == 5
 
 
-def test_a_response_of_nothing_wanted_still_moves_the_position() -> None:
+def test_a_response_of_nothing_wanted_says_how_far_it_went() -> None:
     found = response(LANE, abort_marker(4, 7), start=4, aborted=[])
-    assert list(found) == []
+    (record,) = list(found)
+    assert (record.value.fetch_offset, record.value.next_offset, record.value.batches) == (4, 5, ())
     assert found.next_fetch_offset == 5
+
+
+def test_an_empty_response_is_no_record() -> None:
+    found = response(LANE, b"", start=4, aborted=[])
+    assert list(found) == []
+    assert found.next_fetch_offset == 4
 
 
 @pytest.mark.parametrize(("where", "marker"), [(OTHER, MARKER), (LANE, None)])

@@ -18,6 +18,8 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.state_seed import StateSource
+from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.columnar.fetched import FetchedBatch
@@ -95,18 +97,27 @@ class CountingCore:
 
 
 def lane_worker(
-    brokers: str, names: Names, instance_id: str, publisher: KafkaPublisher, *, static_member: bool = True
+    brokers: str,
+    names: Names,
+    instance_id: str,
+    publisher: KafkaPublisher,
+    *,
+    static_member: bool = True,
+    sibling: str | None = None,
+    blind_after_ms: int = 30_000,
 ) -> LaneWorker:
     spec = LaneSpec(
         app_id=names.group,
         brokers=brokers,
         input_topics=names.topics,
-        state_topic=names.state,
+        source=StateSource(brokers, names.state, sibling),
         core_factory=lambda _: CountingCore(names.effects),
         instance_id=instance_id,
         static_member=static_member,
         session_timeout_ms=SESSION_TIMEOUT_MS,
         checkpoint_interval_ms=300,
+        blind_after_ms=blind_after_ms,
+        standby=StandbyReader(brokers, names.state, client_id=f"{instance_id}-standby", bytes_max=1 << 20),
     )
     return LaneWorker(spec, publisher, SystemClock())
 

@@ -154,6 +154,10 @@ async def _stops_and_resumes(operator: Operator) -> None:
     assert status["services_missing"] == []
     assert "a drill" in (await operator.types("status")).out
 
+    seen = await operator.sees(lambda found: {one["partition"] for one in found["freshness"]} == {0, 1, 2, 3}, "status")
+    assert {(one["lane"], one["instance_id"]) for one in seen["freshness"]} == {("a", "detector")}
+    assert [one for one in seen["freshness"] if one["blind"]] == []
+
     listed = (await operator.types("emergencies", "--json")).document
     assert [(one["emergency_id"], one["state"]) for one in listed] == [(emergency["emergency_id"], "stopped")]
     assert emergency["emergency_id"] in (await operator.types("emergencies")).out

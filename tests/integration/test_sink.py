@@ -23,10 +23,13 @@ from emergency_stop.apps.sink.intake import HEADER
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
 from emergency_stop.testing.brokers import ApacheKafka
+from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import LocalRegistry
 from tests.campaign.campaign import SINK_GROUP
 from tests.campaign.children import Child, Condition
 from tests.campaign.log import Log
 from tests.unit.columnar.test_bad_inputs import ACCEPTED, BAD, GOOD, KEY
+from tests.unit.coordinate.scenario import hit
 
 pytestmark = pytest.mark.needs("broker", "chdb")
 
@@ -122,6 +125,18 @@ def test_every_bad_input_is_dead_lettered_with_its_reason_and_its_neighbours_are
         assert header[HEADER + "partition"] == b"0"
         assert header[HEADER + "exception.class.name"] == reason.label.encode()
         assert header[HEADER + "exception.message"].startswith(reason.explanation.encode())
+
+
+def test_a_hit_that_two_lanes_published_counts_once(plant: Plant) -> None:
+    """Both records are rows, because rows are the topic's; the view has each hit once."""
+    codec = Codec(LocalRegistry())
+    values = [
+        codec.encode(hit(f"h{number}", detected_at=lane), topics.HITS) for lane in range(2) for number in range(3)
+    ]
+    plant.send([(b"account:a", value) for value in values], topics.HITS)
+    plant.until(lambda: plant.count("hits") == 6, "six rows")
+    assert plant.count("hits_once") == 3
+    assert plant.ask("SELECT hit_id FROM hits_once ORDER BY hit_id") == [["h0"], ["h1"], ["h2"]]
 
 
 def test_rows_are_what_was_produced_through_kills(plant: Plant) -> None:

@@ -22,6 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.state_log import fold
+from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.testing.brokers import ApacheKafka
 from tests.campaign.children import Child
 from tests.campaign.conductor import Conductor
@@ -84,6 +85,70 @@ async def test_a_skipped_batch_on_a_quiet_topic_is_fetched_again_without_a_later
         next(one for one in lane._restored() if one.number == 0).positions[quiet] = 60
         await _until(lambda: lane.position(quiet, 0) == 100)
         assert lane.counters.mended_positions >= 1
+    finally:
+        stop.set()
+        assert await serving == 0
+        await publisher.stop()
+
+
+@pytest.mark.needs("java", "maven")
+async def test_a_partition_that_stands_still_before_its_end_makes_the_worker_unready_until_it_sees_again(
+    apache_kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches get lost between Faust and the lane, silently, as in a stalled agent; then they come again."""
+    names, brokers, stop = Names("blind"), apache_kafka.bootstrap, asyncio.Event()
+    _prepare(brokers, names, 0)
+    publisher = KafkaPublisher(brokers, client_id="blind")
+    await publisher.start()
+    lane = lane_worker(brokers, names, "blind-1", publisher, blind_after_ms=2_000)
+    serving = asyncio.create_task(lane.serve(stop))
+    try:
+        await _until(lambda: all(lane.ready_conditions().values()) and len(lane.progress.freshness()) == PARTITIONS)
+        with monkeypatch.context() as stalled:
+            stalled.setattr(lane, "_on_event", _lose)
+            await publisher.publish(names.topics[0], None, b"x", partition=1)
+            await _until(lambda: lane.blind_partitions() == (1,))
+            assert [name for name, holds in lane.ready_conditions().items() if not holds] == ["seeing"]
+            stale = _fresh_at(lane, names.topics[0])
+            assert stale[1] < min(stale[0], stale[2], stale[3])
+        await _until(lambda: not lane.blind_partitions())
+        await _until(lambda: lane.position(names.topics[0], 1) == 1)
+        await _until(lambda: _fresh_at(lane, names.topics[0])[1] > max(stale))
+    finally:
+        stop.set()
+        assert await serving == 0
+        await publisher.stop()
+
+
+async def _lose(_event: object) -> None:
+    return
+
+
+def _fresh_at(lane: LaneWorker, topic: str) -> list[int]:
+    found = lane.progress.freshness()
+    return [next(one.fresh_at for one in found[number] if one.topic == topic) for number in sorted(found)]
+
+
+@pytest.mark.needs("java", "maven")
+async def test_an_aborted_transaction_at_the_end_of_a_quiet_topic_is_passed_and_is_no_stall(
+    apache_kafka: ApacheKafka,
+) -> None:
+    """Nothing of it is to be applied, and the position must reach the end all the same."""
+    names, brokers, stop = Names("aborted"), apache_kafka.bootstrap, asyncio.Event()
+    _prepare(brokers, names, 0)
+    producer = Producer({"bootstrap.servers": brokers, "transactional.id": "aborted"})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(names.topics[0], b"x", partition=0)
+    producer.flush()
+    producer.abort_transaction()
+    publisher = KafkaPublisher(brokers, client_id="aborted")
+    await publisher.start()
+    lane = lane_worker(brokers, names, "aborted-1", publisher)
+    serving = asyncio.create_task(lane.serve(stop))
+    try:
+        await _until(lambda: lane.position(names.topics[0], 0) == 2)
+        assert lane.counters.mended_positions == 0
     finally:
         stop.set()
         assert await serving == 0

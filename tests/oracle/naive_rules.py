@@ -47,7 +47,10 @@ class _Account:
 
 @dataclass
 class NaiveRules:
-    """Feed rows and ticks in the order in which they were applied; ``hits`` fills: (rule, account, moment, suppressed)."""
+    """Feed rows and ticks in the order in which they were applied.
+
+    ``hits`` fills with (rule, account, moment, suppressed) each.
+    """
 
     rules: list[NaiveRule]
     hits: list[tuple[str, str, int, int]] = field(default_factory=list)
@@ -136,10 +139,10 @@ def _value(one: Sampled, samples: list[tuple[int, Any]], at: int) -> Value:
         return float(min(len(window), one.depth) if one.depth else len(window))
     if one.function == "distinct":
         return float(min(len(set(window)), one.depth))
-    if one.function == "sum":
-        return float(sum(window))
     if not window:
         return None
+    if one.function == "sum":
+        return float(sum(window))
     if one.function in ("avg", "ratio"):
         return float(sum(window)) / len(window)
     return float(max(window) if one.function == "max" else min(window))

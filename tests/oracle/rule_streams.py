@@ -193,4 +193,6 @@ def difference(seed: int, events: int) -> tuple[int, str | None]:
         return len(wanted), None
     only = [one for one in found if one not in wanted][:3], [one for one in wanted if one not in found][:3]
     texts = {trigger.trigger_id: trigger.rule for trigger, _ in pairs}
-    return len(wanted), f"{len(found)} hits, twin has {len(wanted)}; only found {only[0]}, only wanted {only[1]}; {texts}"
+    return len(
+        wanted
+    ), f"{len(found)} hits, twin has {len(wanted)}; only found {only[0]}, only wanted {only[1]}; {texts}"

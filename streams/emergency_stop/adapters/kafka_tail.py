@@ -154,7 +154,7 @@ class CompactedTail:
 
     async def _assign(self, consumer: AIOKafkaConsumer, known: set[int]) -> set[int]:
         """Take over all partitions, new ones too; positions of known ones stay."""
-        partitions = set(await _partitions_of(consumer, self._topic))
+        partitions = set(await partitions_of(consumer, self._topic))
         if partitions == known:
             return known
         consumer.assign([TopicPartition(self._topic, number) for number in sorted(partitions)])
@@ -185,7 +185,7 @@ class CompactedTail:
             self._progress = time.monotonic()
 
 
-async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
     """The topic's partitions, waiting for the topic to exist."""
     while True:
         # No public call asks the broker anew for the partitions of a topic that may not exist yet.

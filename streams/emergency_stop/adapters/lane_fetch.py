@@ -105,6 +105,8 @@ def _partition_records(
 class LaneRecords:
     """One partition's response as an iterator of at most one record; see ``PartitionRecords``.
 
+    The record's batches are empty where all that came was aborted or control.
+
     ``next_fetch_offset`` is the position: where the response was fetched from until the record is
     taken, then past its last batch, also when only control or aborted batches were in it.
     """
@@ -147,7 +149,8 @@ class LaneRecords:
             at = head.end
         self.next_fetch_offset = next_offset
         self._raw = memoryview(b"")
-        if kept:
+        if next_offset > position:
+            # Of nothing but aborted or control batches too: else who counts positions would stand still before them.
             batch = FetchedBatch(self._tp.topic, self._tp.partition, position, next_offset, tuple(kept))
             size = sum(len(part) for part in kept)
             yield ConsumerRecord(

@@ -30,6 +30,8 @@ _GENERATION_BITS: Final = 32
 _POSITION: Final = b"P"
 _STATE: Final = b"S"
 _FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
+#: What Python keeps beside the bytes of a key and a value.
+_ENTRY_OVERHEAD_BYTES: Final = 170
 
 
 def state_key(fence: int, core_key: bytes) -> bytes:
@@ -58,38 +60,88 @@ class RestoredState:
     position_fence: int = -1
     newest_fence: int = -1
     superseded: list[bytes] = field(default_factory=list)
+    #: When the position was written, by its record's timestamp; 0 where that is not known.
+    position_at_ms: int = 0
+
+
+class StateCopy:
+    """A partition's log up to ``next_offset`` as compaction would leave it: the newest value of every raw key.
+
+    Folding it gives what folding every record up to there gives, so a reader may go on from any copy.
+    """
+
+    __slots__ = ("_entries", "_newest_fence", "_position_at_ms", "next_offset", "size_bytes")
+
+    def __init__(self) -> None:
+        self.restart(0)
+
+    def restart(self, offset: int) -> None:
+        """Forget everything and begin at ``offset``."""
+        self._entries: dict[bytes, bytes] = {}
+        self._newest_fence = -1
+        self._position_at_ms: dict[bytes, int] = {}
+        self.next_offset = offset
+        self.size_bytes = 0
+
+    def take(self, key: bytes, value: bytes | None, offset: int, timestamp_ms: int = 0) -> None:
+        """The log's record at ``offset``; one that was taken before changes nothing."""
+        if offset < self.next_offset:
+            return
+        self.next_offset = offset + 1
+        self._newest_fence = max(self._newest_fence, int.from_bytes(key[:_FENCE_BYTES], "big"))
+        former = self._entries.pop(key, None)
+        if former is not None:
+            self._position_at_ms.pop(key, None)
+            self.size_bytes -= len(key) + len(former) + _ENTRY_OVERHEAD_BYTES
+        if value is not None:
+            self._entries[key] = value
+            if key[_FENCE_BYTES : _FENCE_BYTES + 1] == _POSITION:
+                self._position_at_ms[key] = timestamp_ms
+            self.size_bytes += len(key) + len(value) + _ENTRY_OVERHEAD_BYTES
+
+    def restored(self) -> RestoredState:
+        """The state that the log up to here says. A tombstone has removed its own fence's record only."""
+        state = RestoredState(newest_fence=self._newest_fence)
+        for key in sorted(self._entries):  # fences ascend, so a later one replaces an earlier
+            _fold_into(state, key, self._entries[key])
+        state.position_at_ms = self._position_at_ms.get(position_key(state.position_fence), 0) if state.positions else 0
+        # An empty value is a removal that older fences' records must not undo.
+        for core_key in [core_key for core_key, value in state.records.items() if value == b""]:
+            del state.records[core_key]
+        return state
+
+
+def _fold_into(state: RestoredState, key: bytes, value: bytes) -> None:
+    fence = int.from_bytes(key[:_FENCE_BYTES], "big")
+    kind = key[_FENCE_BYTES : _FENCE_BYTES + 1]
+    core_key = key[_FENCE_BYTES + 1 :]
+    if kind == _POSITION:
+        if state.position_fence >= 0:
+            state.superseded.append(position_key(state.position_fence))
+        state.position_fence, state.positions = fence, json.loads(value)
+        return
+    if core_key in state.fences:
+        state.superseded.append(state_key(state.fences[core_key], core_key))
+    state.fences[core_key] = fence
+    state.records[core_key] = value
 
 
 def fold(entries: Iterable[tuple[bytes, bytes | None]]) -> RestoredState:
-    """Log entries in offset order → the state. Pure; a tombstone removes its own fence's record only."""
-    newest = dict(entries)
-    state = RestoredState()
-    for key in sorted(newest):  # fences ascend, so a later one replaces an earlier
-        value = newest[key]
-        fence = int.from_bytes(key[:_FENCE_BYTES], "big")
-        state.newest_fence = max(state.newest_fence, fence)
-        if value is None:
-            continue
-        kind = key[_FENCE_BYTES : _FENCE_BYTES + 1]
-        core_key = key[_FENCE_BYTES + 1 :]
-        if kind == _POSITION:
-            if state.position_fence >= 0:
-                state.superseded.append(position_key(state.position_fence))
-            state.position_fence, state.positions = fence, json.loads(value)
-            continue
-        if core_key in state.fences:
-            state.superseded.append(state_key(state.fences[core_key], core_key))
-        state.fences[core_key] = fence
-        state.records[core_key] = value
-    # An empty value is a removal that older fences' records must not undo.
-    for core_key in [core_key for core_key, value in state.records.items() if value == b""]:
-        del state.records[core_key]
-    return state
+    """Log entries in offset order → the state. Pure."""
+    copy = StateCopy()
+    for offset, (key, value) in enumerate(entries):
+        copy.take(key, value, offset)
+    return copy.restored()
 
 
-async def read_state(brokers: str, topic: str, partition: int, *, client_id: str) -> RestoredState:
-    """Read the whole partition of the state topic, to its end as of now. Raises ``KafkaError``."""
-    where = TopicPartition(topic, partition)
+async def read_state(
+    brokers: str, topic: str, partition: int, *, client_id: str, copy: StateCopy | None = None
+) -> RestoredState:
+    """Read the partition of the state topic to its end as of now: the whole of it, or what ``copy`` lacks.
+
+    ``copy`` is brought up to date in place. Raises ``KafkaError``.
+    """
+    where, copy = TopicPartition(topic, partition), copy or StateCopy()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         client_id=client_id,
@@ -100,17 +152,21 @@ async def read_state(brokers: str, topic: str, partition: int, *, client_id: str
         fetch_max_wait_ms=50,
     )
     await consumer.start()
-    entries: list[tuple[bytes, bytes | None]] = []
     try:
         consumer.assign([where])
-        await consumer.seek_to_beginning(where)
+        first = (await consumer.beginning_offsets([where]))[where]
         goal = (await consumer.end_offsets([where]))[where]
+        if not first <= copy.next_offset <= goal:
+            copy.restart(first)  # new, or of a log that was created anew since
+        consumer.seek(where, copy.next_offset)
         while await consumer.position(where) < goal:
             for records in (await consumer.getmany(timeout_ms=200)).values():
-                entries.extend((record.key, record.value) for record in records if record.key is not None)
+                for record in records:
+                    if record.key is not None:
+                        copy.take(record.key, record.value, record.offset, record.timestamp)
     finally:
         await stop_consumer(consumer)
-    return fold(entries)
+    return copy.restored()
 
 
 class StateLog:

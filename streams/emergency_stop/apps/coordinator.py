@@ -21,13 +21,17 @@ from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import describe_topics
+from emergency_stop.adapters.state_seed import StateSource
+from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBook, probe_telemetry
 from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import load_signer
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
+from emergency_stop.apps.freshness import freshness_interval_ms
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.coordinate.blind_watch import BlindWatch
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
 from emergency_stop.wire.codec import Codec
@@ -75,7 +79,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     signer = load_signer(settings)
     book, published = ServiceBook(settings.services, codec), PublishedEpochs(codec)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
-    partitions = await _partitions(settings)
+    partitions, telemetry_partitions = await _partitions(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
     cores: dict[int, CoordinatorCore] = {}
@@ -90,10 +94,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             codec=codec,
             signer=signer,
             metrics=metrics,
+            watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
+            view=sight.view,
         )
         return cores[partition]
 
-    async with _following(settings, book, published) as tails:
+    async with (
+        _following(settings, book, published) as tails,
+        _watching(settings, codec, telemetry_partitions) as sight,
+    ):
 
         async def caught_up() -> None:
             for tail in tails:
@@ -103,7 +112,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             app_id=APP_ID,
             brokers=settings.brokers,
             input_topics=_INPUTS,
-            state_topic=topics.COORDINATOR_STATE,
+            source=StateSource(settings.brokers, topics.COORDINATOR_STATE),
             core_factory=core,
             instance_id=settings.instance_id,
             static_member=settings.is_named,
@@ -123,14 +132,38 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             health.stop()
 
 
-async def _partitions(settings: Settings) -> int:
-    """How many partitions the inputs have. Raises ``TopicsError`` where they miss or differ."""
-    found = await describe_topics(settings.brokers, (*_INPUTS, topics.COORDINATOR_STATE))
+async def _partitions(settings: Settings) -> tuple[int, int]:
+    """(partitions of the inputs, of telemetry). Raises ``TopicsError`` where the inputs miss or differ."""
+    found = await describe_topics(settings.brokers, (*_INPUTS, topics.COORDINATOR_STATE, topics.TELEMETRY_HEALTH))
     counts = {name: found[name].partitions if name in found else 0 for name in (*_INPUTS, topics.COORDINATOR_STATE)}
     if 0 in counts.values() or len(set(counts.values())) != 1:
         shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
-    return counts[topics.HITS]
+    telemetry = found.get(topics.TELEMETRY_HEALTH)
+    return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
+
+
+@contextlib.asynccontextmanager
+async def _watching(settings: Settings, codec: Codec, partitions: int) -> AsyncIterator[BlindSight]:
+    """Nobody waits for this to be read: within the time that makes a partition blind, it was."""
+    client_id = f"{APP_ID}-{settings.instance_id}-sight"
+    watchers = WatcherBook(codec, settings.preventive_stop_level)
+    freshness = FreshnessBook(codec, SystemClock())
+    words = CompactedTail(settings.brokers, topics.FRESHNESS, freshness.record, client_id=client_id)
+    triggers = CompactedTail(settings.brokers, topics.TRIGGERS, watchers.record, client_id=client_id)
+    interval_ms = freshness_interval_ms(settings)
+    probing = asyncio.create_task(
+        probe_telemetry(settings.brokers, freshness, partitions, client_id=client_id, interval_ms=interval_ms)
+    )
+    for tail in (words, triggers):
+        await tail.start()
+    try:
+        yield BlindSight(freshness, watchers, words.silent_ms)
+    finally:
+        probing.cancel()
+        await asyncio.wait({probing})
+        for tail in (words, triggers):
+            await tail.stop()
 
 
 @contextlib.asynccontextmanager

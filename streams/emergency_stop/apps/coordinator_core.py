@@ -7,7 +7,7 @@ counted and put on record. Neither disturbs its neighbours in the batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -18,6 +18,8 @@ from emergency_stop.apps.records import records_of
 from emergency_stop.apps.service_book import ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
+from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
@@ -57,7 +59,10 @@ class CoordinatorCore:
         codec: Codec,
         signer: Signer,
         metrics: CoordinatorMetrics,
+        watch: BlindWatch | None = None,
+        view: Callable[[], View] | None = None,
     ) -> None:
+        """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them."""
         self._partition = partition
         self._partitions = partitions
         self._policy = policy
@@ -69,10 +74,18 @@ class CoordinatorCore:
         #: Read by metrics; changed by nobody else.
         self.coordinator = Coordinator(policy.max_concurrent_stops, policy.retention_ms)
         self._positions: dict[str, int] = {}
+        self.watch = watch or BlindWatch((), 0)
+        self._view = view or (lambda: View({}, Watchers()))
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
-        self.coordinator.restore(records)
+        scopes: list[tuple[bytes, bytes]] = []
+        for key, value in records:
+            if key.startswith(KEY_PREFIX):
+                self.watch.restore(key, value)
+            else:
+                scopes.append((key, value))
+        self.coordinator.restore(scopes)
         self._positions = dict(positions)
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
@@ -99,18 +112,35 @@ class CoordinatorCore:
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
+        self.watch.tick(now_ms, self._view())
         return ()
 
     def next_deadline(self) -> int | None:
-        return self.coordinator.next_deadline()
+        deadlines = (self.coordinator.next_deadline(), self.watch.next_deadline(self._view()))
+        return min((at for at in deadlines if at is not None), default=None)
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
-        yield self.coordinator.take_dirty()
+        yield [*self.coordinator.take_dirty(), *self.watch.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
-        return self._publishes(self.coordinator.take_effects())
+        blind = self.watch.take_effects()
+        for effect in blind:
+            self._tell(effect)
+        return [*self._publishes(self.coordinator.take_effects()), *map(self._publish_blind, blind)]
+
+    def _tell(self, effect: BlindEffect) -> None:
+        if isinstance(effect, AuditRecord):
+            self._metrics.blindness(effect.action)
+            level = logging.ERROR if effect.action == BECAME_BLIND else logging.WARNING
+            log.log(level, "%s: %s: %s", effect.subject, effect.action, effect.reason)
+
+    def _publish_blind(self, effect: BlindEffect) -> Publish:
+        """A cause goes the way of every hit: to the partition of its scope."""
+        if isinstance(effect, Hit):
+            return self._record(topics.HITS, effect.scope, effect)
+        return self._publish(effect)
 
     def _world(self) -> World:
         return World(self._policy, self._book.services(), self._published_epochs)
@@ -171,7 +201,7 @@ class CoordinatorCore:
             return self._record(topics.EMERGENCIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

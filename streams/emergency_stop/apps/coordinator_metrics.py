@@ -40,6 +40,12 @@ class CoordinatorMetrics:
         self._undecodable = Counter(
             "estop_coordinator_undecodable_total", "Inputs that are no message.", ["topic"], registry=registry
         )
+        self._blindness = Counter(
+            "estop_blindness_total",
+            "Telemetry partitions that became blind, or see again.",
+            ["what"],
+            registry=registry,
+        )
         self._strays = Counter(
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
         )
@@ -63,6 +69,10 @@ class CoordinatorMetrics:
 
     def undecodable(self, topic: str) -> None:
         self._undecodable.labels(topic).inc()
+
+    def blindness(self, what: str) -> None:
+        """A partition became blind, or sees again."""
+        self._blindness.labels(what).inc()
 
     def strays(self, count: int) -> None:
         self._strays.inc(count)
@@ -96,10 +106,15 @@ class CoordinatorCollector(Collector):
         queue = GaugeMetricFamily(
             "estop_stop_queue_length", "Emergencies whose commands wait for a slot.", labels=["partition"]
         )
+        blind = GaugeMetricFamily(
+            "estop_telemetry_blind", "1: no detector evaluates what is new in it.", labels=["partition"]
+        )
         for partition, core in sorted(self._cores.items()):
             if self._worker.position(HITS, partition) is None:
                 continue  # it belongs to another worker now
             for (phase, level), count in core.coordinator.census().items():
                 emergencies.add_metric([str(partition), phase, level], count)
             queue.add_metric([str(partition)], core.coordinator.queue_length)
-        yield from (emergencies, queue)
+            for number, is_blind in core.watch.blind().items():
+                blind.add_metric([str(number)], float(is_blind))
+        yield from (emergencies, queue, blind)

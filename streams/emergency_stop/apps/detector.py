@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from prometheus_client import REGISTRY
@@ -11,18 +12,29 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
+from emergency_stop.adapters.kafka_topics import describe_topics, ensure_topics
+from emergency_stop.adapters.state_seed import StateSource
+from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.detector_metrics import DetectorCollector
+from emergency_stop.apps.freshness import FreshnessWriter
 from emergency_stop.apps.lane_worker import LaneSpec, LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
+from emergency_stop.domain.topics import FRESHNESS_SPEC, TopicSpec
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
 
 GROUP: Final = "estop-detector"
+log = logging.getLogger(__name__)
+
+
+def group_of(lane: str) -> str:
+    """The consumer group of a lane's detectors."""
+    return GROUP if lane == topics.LANES[0] else f"{GROUP}-{lane}"
 
 
 def run(settings: Settings) -> int:
@@ -30,11 +42,31 @@ def run(settings: Settings) -> int:
     return run_until_signal(lambda stop: _serve(settings, stop))
 
 
+def _standby(settings: Settings, name: str, state_topic: str) -> StandbyReader | None:
+    if settings.standby_replicas == 0:
+        return None
+    client_id = f"{name}-standby"
+    return StandbyReader(settings.brokers, state_topic, client_id=client_id, bytes_max=settings.standby_bytes_max)
+
+
+async def _source(settings: Settings) -> StateSource:
+    """The lane's state topic, created where it is missing, and the other lane's where there is one."""
+    own = topics.detector_state(settings.detector_lane)
+    wanted = [settings.partitioned(TopicSpec(own, None, compacted=True)), FRESHNESS_SPEC]
+    await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
+    others = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
+    found = await describe_topics(settings.brokers, [own, *others])
+    alike = [other for other in others if other in found and found[other].partitions == found[own].partitions]
+    return StateSource(settings.brokers, own, alike[0] if alike else None)
+
+
 async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     registry = build_registry(settings.registry_url)
     codec = Codec(registry)
     book = TriggerBook(codec, settings.preventive_stop_level)
-    name = f"{GROUP}-{settings.instance_id}"
+    group = group_of(settings.detector_lane)
+    name = f"{group}-{settings.instance_id}"
+    source = await _source(settings)
     tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
     publisher = KafkaPublisher(settings.brokers, client_id=name)
     cores: dict[int, DetectorCore] = {}
@@ -58,16 +90,18 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         await tail.caught_up()
 
     spec = LaneSpec(
-        app_id=GROUP,
+        app_id=group,
         brokers=settings.brokers,
         input_topics=tuple(spec.name for spec in (*topics.TELEMETRY, *topics.DETECTOR_LOOPS)),
-        state_topic=topics.DETECTOR_STATE,
+        source=source,
         core_factory=core,
         instance_id=settings.instance_id,
         static_member=settings.is_named,
         session_timeout_ms=settings.session_timeout_ms,
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
+        blind_after_ms=settings.blind_after_ms,
         prepare=prepare,
+        standby=_standby(settings, name, source.topic),
     )
     worker = LaneWorker(spec, publisher, SystemClock())
     collector = DetectorCollector(worker, cores, book)
@@ -75,9 +109,13 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     health.start()
     await publisher.start()
+    writer = FreshnessWriter(settings, codec, worker, SystemClock(), client_id=f"{name}-freshness")
+    writing = asyncio.create_task(writer.run())
     try:
         return await worker.serve(stop)
     finally:
+        writing.cancel()
+        await asyncio.wait({writing})
         await tail.stop()
         await publisher.stop()
         health.stop()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.apps.detector_core import DetectorCore
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.trigger_book import TriggerBook
@@ -19,6 +20,7 @@ class DetectorCollector(Collector):
         self._worker = worker
         self._cores = cores
         self._book = book
+        self._clock = SystemClock()
 
     def collect(self) -> Iterator[Metric]:
         yield from self._per_topic()
@@ -34,7 +36,31 @@ class DetectorCollector(Collector):
         ):
             yield CounterMetricFamily(name, text, value=value)
         yield GaugeMetricFamily("estop_checkpoint_ms", "Length of the last one, ms.", counters.checkpoint_ms_last)
+        yield GaugeMetricFamily("estop_restore_ms", "Length of the last restore, ms.", counters.restore_ms_last)
+        yield from self._standby()
+        yield from self._freshness()
         yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
+
+    def _freshness(self) -> Iterator[Metric]:
+        now_ms, blind = self._clock.now_ms(), self._worker.blind_partitions()
+        age = GaugeMetricFamily(
+            "estop_freshness_seconds", "Since when nothing newer is known to be applied.", labels=["topic", "partition"]
+        )
+        sight = GaugeMetricFamily("estop_partition_blind", "1: it stands still before its end.", labels=["partition"])
+        for partition, found in self._worker.progress.freshness().items():
+            sight.add_metric([str(partition)], float(partition in blind))
+            for one in found:
+                if one.fresh_at:
+                    age.add_metric([one.topic, str(partition)], max(0, now_ms - one.fresh_at) / 1000)
+        yield from (age, sight)
+
+    def _standby(self) -> Iterator[Metric]:
+        standby = self._worker.standby
+        if standby is None:
+            return
+        yield GaugeMetricFamily("estop_standby_partitions", "State partitions kept as copies.", standby.partitions)
+        yield GaugeMetricFamily("estop_standby_bytes", "Bytes that these copies take.", standby.size_bytes)
+        yield CounterMetricFamily("estop_standby_dropped", "Copies that exceeded the bound.", value=standby.dropped)
 
     def _per_topic(self) -> Iterator[Metric]:
         events = CounterMetricFamily("estop_events", "Events applied.", labels=["topic", "partition"])

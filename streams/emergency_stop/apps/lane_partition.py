@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from emergency_stop.adapters.state_log import StateLog, read_state
+from emergency_stop.adapters.state_log import StateCopy, StateLog
+from emergency_stop.adapters.state_seed import StateSource, read_seeded
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import PartitionCore, Publish, Publisher, RecordingCore
 
 log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.25
+#: A few megabytes under way at once.
+_SEED_RECORDS: Final = 100
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class LaneCounters:
     checkpoint_ms_last: int = 0
     state_bytes: int = 0
     restores: int = 0
+    restore_ms_last: int = 0
     effects: int = 0
 
 
@@ -47,6 +51,8 @@ class LanePartition:
     positions: dict[str, int]
     counters: LaneCounters
     _superseded: list[bytes] = field(default_factory=list)
+    #: Records of another lane that the own log lacks.
+    _seed: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     _effects: list[asyncio.Future[None]] = field(default_factory=list)
     _events: list[Any] = field(default_factory=list)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -62,19 +68,31 @@ class LanePartition:
         publisher: Publisher,
         counters: LaneCounters,
         *,
-        brokers: str,
-        state_topic: str,
+        source: StateSource,
         generation: int,
+        now_ms: int,
+        copy: StateCopy | None = None,
     ) -> LanePartition:
-        """Read the partition's log and load the core; writes nothing. Raises ``KafkaError`` when the broker is away."""
-        restored = await read_state(brokers, state_topic, number, client_id=f"estop-restore-{state_topic}")
+        """Read the partition's log, or what ``copy`` lacks of it, and load the core; writes nothing.
+
+        Raises ``KafkaError`` when the broker is away.
+        """
+        loop = asyncio.get_running_loop()
+        started, known = loop.time(), copy.next_offset if copy else 0
+        found = await read_seeded(source, number, now_ms, copy)
+        restored, seed = found.state, found.changes()
         core.restore(restored.records.items(), restored.positions)
-        state_log = StateLog(publisher, state_topic, number, generation, restored)
+        state_log = StateLog(publisher, source.topic, number, generation, found.own)
         counters.restores += 1
+        counters.restore_ms_last = int((loop.time() - started) * 1000)
+        if seed:
+            log.info("partition %d begins from %s, which is further on", number, source.sibling_topic)
         log.info(
-            "partition %d restored: %d state records, positions %s", number, len(restored.records), restored.positions
-        )
-        return cls(number, core, publisher, state_log, dict(restored.positions), counters, restored.superseded)
+            "partition %d restored in %d ms (standby copy to offset %d): %d state records, positions %s",
+            number, counters.restore_ms_last, known, len(restored.records), restored.positions,
+        )  # fmt: skip
+        positions = dict(restored.positions)
+        return cls(number, core, publisher, state_log, positions, counters, found.own.superseded, seed)
 
     async def claim(self) -> None:
         """Write the restored position under our fence, before anything is applied; only while the group knows us.
@@ -82,6 +100,9 @@ class LanePartition:
         From here on a predecessor that still writes cannot advance the position: else its later position could
         be restored together with our earlier state, and what lies between would be lost.
         """
+        for first in range(0, len(self._seed), _SEED_RECORDS):
+            await self.state_log.write_records(self._seed[first : first + _SEED_RECORDS])
+        self._seed = []
         await self.state_log.write_positions(self.positions)
         superseded, self._superseded = self._superseded, []
         await self.state_log.remove(superseded)
@@ -96,7 +117,8 @@ class LanePartition:
         if batch.next_offset <= self.expected(batch.topic):
             self.counters.skipped_batches += 1
             return
-        self._start(self.core.on_batch(batch, now_ms))
+        if batch.batches:  # else only its offsets are to be passed: control records, or an aborted transaction
+            self._start(self.core.on_batch(batch, now_ms))
         self.applied_at = asyncio.get_running_loop().time()
         self.positions[batch.topic] = batch.next_offset
         self.counters.batches += 1

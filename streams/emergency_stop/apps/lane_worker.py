@@ -13,15 +13,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import faust
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from emergency_stop.adapters.lane_transport import LaneTransport
+from emergency_stop.adapters.state_seed import StateSource
+from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.lane_partition import LaneCounters, LanePartition
+from emergency_stop.apps.lane_progress import LaneProgress
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.ports import Clock, PartitionCore, Publisher
 
@@ -32,6 +37,8 @@ EXIT_STALLED: Final = 75
 _TICK_MS: Final = 50
 #: A partition that stands still this long before its end is fetched again.
 _STALL_CHECK_MS: Final = 3_000
+#: A member learns with its next heartbeat that another one was lost, so rare ones would lengthen every takeover.
+_HEARTBEAT_MS_MAX: Final = 500
 _REBALANCE_MS_MAX: Final = 30_000
 _FETCH_BYTES_MAX: Final = 1024 * 1024
 
@@ -46,16 +53,20 @@ class LaneSpec:
     app_id: str
     brokers: str
     input_topics: tuple[str, ...]
-    state_topic: str
+    source: StateSource
     core_factory: Callable[[int], PartitionCore]
     instance_id: str
     #: Whether a successor comes back under ``instance_id``: then the group keeps its partitions for it.
     static_member: bool = True
     session_timeout_ms: int = 6_000
     checkpoint_interval_ms: int = 5_000
+    #: A partition that stands still this long before its end makes the worker unready, and later restart.
+    blind_after_ms: int = 30_000
     stall_timeout_ms: int = 60_000
     prepare: Callable[[], Awaitable[None]] | None = None
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    #: Copies of what other workers own; ``None``: a takeover reads the whole log.
+    standby: StandbyReader | None = None
 
 
 class LaneSchema(faust.Schema[Any, Any]):
@@ -106,7 +117,7 @@ class LaneWorker:
         self._failed: asyncio.Future[int] | None = None
         self._next_checkpoint: dict[int, float] = {}
         self._checkpoints: set[asyncio.Task[None]] = set()
-        self._progress: dict[TopicPartition, tuple[int, float]] = {}
+        self.progress = LaneProgress()
         self.counters = LaneCounters()
         self.app = self._make_app()
 
@@ -133,7 +144,8 @@ class LaneWorker:
         return code
 
     def _jobs(self) -> list[Callable[[], Awaitable[None]]]:
-        return [self._prepare, self._tick_forever, self._watch_progress, *self._spec.background]
+        standby = [self._spec.standby.run] if self._spec.standby is not None else []
+        return [self._prepare, self._tick_forever, self._watch_progress, *standby, *self._spec.background]
 
     async def _prepare(self) -> None:
         if self._spec.prepare is not None:
@@ -166,7 +178,17 @@ class LaneWorker:
             "assigned": self._owned.generation >= 0,
             "restored": all(task.done() and not task.cancelled() for task in tasks),
             "not_rebalancing": not self.app.rebalancing,
+            "seeing": not self.blind_partitions(),
         }
+
+    def blind_partitions(self) -> tuple[int, ...]:
+        """Those that have stood still before their end for ``blind_after_ms``. Any thread may ask."""
+        return self.progress.blind(_steady_ms(), self._spec.blind_after_ms)
+
+    @property
+    def standby(self) -> StandbyReader | None:
+        """The copies that this worker keeps, for metrics."""
+        return self._spec.standby
 
     def position(self, topic: str, partition: int) -> int | None:
         """The next offset to apply, where this worker owns the partition and has restored it."""
@@ -184,7 +206,7 @@ class LaneWorker:
             broker_client_id=f"{spec.app_id}-{spec.instance_id}",
             consumer_group_instance_id=spec.instance_id if spec.static_member else None,
             broker_session_timeout=session_s,
-            broker_heartbeat_interval=session_s / 4,
+            broker_heartbeat_interval=min(session_s / 4, _HEARTBEAT_MS_MAX / 1000),
             broker_rebalance_timeout=max(session_s, _REBALANCE_MS_MAX / 1000),
             broker_max_poll_interval=600.0,
             broker_commit_interval=1.0,
@@ -227,6 +249,8 @@ class LaneWorker:
             if number not in numbers or number not in kept:
                 task.cancel()
         owned = _Ownership(generation)
+        if self._spec.standby is not None:
+            self._spec.standby.follow_all_but(numbers)
         for number in numbers:
             held = kept.get(number)
             if held is not None and _succeeded(held):
@@ -235,11 +259,11 @@ class LaneWorker:
             else:
                 owned.partitions[number] = asyncio.create_task(self._restore(number, generation))
         self._owned = owned
-        self._progress.clear()
+        self.progress.forgive(_steady_ms())
         log.info("generation %d owns partitions %s", generation, sorted(numbers))
 
     async def _restore(self, number: int, generation: int) -> LanePartition:
-        spec = self._spec
+        spec, standby = self._spec, self._spec.standby
         try:
             await self._prepared.wait()
             partition = await LanePartition.restore(
@@ -247,13 +271,16 @@ class LaneWorker:
                 spec.core_factory(number),
                 self._publisher,
                 self.counters,
-                brokers=spec.brokers,
-                state_topic=spec.state_topic,
+                source=spec.source,
                 generation=generation,
+                now_ms=self._clock.now_ms(),
+                copy=standby.lend(number) if standby is not None else None,
             )
             # Paused in the middle of this, we may have lost the partition: then a rebalance cancels us here.
             await self._alive()
             await partition.claim()
+            if standby is not None:
+                standby.forget(number)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -347,21 +374,32 @@ class LaneWorker:
         A skipped batch is noticed by the next one, but on a quiet topic there may be none: an emergency would wait
         for it. So a partition that stands still before its end is first sought back, later the process restarts.
         """
-        loop = asyncio.get_running_loop()
+        interval_ms = min(_STALL_CHECK_MS, self._spec.blind_after_ms // 4)
         while True:
-            await asyncio.sleep(_STALL_CHECK_MS / 1000)
+            await asyncio.sleep(interval_ms / 1000)
             if self.app.rebalancing or self._owned.generation < 0:
-                self._progress.clear()
+                self.progress.forgive(_steady_ms())
                 continue
-            where = [TopicPartition(topic, one.number) for topic in self._spec.input_topics for one in self._restored()]
-            ends = await self.app.consumer.highwaters(*where)
-            for tp in where:
-                position = self.position(tp.topic, tp.partition) or 0
-                before, since = self._progress.get(tp, (-1, loop.time()))
-                if position != before or position >= ends[tp]:
-                    self._progress[tp] = (position, loop.time())
-                else:
-                    await self._mend_stall(tp, position, ends[tp], int((loop.time() - since) * 1000))
+            try:
+                await self._look()
+            except (KafkaError, OSError) as error:
+                # Without an answer nothing counts as having moved, so a lasting outage shows as blindness.
+                log.warning("the ends of the input are not known: %s", error)
+
+    async def _look(self) -> None:
+        """Compare every partition's position with its end, and send back what stands still."""
+        steady_ms, wall_ms = _steady_ms(), self._clock.now_ms()
+        numbers = [one.number for one in self._restored()]
+        self.progress.keep(numbers, self._spec.input_topics, steady_ms)
+        where = [TopicPartition(topic, number) for topic in self._spec.input_topics for number in numbers]
+        ends = await self.app.consumer.highwaters(*where) if where else {}
+        for tp in where:
+            position, one = self.position(tp.topic, tp.partition), self.progress.of(tp.partition, tp.topic)
+            if position is None or one is None:
+                continue  # lost meanwhile
+            one.note(position, ends[tp], steady_ms=steady_ms, wall_ms=wall_ms)
+            if position < ends[tp] and one.still_ms(steady_ms) >= _STALL_CHECK_MS:
+                await self._mend_stall(tp, position, ends[tp], one.still_ms(steady_ms))
 
     async def _mend_stall(self, tp: TopicPartition, position: int, end: int, stalled_ms: int) -> None:
         if stalled_ms > self._spec.stall_timeout_ms:
@@ -371,6 +409,11 @@ class LaneWorker:
             self.counters.mended_positions += 1
             log.warning("%s: no progress at %d of %d for %d ms; fetching it again", tp, position, end, stalled_ms)
             await self.app.consumer.seek(tp, position)
+
+
+def _steady_ms() -> int:
+    """Milliseconds on a clock that never jumps; says nothing but how much time went by."""
+    return int(time.monotonic() * 1000)
 
 
 def _succeeded(task: asyncio.Task[LanePartition]) -> bool:

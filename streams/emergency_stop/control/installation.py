@@ -17,8 +17,8 @@ from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
-from emergency_stop.domain.messages import AuditRecord, Emergency, Hold, Request, ServiceInstance
-from emergency_stop.domain.topics import EMERGENCIES, HOLDS, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Hold, Request, ServiceInstance
+from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, REQUESTS, SERVICES, TRIGGERS
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -33,6 +33,7 @@ _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
     SERVICES: ServiceInstance,
     EMERGENCIES: Emergency,
+    FRESHNESS: Freshness,
     TRIGGERS: Trigger,
 }
 M = TypeVar("M")

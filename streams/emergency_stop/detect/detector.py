@@ -180,7 +180,10 @@ class PartitionDetector:
             else self._topic(series.topic).read(series, keys, moments)
             for series in group.shape.series
         ]
-        crossings = home.groups[group.name].evaluate(slots, moments, seen, by_clock=True)
+        state = home.groups[group.name]
+        before = state.table.rows[slots]
+        crossings = state.evaluate(slots, moments, seen, by_clock=True)
+        home.accounts.touch(slots[(state.table.rows[slots] != before).any(axis=1)])
         self._note_fired(home, group, crossings)
         home.counts.hits += len(crossings)
         hits = []

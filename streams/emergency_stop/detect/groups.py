@@ -29,7 +29,7 @@ _EVERYONE: Final[I32] = np.zeros(0, np.int32)
 _HUNDRED: Final = 100
 _FALSE, _TRUE = 0, 1
 #: Aggregates that have a value where the window is empty: nothing was counted.
-_COUNTING: Final = (Function.COUNT, Function.DISTINCT, Function.SUM)
+_COUNTING: Final = (Function.COUNT, Function.DISTINCT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class GroupState:
         ours, theirs = self.group, former.group
         same = (ours.base, ours.canary) == (theirs.base, theirs.canary) and ours.by_account == theirs.by_account
         if same:
-            self._member_of = former._member_of  # noqa: SLF001  # of its own kind
+            self._member_of = former._member_of  # of its own kind
         return same
 
     def watch(self, first: int, keys: Iterable[bytes]) -> None:
@@ -122,7 +122,8 @@ class GroupState:
                 has[index] = 0
         holds = np.empty(n, np.uint8)
         run_program(rule.program.ops, rule.program.constants, rule.program.stack_max, values, has, holds)
-        return holds != _FALSE
+        may: npt.NDArray[np.bool_] = holds != _FALSE
+        return may
 
     def _evaluate_rule(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool) -> list[Crossing]:
         rule = self.group.shape.rule

@@ -87,7 +87,9 @@ class OverallState:
         together = [self._together(series) for series in shape.series]
         windows = [
             SeriesStanding(
-                None if newest == EMPTY else float(one.value[0]), int(one.samples[0]), None if newest == EMPTY else newest
+                None if newest == EMPTY else float(one.value[0]),
+                int(one.samples[0]),
+                None if newest == EMPTY else newest,
             )
             for one, newest in together
         ]

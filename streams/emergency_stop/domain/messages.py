@@ -200,6 +200,29 @@ class ServiceInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicFreshness:
+    """How far one topic's partition is applied; ``fresh_at`` 0: not known yet."""
+
+    topic: str
+    position: int
+    end: int
+    #: Everything that the broker had at this moment is applied.
+    fresh_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How far one detector lane has come in one telemetry partition; ``fresh_at`` is the oldest of its topics'."""
+
+    lane: str
+    partition: int
+    instance_id: str
+    topics: tuple[TopicFreshness, ...]
+    fresh_at: int
+    written_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """One decision: who, why, before and after (JSON)."""
 
@@ -252,5 +275,16 @@ def targets_service(services: tuple[str, ...], service: str) -> bool:
 
 
 ControlMessage = (
-    Hit | Request | Command | Ack | Hold | Emergency | ServiceInstance | AuditRecord | Activity | Tick | Partial
+    Hit
+    | Request
+    | Command
+    | Ack
+    | Hold
+    | Emergency
+    | ServiceInstance
+    | Freshness
+    | AuditRecord
+    | Activity
+    | Tick
+    | Partial
 )

@@ -38,8 +38,10 @@ HOLDS: Final = "estop.holds"
 SERVICES: Final = "estop.services"
 EMERGENCIES: Final = "estop.emergencies"
 AUDIT: Final = "estop.audit"
+FRESHNESS: Final = "estop.freshness"
 DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
+DETECTOR_STATE_B: Final = "estop.detector-state-b"
 COORDINATOR_STATE: Final = "estop.coordinator-state"
 ACTIVITY: Final = "services.activity"
 COMMANDS_PREFIX: Final = "estop.commands."
@@ -64,6 +66,9 @@ COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(ACKS, "Ack"),
 )
 
+#: How far detectors are: who sees, and which partition nobody sees.
+FRESHNESS_SPEC: Final = TopicSpec(FRESHNESS, "Freshness", compacted=True, partitions=1)
+
 CONTROL: Final[tuple[TopicSpec, ...]] = (
     *COORDINATOR_INPUTS,
     TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
@@ -72,13 +77,25 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(AUDIT, "AuditRecord"),
+    FRESHNESS_SPEC,
     TopicSpec(DEAD_LETTER, None),
     TopicSpec(DETECTOR_STATE, None, compacted=True),
     TopicSpec(COORDINATOR_STATE, None, compacted=True),
 )
 
+#: Detectors may run twice, side by side: each lane has its consumer group and its state. Both publish every hit, under
+#: one id.
+LANES: Final = ("a", "b")
+#: Exists only where there are two lanes.
+DETECTOR_STATE_B_SPEC: Final = TopicSpec(DETECTOR_STATE_B, None, compacted=True)
+
 #: What the reference services did: written for every side effect, so that effects after a stop can be counted.
 ACTIVITY_SPEC: Final = TopicSpec(ACTIVITY, "Activity")
+
+
+def detector_state(lane: str) -> str:
+    """The state topic of a detector lane."""
+    return DETECTOR_STATE if lane == LANES[0] else DETECTOR_STATE_B
 
 
 def trigger_history_key(trigger_id: str, version: int) -> str:

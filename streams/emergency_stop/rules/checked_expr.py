@@ -58,12 +58,14 @@ class Node:
 
 def read_checked_expr(message: bytes) -> Node:
     """The tree in a serialised ``google.protobuf.Any`` of a ``CheckedExpr``. Raises ``MalformedMessageError``."""
-    outer = dict(_fields(message))
-    if outer.get(1) != b"type.googleapis.com/cel.expr.CheckedExpr":
-        raise MalformedMessageError(
-            f"not a CheckedExpr, but {outer.get(1)!r}: this version of cel-expr-python is not supported"
-        )
-    return _Reader(_bytes(outer[2])).tree
+    try:
+        outer = dict(_fields(message))
+        if outer.get(1) != b"type.googleapis.com/cel.expr.CheckedExpr":
+            raise MalformedMessageError(f"this is no CheckedExpr, but {outer.get(1)!r}")
+        return _Reader(_bytes(outer[2])).tree
+    except (LookupError, ValueError, OverflowError) as error:
+        what = f"this version of cel-expr-python writes what rules cannot read ({error}): install the locked one"
+        raise MalformedMessageError(what) from error
 
 
 class _Reader:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from cel_expr_python import cel
+
 from emergency_stop.rules.checked_expr import Node, read_checked_expr
 from emergency_stop.rules.compiler import Compiler
 from emergency_stop.rules.complaints import translate
 from emergency_stop.rules.environment import environment
-from emergency_stop.rules.fields import catalogue
+from emergency_stop.rules.fields import Catalogue, catalogue
 from emergency_stop.rules.model import (
     TEXT_LENGTH_MAX,
     AggregateCall,
@@ -27,19 +29,24 @@ _SPACES: Final = "\n\r\t"
 
 
 def compile_rule(text: str) -> Rule:
-    """Parse, check and compile; deterministic, tens of microseconds.
+    """Parse, check and compile; deterministic, about half a millisecond.
 
     Raises ``RuleError`` with every problem: syntax first, then names and types, then what rules do not allow.
     """
+    return compile_over(text, catalogue(), environment())
+
+
+def compile_over(text: str, names: Catalogue, env: cel.Env) -> Rule:
+    """``compile_rule`` over fields other than the committed schemas'; ``env`` is ``environment_of(names)``."""
     problems = Problems(text)
-    compiler = Compiler(catalogue(), problems)
-    compiler.compile(_checked(text, problems))
+    compiler = Compiler(names, problems)
+    compiler.compile(_checked(text, names, env, problems))
     aggregates = compiler.aggregates()
     problems.check()
     return Rule(text, aggregates, compiler.program())
 
 
-def _checked(text: str, problems: Problems) -> Node:
+def _checked(text: str, names: Catalogue, env: cel.Env, problems: Problems) -> Node:
     """What CEL makes of the text. Raises ``RuleError``."""
     if len(text) > TEXT_LENGTH_MAX:
         problems.add(TEXT_LENGTH_MAX, f"the rule has {len(text)} characters; allowed are {TEXT_LENGTH_MAX}")
@@ -48,9 +55,9 @@ def _checked(text: str, problems: Problems) -> Node:
             problems.add(place, f"{character!r} cannot be part of a rule: use printable characters")
     problems.check()
     try:
-        checked = environment().compile(text)
+        checked = env.compile(text)
     except RuntimeError as error:  # the library's only one, for all that it refuses
-        translate(str(error), catalogue(), problems)
+        translate(str(error), names, problems)
         problems.check()
         raise
     return read_checked_expr(checked.serialize())

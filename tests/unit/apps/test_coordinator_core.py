@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
 from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.coordinate.blind_watch import BlindWatch, View
+from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
@@ -21,6 +24,7 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import SignatureVerdict, Signer, Verifier
 from tests.unit.coordinate.scenario import ack, hit, instance, request, resume
+from tests.unit.coordinate.test_blindness import trigger
 
 PARTITIONS = 4
 SCOPE = "account:a"
@@ -42,16 +46,24 @@ class Bench:
         book = ServiceBook(SERVICES, self.codec)
         for service in SERVICES:
             book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
-        self.core = CoordinatorCore(
-            partition=home_partition(SCOPE, partitions),
-            partitions=partitions,
-            policy=Policy(),
-            book=book,
-            published_epochs=published or {},
-            codec=self.codec,
-            signer=self.signer,
-            metrics=CoordinatorMetrics(self.counters),
-        )
+        metrics = CoordinatorMetrics(self.counters)
+
+        def make(watch: BlindWatch | None = None, view: Callable[[], View] | None = None) -> CoordinatorCore:
+            return CoordinatorCore(
+                partition=home_partition(SCOPE, partitions),
+                partitions=partitions,
+                policy=Policy(),
+                book=book,
+                published_epochs=published or {},
+                codec=self.codec,
+                signer=self.signer,
+                metrics=metrics,
+                watch=watch,
+                view=view,
+            )
+
+        self.make = make
+        self.core = make()
 
     def value(self, message: Hit | Request | Ack) -> bytes:
         return self.codec.encode(message, "any")
@@ -176,3 +188,32 @@ def test_epochs_go_on_from_what_was_published() -> None:
     for value in (bench.codec.encode(hold, topics.HOLDS), b"garbage", None):
         published.record(value)
     assert published.epochs == {SCOPE: 1}
+
+
+def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_restart() -> None:
+    """The scopes of a coordinator and the sight of its telemetry lie side by side in its state."""
+    bench = Bench()
+    sights = {2: Sight(900, 1_000)}
+
+    def core() -> CoordinatorCore:
+        watch = BlindWatch([2], 30_000)
+        return bench.make(watch, lambda: View(sights, Watchers((trigger("one", "acc-1"), trigger("all")))))
+
+    first = core()
+    assert first.next_deadline() == 31_001
+    assert list(first.on_tick(41_000)) == []
+    first.on_batch(bench.batch(topics.HITS, bench.value(hit("h1"))), 41_000)
+    records = taken(first)
+    sent = first.on_durable()
+    raised = [(one.topic, one.key) for one in sent if one.topic in (topics.HITS, topics.AUDIT)]
+    assert (topics.HITS, b"account:acc-1") in raised
+    assert (topics.HITS, b"global") in raised
+    assert bench.count("estop_blindness_total", what="partition_blind") == 1
+
+    second = core()
+    second.restore([(key, value) for key, value in records if value is not None], {})
+    second.on_tick(50_000)
+    taken(second)
+    repeated = [one for one in second.on_durable() if one.topic == topics.HITS]
+    assert repeated == [one for one in sent if one.topic == topics.HITS]
+    assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)

@@ -29,7 +29,7 @@ def call(
 
 
 FAILED = (Predicate("outcome", "==", 1.0),)
-ACCEPTED = [
+ACCEPTED: list[tuple[str, list[AggregateCall]]] = [
     (
         'avg(health_score, "60s") < 40.0 && count(detection, "5m") >= 2',
         [call(Function.AVG, HEALTH, "health_score"), call(Function.COUNT, DETECTION, "", 300_000, depth=3)],
@@ -251,7 +251,7 @@ def test_every_problem_is_told_at_once_in_the_texts_order() -> None:
     assert str(refused.value) == "\n".join(refused.value.problems)
 
 
-WORDS = [
+WORDS: list[str] = [
     *Function,
     *"health_score health.health_score detection platform.kind severity proxy_id outcome nope x".split(),
     *'"60s" "5m" "high" "x" 1 2.5 -3 1u 1e400 99999999999999999999 true null'.split(),

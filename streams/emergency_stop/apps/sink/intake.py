@@ -36,6 +36,7 @@ TABLES: Final = {
     "Hold": "holds",
     "Emergency": "emergencies",
     "ServiceInstance": "service_instances",
+    "Freshness": "freshness",
     "AuditRecord": "audit",
     "Trigger": "triggers",
     "Activity": "activity",
@@ -114,6 +115,8 @@ class Intaker:
     def take(self, batch: FetchedBatch, start: int) -> Intake:
         """Everything of ``batch`` from offset ``start`` on."""
         intake = Intake(batch.topic, batch.partition, start, batch.next_offset)
+        if not batch.batches:
+            return intake
         trimmed = FetchedBatch(batch.topic, batch.partition, start, batch.next_offset, batch.batches)
         try:
             if batch.topic in _TELEMETRY:

@@ -98,8 +98,7 @@ class Stack:
 
     async def _prepare_topics(self) -> None:
         settings = self.settings
-        specs = [settings.partitioned(spec) for spec in topics.all_topics(settings.services)]
-        created = await ensure_topics(settings.brokers, specs, replication=settings.replication_factor)
+        created = await ensure_topics(settings.brokers, settings.topics(), replication=settings.replication_factor)
         if topics.TRIGGERS not in created:
             return
         codec = Codec(build_registry(settings.registry_url))

@@ -14,7 +14,6 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.control.cases.case import START_MS, Case, CaseEvent, ExpectedHit
 from emergency_stop.detect.compile import compile_plan
 from emergency_stop.detect.plan import Plan
-from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, encode_record

@@ -73,7 +73,7 @@ def report(layers: list[Layer], *, as_json: bool) -> int:
 
 
 def _broker(settings: Settings) -> tuple[dict[str, TopicReport] | None, Layer]:
-    names = [spec.name for spec in all_topics(settings.services)]
+    names = [spec.name for spec in settings.topics()]
     try:
         described = asyncio.run(asyncio.wait_for(describe_topics(settings.brokers, names), _WITHIN_S))
     except (KafkaError, OSError, TimeoutError) as error:
@@ -86,7 +86,7 @@ def _broker(settings: Settings) -> tuple[dict[str, TopicReport] | None, Layer]:
 def _topics(settings: Settings, described: dict[str, TopicReport] | None) -> Layer:
     if described is None:
         return Layer("topics", Verdict.SKIPPED, "needs the broker")
-    specs = [settings.partitioned(spec) for spec in all_topics(settings.services)]
+    specs = settings.topics()
     problems = [problem for spec in specs if (problem := _difference(spec, described.get(spec.name)))]
     if problems:
         summary = f"{len(problems)} of {len(specs)} are not as needed"

@@ -116,11 +116,12 @@ async def _standing(settings: Settings, installation: Installation, trigger: Tri
     """From the state log of the partition that has the account; the newest one where a producer's partitioner erred."""
     plan, registry, scratch = compile_plan([trigger]), build_registry(settings.registry_url), Scratch()
     found: list[Standing] = []
+    topic = topics.detector_state(settings.detector_lane)
     for partition in range(settings.telemetry_partitions):
         try:
-            state = await read_state(settings.brokers, topics.DETECTOR_STATE, partition, client_id="estop-cli")
+            state = await read_state(settings.brokers, topic, partition, client_id="estop-cli")
         except (KafkaError, OSError) as error:
-            raise UnavailableError(f"{topics.DETECTOR_STATE} could not be read: {error}") from error
+            raise UnavailableError(f"{topic} could not be read: {error}") from error
         core = DetectorCore(registry, installation.codec, lambda: plan, scratch, enforcing=True)
         core.restore(state.records.items(), state.positions)
         found += core.detector.standing(account.encode())

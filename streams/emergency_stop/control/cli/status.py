@@ -1,46 +1,64 @@
-"""``estop status`` and ``estop emergencies``: what is held, who is there, and what happened. Read from Kafka."""
+"""``estop status`` and ``estop emergencies``: what is held, who is there, who sees, and what happened.
+
+Read from Kafka.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from typing import Final
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.config import Settings
 from emergency_stop.control.cli.output import ago, moment, plain, say, show_json, show_table
-from emergency_stop.control.errors import EXIT_OK
+from emergency_stop.control.cli.sight import show_sight, sight_document
+from emergency_stop.control.errors import EXIT_OK, UnavailableError
 from emergency_stop.control.installation import Installation
 from emergency_stop.coordinate.services import Liveness, Services
-from emergency_stop.domain.messages import Emergency, Hold, ServiceInstance
-from emergency_stop.domain.topics import EMERGENCIES, HOLDS, SERVICES
+from emergency_stop.domain.messages import Emergency, Freshness, Hold, ServiceInstance
+from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, SERVICES
 from emergency_stop.domain.values import HoldState, Scope
 
+_FRESHNESS_WITHIN_S: Final = 5.0
 _EVERYTHING = Scope.parse("global")
 Instances = list[tuple[ServiceInstance, Liveness]]
 
 
 def run_status(options: argparse.Namespace, settings: Settings) -> int:
-    """Holds in force, and every instance that counts."""
+    """Holds in force, every instance that counts, and how far detectors are in every partition."""
     installation = Installation(settings)
-
-    async def read() -> None:
-        async with installation.following(HOLDS, SERVICES):
-            pass
-
-    asyncio.run(read())
+    has_freshness = asyncio.run(_read(installation))
     now_ms = SystemClock().now_ms()
     held = [hold for hold in installation.all_of(HOLDS, Hold) if hold.state is HoldState.HELD]
     instances = _instances(installation, now_ms)
+    freshness = installation.all_of(FRESHNESS, Freshness)
     present = {instance.service for instance, liveness in instances if liveness is Liveness.LIVE}
     missing = [name for name in settings.services if name not in present]
     if options.json:
         services = [plain(instance) | {"liveness": liveness.value} for instance, liveness in instances]
         document = {"holds": [plain(hold) for hold in held], "instances": services, "services_missing": missing}
-        show_json(document | {"unreadable_records": installation.unreadable})
+        sight = {"freshness": sight_document(settings, freshness, now_ms), "freshness_read": has_freshness}
+        show_json(document | sight | {"unreadable_records": installation.unreadable})
     else:
         _show_status(held, instances, missing, now_ms)
+        if has_freshness:
+            show_sight(settings, freshness, now_ms)
+        else:
+            say(f"warning: {FRESHNESS} could not be read: how far detectors are is not known; see 'estop check'")
         _warn_of(installation)
     return EXIT_OK
+
+
+async def _read(installation: Installation) -> bool:
+    """False where only the freshness of detectors could not be read: what is held matters more."""
+    async with installation.following(HOLDS, SERVICES):
+        pass
+    try:
+        async with asyncio.timeout(_FRESHNESS_WITHIN_S), installation.following(FRESHNESS):
+            return True
+    except (TimeoutError, UnavailableError):
+        return False
 
 
 def _instances(installation: Installation, now_ms: int) -> Instances:

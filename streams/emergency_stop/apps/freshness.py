@@ -1,0 +1,65 @@
+"""Writing how far this process's partitions are to ``estop.freshness``, for everybody who must know that they see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from aiokafka.errors import KafkaError
+
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.apps.lane_worker import LaneWorker
+from emergency_stop.config import Settings
+from emergency_stop.domain.messages import Freshness
+from emergency_stop.domain.topics import FRESHNESS
+from emergency_stop.ports import Clock
+from emergency_stop.wire.codec import Codec
+
+log = logging.getLogger(__name__)
+
+#: So many records of a partition come within the time after which it counts as blind.
+_RECORDS_MIN: Final = 3
+
+
+def freshness_interval_ms(settings: Settings) -> int:
+    """How often a detector writes its records."""
+    return min(settings.health_monitoring_interval_ms, settings.blind_after_ms // _RECORDS_MIN)
+
+
+def freshness_records(worker: LaneWorker, lane: str, instance_id: str, now_ms: int) -> list[Freshness]:
+    """One per partition that the worker owns and has restored."""
+    return [
+        Freshness(lane, partition, instance_id, topics, min((one.fresh_at for one in topics), default=0), now_ms)
+        for partition, topics in worker.progress.freshness().items()
+    ]
+
+
+class FreshnessWriter:
+    """On a connection of its own: what is said about the detector must not delay a hit. ``run`` never ends."""
+
+    def __init__(self, settings: Settings, codec: Codec, worker: LaneWorker, clock: Clock, *, client_id: str) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._worker = worker
+        self._clock = clock
+        self._publisher = KafkaPublisher(settings.brokers, client_id=client_id)
+
+    async def run(self) -> None:
+        interval_s = freshness_interval_ms(self._settings) / 1000
+        try:
+            while True:
+                await asyncio.sleep(interval_s)
+                try:
+                    await self._write()
+                except (KafkaError, OSError) as error:
+                    log.warning("%s was not written: %s; trying again in %g s", FRESHNESS, error, interval_s)
+        finally:
+            await self._publisher.stop()
+
+    async def _write(self) -> None:
+        await self._publisher.start()
+        lane, instance_id = self._settings.detector_lane, self._settings.instance_id
+        for record in freshness_records(self._worker, lane, instance_id, self._clock.now_ms()):
+            key = f"{record.lane}/{record.partition}".encode()
+            await self._publisher.publish(FRESHNESS, key, self._codec.encode(record, FRESHNESS))
