@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import did_you_mean
-from emergency_stop.control.installation import Installation
+from emergency_stop.control.installation import READ_WITHIN_S, Installation
 from emergency_stop.domain.default_triggers import BUILTIN_KINDS
 from emergency_stop.domain.topics import TRIGGER_HISTORY, TRIGGERS
 from emergency_stop.domain.triggers import Trigger
@@ -40,7 +40,9 @@ async def look_up(installation: Installation, trigger_id: str) -> Found:
         if _text(record.key).startswith(f"{trigger_id}/"):
             kept[_text(record.key)] = record
 
-    await asyncio.gather(installation.scan(TRIGGERS, take_newest), installation.scan(TRIGGER_HISTORY, take_kept))
+    await asyncio.gather(
+        installation.scan(TRIGGERS, take_newest, READ_WITHIN_S), installation.scan(TRIGGER_HISTORY, take_kept)
+    )
     there = newest.get(trigger_id)
     standing = None if there is None else _decoded(installation, there)
     if standing is None:
@@ -57,7 +59,7 @@ async def standing_versions(installation: Installation, trigger_ids: Collection[
         if _text(record.key) in trigger_ids:
             newest[_text(record.key)] = record
 
-    await installation.scan(TRIGGERS, take)
+    await installation.scan(TRIGGERS, take, READ_WITHIN_S)
     decoded = {name: _decoded(installation, record) for name, record in newest.items()}
     return {name: trigger for name, trigger in decoded.items() if trigger is not None}
 
