@@ -41,20 +41,20 @@ def rules() -> list[Rule]:
     ]
 
 
-def expected_hits(bootstrap: str, partitions: list[int]) -> set[Place]:
-    """(trigger, account, partition, offset) of every hit."""
+def expected_hits(bootstrap: str, partitions: list[int], topic: str = TELEMETRY_HEALTH) -> set[Place]:
+    """(trigger, account, partition, offset) of every hit that ``topic`` must lead to."""
     parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_part, [bootstrap] * PROCESSES, parts)
+        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [topic] * PROCESSES)
         return set().union(*found)
 
 
-def _part(bootstrap: str, partitions: list[int]) -> set[Place]:
+def _part(bootstrap: str, partitions: list[int], topic: str) -> set[Place]:
     hits: set[Place] = set()
     for partition in partitions:
         twin = NaiveDetector(rules())
         with Log(bootstrap) as log:
-            for message in log.read(TELEMETRY_HEALTH, only=[partition]):
+            for message in log.read(topic, only=[partition]):
                 event, offset = decode(TELEMETRY_HEALTH, message.value()), message.offset()
                 if event is not None and offset is not None:
                     twin.feed(Event(offset, event["account_id"], event["occurred_at"], event))
