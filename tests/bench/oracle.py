@@ -42,6 +42,7 @@ def rules() -> list[Rule]:
     ]
 
 
+<<<<<<< HEAD
 def expected_hits(bootstrap: str, partitions: list[int], *, with_rules: bool = False) -> set[Place]:
     """(trigger, account, partition, offset) of every hit; those of ``bench.rules`` too, ``with_rules``."""
     parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
@@ -51,11 +52,22 @@ def expected_hits(bootstrap: str, partitions: list[int], *, with_rules: bool = F
 
 
 def _part(bootstrap: str, partitions: list[int], with_rules: bool) -> set[Place]:
+=======
+def expected_hits(bootstrap: str, partitions: list[int], topic: str = TELEMETRY_HEALTH) -> set[Place]:
+    """(trigger, account, partition, offset) of every hit that ``topic`` must lead to."""
+    parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [topic] * PROCESSES)
+        return set().union(*found)
+
+
+def _part(bootstrap: str, partitions: list[int], topic: str) -> set[Place]:
+>>>>>>> peers
     hits: set[Place] = set()
     for partition in partitions:
         twin, kept = NaiveDetector(rules()), []
         with Log(bootstrap) as log:
-            for message in log.read(TELEMETRY_HEALTH, only=[partition]):
+            for message in log.read(topic, only=[partition]):
                 event, offset = decode(TELEMETRY_HEALTH, message.value()), message.offset()
                 if event is None or offset is None:
                     continue
