@@ -42,27 +42,17 @@ def rules() -> list[Rule]:
     ]
 
 
-<<<<<<< HEAD
-def expected_hits(bootstrap: str, partitions: list[int], *, with_rules: bool = False) -> set[Place]:
-    """(trigger, account, partition, offset) of every hit; those of ``bench.rules`` too, ``with_rules``."""
+def expected_hits(
+    bootstrap: str, partitions: list[int], topic: str = TELEMETRY_HEALTH, *, with_rules: bool = False
+) -> set[Place]:
+    """(trigger, account, partition, offset) of every hit of ``topic``; those of ``bench.rules`` too, ``with_rules``."""
     parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [with_rules] * PROCESSES)
+        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [topic] * PROCESSES, [with_rules] * PROCESSES)
         return set().union(*found)
 
 
-def _part(bootstrap: str, partitions: list[int], with_rules: bool) -> set[Place]:
-=======
-def expected_hits(bootstrap: str, partitions: list[int], topic: str = TELEMETRY_HEALTH) -> set[Place]:
-    """(trigger, account, partition, offset) of every hit that ``topic`` must lead to."""
-    parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [topic] * PROCESSES)
-        return set().union(*found)
-
-
-def _part(bootstrap: str, partitions: list[int], topic: str) -> set[Place]:
->>>>>>> peers
+def _part(bootstrap: str, partitions: list[int], topic: str, with_rules: bool) -> set[Place]:
     hits: set[Place] = set()
     for partition in partitions:
         twin, kept = NaiveDetector(rules()), []
