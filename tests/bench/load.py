@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +57,7 @@ def records(load: HealthLoad) -> Iterator[tuple[bytes, bytes, int]]:
     """(key, value, event time in ms) in order of event time; the same seed and base, the same records."""
     rng = random.Random(f"health {load.seed}")
     frame = b"\0" + int(json.loads((SCHEMAS / "ids.json").read_text())["HealthEvent"]).to_bytes(4, "big")
-    keys = [f"acc-{number:06d}".encode() for number in range(load.accounts)]
+    keys = [key_of(number) for number in range(load.accounts)]
     texts = [avro_text(key.decode()) for key in keys]
     # In trouble from here on, for a tenth of the span; an account without trouble starts after the end.
     trouble_from = [
@@ -77,8 +77,19 @@ def records(load: HealthLoad) -> Iterator[tuple[bytes, bytes, int]]:
         yield keys[account], value, moment
 
 
-def produce(bootstrap: str, topics: dict[str, int], load: HealthLoad) -> None:
-    """Send the load's first ``topics[name]`` records to each topic; blocks until the broker has them all."""
+def key_of(number: int) -> bytes:
+    """The key of an account's records; keys sort as their numbers do."""
+    return f"acc-{number:06d}".encode()
+
+
+def produce(
+    bootstrap: str, topics: Mapping[str, int], load: HealthLoad, *, of_accounts: Mapping[str, int] | None = None
+) -> None:
+    """Send the load's first ``topics[name]`` records to each topic; blocks until the broker has them all.
+
+    To each topic of ``of_accounts`` go all records of the load's first so many accounts.
+    """
+    bounds = {topic: key_of(count) for topic, count in (of_accounts or {}).items()}
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -92,9 +103,9 @@ def produce(bootstrap: str, topics: dict[str, int], load: HealthLoad) -> None:
         }
     )
     for number, (key, value, moment) in enumerate(records(load)):
-        for topic, count in topics.items():
-            if number >= count:
-                continue
+        wanting = [topic for topic, count in topics.items() if number < count]
+        wanting += [topic for topic, bound in bounds.items() if key < bound]
+        for topic in wanting:
             while True:
                 try:
                     producer.produce(topic, value, key, timestamp=moment)

@@ -42,20 +42,22 @@ def rules() -> list[Rule]:
     ]
 
 
-def expected_hits(bootstrap: str, partitions: list[int], *, with_rules: bool = False) -> set[Place]:
-    """(trigger, account, partition, offset) of every hit; those of ``bench.rules`` too, ``with_rules``."""
+def expected_hits(
+    bootstrap: str, partitions: list[int], topic: str = TELEMETRY_HEALTH, *, with_rules: bool = False
+) -> set[Place]:
+    """(trigger, account, partition, offset) of every hit of ``topic``; those of ``bench.rules`` too, ``with_rules``."""
     parts = [partitions[number::PROCESSES] for number in range(PROCESSES)]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [with_rules] * PROCESSES)
+        found = pool.map(_part, [bootstrap] * PROCESSES, parts, [topic] * PROCESSES, [with_rules] * PROCESSES)
         return set().union(*found)
 
 
-def _part(bootstrap: str, partitions: list[int], with_rules: bool) -> set[Place]:
+def _part(bootstrap: str, partitions: list[int], topic: str, with_rules: bool) -> set[Place]:
     hits: set[Place] = set()
     for partition in partitions:
         twin, kept = NaiveDetector(rules()), []
         with Log(bootstrap) as log:
-            for message in log.read(TELEMETRY_HEALTH, only=[partition]):
+            for message in log.read(topic, only=[partition]):
                 event, offset = decode(TELEMETRY_HEALTH, message.value()), message.offset()
                 if event is None or offset is None:
                     continue

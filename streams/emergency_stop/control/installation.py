@@ -101,14 +101,17 @@ class Installation:
 
         return take
 
-    async def scan(self, topic: str, take: Callable[[TailRecord], None]) -> None:
-        """Hand over every record that ``topic`` holds now. Raises ``UnavailableError`` after ``SCAN_WITHIN_S``."""
+    async def scan(self, topic: str, take: Callable[[TailRecord], None], within_s: float = SCAN_WITHIN_S) -> None:
+        """Hand over every record that ``topic`` holds now. Raises ``UnavailableError`` after ``within_s`` seconds."""
         tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli")
         await tail.start()
         try:
-            await asyncio.wait_for(tail.caught_up(), SCAN_WITHIN_S)
+            await asyncio.wait_for(tail.caught_up(), within_s)
         except TimeoutError:
-            raise UnavailableError(f"{topic} could not be read to its end within {SCAN_WITHIN_S:g} s") from None
+            raise UnavailableError(
+                f"{topic} could not be read whole from ESTOP_BROKERS={self.settings.brokers} within {within_s:g} s;"
+                " 'estop check' says what is missing"
+            ) from None
         finally:
             await tail.stop()
 

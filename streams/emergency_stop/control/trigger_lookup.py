@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import did_you_mean
-from emergency_stop.control.installation import Installation
+from emergency_stop.control.installation import READ_WITHIN_S, Installation
 from emergency_stop.domain.default_triggers import BUILTIN_KINDS
 from emergency_stop.domain.topics import TRIGGER_HISTORY, TRIGGERS
 from emergency_stop.domain.triggers import Trigger
@@ -39,13 +40,28 @@ async def look_up(installation: Installation, trigger_id: str) -> Found:
         if _text(record.key).startswith(f"{trigger_id}/"):
             kept[_text(record.key)] = record
 
-    await asyncio.gather(installation.scan(TRIGGERS, take_newest), installation.scan(TRIGGER_HISTORY, take_kept))
+    await asyncio.gather(
+        installation.scan(TRIGGERS, take_newest, READ_WITHIN_S), installation.scan(TRIGGER_HISTORY, take_kept)
+    )
     there = newest.get(trigger_id)
     standing = None if there is None else _decoded(installation, there)
     if standing is None:
         known = tuple(name for name, record in newest.items() if record.value is not None)
         raise NoTriggerError(_no_trigger(trigger_id, known))
     return Found(standing, _versions(standing, [_decoded(installation, record) for record in kept.values()]))
+
+
+async def standing_versions(installation: Installation, trigger_ids: Collection[str]) -> dict[str, Trigger]:
+    """The newest version of each of the triggers that there is, be it a removal. Raises ``UnavailableError``."""
+    newest: dict[str, TailRecord] = {}
+
+    def take(record: TailRecord) -> None:
+        if _text(record.key) in trigger_ids:
+            newest[_text(record.key)] = record
+
+    await installation.scan(TRIGGERS, take, READ_WITHIN_S)
+    decoded = {name: _decoded(installation, record) for name, record in newest.items()}
+    return {name: trigger for name, trigger in decoded.items() if trigger is not None}
 
 
 def _versions(standing: Trigger, kept: list[Trigger | None]) -> dict[int, Trigger]:

@@ -43,15 +43,15 @@ class ClockState:
             return
         for trigger in schedules:
             schedule = parse_schedule(trigger.options[CRON], trigger.options.get(TIME_ZONE, "UTC"))
-            times = schedule.times(self.last_ms, at_ms)
-            if not times:
+            due_ms = schedule.latest(self.last_ms, at_ms)
+            if due_ms is None:
                 continue
-            until, suppressed = self.cooldowns.get(trigger.trigger_id, (times[-1], 0))
-            if times[-1] < until:
+            until, suppressed = self.cooldowns.get(trigger.trigger_id, (due_ms, 0))
+            if due_ms < until:
                 self.cooldowns[trigger.trigger_id] = (until, suppressed + 1)
                 continue
-            self.cooldowns[trigger.trigger_id] = (times[-1] + trigger.cooldown_period, 0)
-            yield Due(trigger, times[-1], late=at_ms - times[-1] > interval_ms, suppressed=suppressed)
+            self.cooldowns[trigger.trigger_id] = (due_ms + trigger.cooldown_period, 0)
+            yield Due(trigger, due_ms, late=at_ms - due_ms > interval_ms, suppressed=suppressed)
 
     def encode(self) -> bytes:
         return json.dumps({"last_ms": self.last_ms, "cooldowns": self.cooldowns}, separators=(",", ":")).encode()

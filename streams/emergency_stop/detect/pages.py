@@ -51,8 +51,8 @@ def decode_page(data: bytes) -> Page:
     """Bytes → page. Raises ``PageFormatError``."""
     if data[0] != FORMAT_VERSION:
         raise PageFormatError(
-            f"a state record has page format {data[0]}, and this version reads {FORMAT_VERSION}: it was written by another"
-            " version; go back to that one, or empty the state topic, so that telemetry is read again from its beginning"
+            f"a state record has page format {data[0]}, and this version reads {FORMAT_VERSION}: another version wrote"
+            " it; go back to that one, or empty the state topic, so that telemetry is read again from its beginning"
         )
     whole = bytes(cramjam.lz4.decompress_block(data[1:]))
     size = int.from_bytes(whole[:_LENGTH_BYTES], "big")

@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
 from typing import Any, Final, TypeGuard
 
 from emergency_stop.domain.triggers import NAME_LENGTH_MAX
@@ -43,6 +45,7 @@ DEFINITION_FIELDS: Final = (
     "options", "min_samples", "for_ms", "time_window", "cooldown_period", "stop_level", "target_services",
     "notification_channels", "priority", "clear_rule", "across", "rule", "overrides", "on_blind", "canary_percent",
 )  # fmt: skip
+_KNOWN: Final = frozenset(DEFINITION_FIELDS)
 _MISSING: Final = object()
 
 
@@ -69,8 +72,8 @@ class DefinitionReader:
         self.problems: list[TriggerProblem] = []
         self._values: dict[str, Any] = {}
         for key, value in definition.items():
-            name = _ALIASES.get(key, snake_case(str(key)))
-            if name not in DEFINITION_FIELDS:
+            name = key if key in _KNOWN else _ALIASES.get(key, snake_case(str(key)))
+            if name not in _KNOWN:
                 self.note(str(key), value, f"is not a field of a trigger{nearest(name, DEFINITION_FIELDS)}")
             elif name in self._values:
                 self.note(str(key), value, "is given twice, under two spellings")
@@ -110,9 +113,9 @@ class DefinitionReader:
             return default
         return value
 
-    def choice(self, name: str, kind: Any, default: Any = _MISSING) -> Any:
+    def choice(self, name: str, kind: type[StrEnum], default: Any = _MISSING) -> Any:
         value = self.raw(name, default)
-        known = tuple(member.value for member in kind)
+        known = _texts(kind)
         if value is _MISSING:
             return next(iter(kind))
         if not isinstance(value, str) or value not in known:
@@ -137,6 +140,11 @@ class DefinitionReader:
             if allowed is not None and entry not in allowed:
                 self.note(name, entry, f"is unknown{nearest(entry, allowed)}; allowed: {', '.join(allowed)}")
         return tuple(dict.fromkeys(value))
+
+
+@cache
+def _texts(kind: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(member.value for member in kind)
 
 
 def nearest(name: Any, known: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ BENCH_PYTHON: Final = ROOT / ".venv-bench" / "bin" / "python"
 OURS: Final = "ours"
 #: Room for the state of every account beside what Kafka Streams keeps with each entry.
 LARGE_CACHE_BYTES: Final = 512 << 20
+#: One stream thread, its producer's I/O thread and the broker share two cores; a second one was slower (README.md).
+KAFKA_STREAMS_THREADS: Final = 1
 #: Kafka Streams' own default.
 DEFAULT_CACHE_BYTES: Final = 10 << 20
 
@@ -43,24 +45,37 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The part of the load that a system gets, so that a slow one's run ends too.
+
+    ``share`` of the events, the first ones of all accounts; or, ``by_accounts``, all events of a share of the accounts:
+    so few events that of all accounts hardly one would have enough of them to fire.
+    """
+
+    share: float
+    by_accounts: bool = False
+
+    @property
+    def topic(self) -> str:
+        if self.share >= 1:
+            return TELEMETRY_HEALTH
+        return f"bench.{'accounts' if self.by_accounts else 'first'}-{self.share:g}"
+
+
+@dataclass(frozen=True, slots=True)
 class System:
-    """``share`` is the part of the load that it gets, so that a slow one's run ends too."""
+    """What is measured: its part of the load, and how it is started on a job."""
 
     name: str
-    share: float
+    part: Part
     launch: Callable[[Job], Launch]
 
     def topic(self, live: str | None = None) -> str:
         """What it reads: ours reads its own topic always, because that is how it ships."""
-        return TELEMETRY_HEALTH if self.name == OURS else live or topic_of_share(self.share)
+        return TELEMETRY_HEALTH if self.name == OURS else live or self.part.topic
 
     def hits_topic(self) -> str:
         return HITS if self.name == OURS else f"bench.hits.{self.name.replace('_', '-')}"
-
-
-def topic_of_share(share: float) -> str:
-    """The topic that holds the first ``share`` of the load."""
-    return TELEMETRY_HEALTH if share >= 1 else f"bench.first-{share:g}"
 
 
 def systems(build: Path, names: Iterable[str] | None = None) -> list[System]:
@@ -68,20 +83,21 @@ def systems(build: Path, names: Iterable[str] | None = None) -> list[System]:
 
     Raises ``SystemExit`` for a name that is none of theirs.
     """
-    makers: dict[str, tuple[float, Callable[[Path], Callable[[Job], Launch]]]] = {
-        OURS: (1.0, lambda _: _ours),
-        "flink": (1.0, lambda folder: _flink(folder, parallelism=2, exchange=True)),
-        "flink_chained": (1.0, lambda folder: _flink(folder, parallelism=1, exchange=False)),
-        "kafka_streams_memory": (0.5, lambda folder: _kafka_streams(folder, "memory", LARGE_CACHE_BYTES)),
-        "kafka_streams_rocksdb": (0.5, lambda folder: _kafka_streams(folder, "rocksdb", DEFAULT_CACHE_BYTES)),
-        "kafka_streams_rocksdb_cached": (0.5, lambda folder: _kafka_streams(folder, "rocksdb", LARGE_CACHE_BYTES)),
-        "quix": (0.1, lambda _: _quix),
-        "plain_faust": (0.01, lambda _: _plain_faust),
+    whole, half = Part(1), Part(0.5)
+    makers: dict[str, tuple[Part, Callable[[Path], Callable[[Job], Launch]]]] = {
+        OURS: (whole, lambda _: _ours),
+        "flink": (whole, lambda folder: _flink(folder, parallelism=2, exchange=True)),
+        "flink_chained": (whole, lambda folder: _flink(folder, parallelism=1, exchange=False)),
+        "kafka_streams_memory": (half, lambda folder: _kafka_streams(folder, "memory", cache_bytes=0)),
+        "kafka_streams_rocksdb": (half, lambda folder: _kafka_streams(folder, "rocksdb", DEFAULT_CACHE_BYTES)),
+        "kafka_streams_rocksdb_cached": (half, lambda folder: _kafka_streams(folder, "rocksdb", LARGE_CACHE_BYTES)),
+        "quix": (Part(0.1, by_accounts=True), lambda _: _quix),
+        "plain_faust": (Part(0.01, by_accounts=True), lambda _: _plain_faust),
     }
     wanted = list(names or makers)
     if unknown := [name for name in wanted if name not in makers]:
         raise SystemExit(f"no such system: {', '.join(unknown)}; known: {', '.join(makers)}")
-    return [System(name, share, make(build)) for name, (share, make) in makers.items() if name in wanted]
+    return [System(name, part, make(build)) for name, (part, make) in makers.items() if name in wanted]
 
 
 def _ours(job: Job) -> Launch:
@@ -103,7 +119,12 @@ def _kafka_streams(build: Path, store: str, cache_bytes: int) -> Callable[[Job],
     base = java.command(java.compiled("streams", java.KAFKA_STREAMS, build / "streams"), "streams.KafkaStreamsPeer")
 
     def launch(job: Job) -> Launch:
-        own = [f"state-dir={job.folder}", f"store={store}", f"cache-bytes={cache_bytes}", "threads=2"]
+        own = [
+            f"state-dir={job.folder}",
+            f"store={store}",
+            f"cache-bytes={cache_bytes}",
+            f"threads={KAFKA_STREAMS_THREADS}",
+        ]
         return Launch([*base, *_common(job), *own], {})
 
     return launch

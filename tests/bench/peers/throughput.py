@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from tests.bench import stage
 from tests.bench.meter import Reading
-from tests.bench.oracle import Place
+from tests.bench.oracle import Place, expected_hits
 from tests.bench.peers.systems import OURS, Job, System
 from tests.campaign.log import Log
 
 
-def run(system: System, bootstrap: str, events: int, folder: Path) -> Reading:
-    """Run ``system`` over its share of the load. Blocks; raises ``RuntimeError`` with its log when it failed."""
+def run(system: System, bootstrap: str, folder: Path) -> Reading:
+    """Run ``system`` over its part of the load. Blocks; raises ``RuntimeError`` with its log when it failed."""
     own = folder / system.name
     own.mkdir()
+    events = sum(_ends(system, bootstrap))
     job = Job(f"bench-{system.name}", bootstrap, system.topic(), system.hits_topic(), events, own)
     launch = system.launch(job)
     return stage.run_metered(launch.command, launch.environment, folder / f"{system.name}.log")
@@ -31,12 +32,19 @@ def hits_of(system: System, bootstrap: str) -> list[Place]:
     return [(hit["trigger_id"], hit["account_id"], hit["partition"], hit["offset"]) for hit in hits]
 
 
-def wanted_of(system: System, bootstrap: str, wanted: Iterable[Place]) -> list[Place]:
-    """The part of the oracle's hits that lies in the share of the load that the system got, in order.
+def wanted_of(system: System, bootstrap: str, whole: Collection[Place]) -> list[Place]:
+    """What the oracle says of the system's part of the load, in order; ``whole`` is what it says of the whole.
 
-    A share's topic got the load's first records in the same order and by the same partitioner, so a record has
-    the same partition and offset in it as in the whole.
+    The topic of a share of the events got the load's first records in the same order and by the same partitioner, so
+    a record has the same partition and offset in it as in the whole. A share of the accounts is asked for anew.
     """
+    if system.part.by_accounts:
+        return sorted(expected_hits(bootstrap, list(range(stage.PARTITIONS)), system.topic()))
+    ends = _ends(system, bootstrap)
+    return sorted(place for place in whole if place[3] < ends[place[2]])
+
+
+def _ends(system: System, bootstrap: str) -> list[int]:
+    """Where each partition of the system's topic ends."""
     with Log(bootstrap) as log:
-        ends = [log.end(system.topic(), partition) for partition in range(stage.PARTITIONS)]
-    return sorted(place for place in wanted if place[3] < ends[place[2]])
+        return [log.end(system.topic(), partition) for partition in range(stage.PARTITIONS)]

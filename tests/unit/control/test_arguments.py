@@ -12,7 +12,9 @@ import pytest
 from emergency_stop.config import EXIT_CONFIG
 from emergency_stop.control.cli.main import main, parser
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_UNAVAILABLE
+from emergency_stop.control.trigger_files import read_definitions
 from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID
+from emergency_stop.rules.versions import Author
 
 EXIT_USAGE = 2
 NOWHERE = "127.0.0.1:1"
@@ -155,7 +157,6 @@ DEFINITION = {
     [
         (DEFINITION, "101", "canary_percent=101: must be a whole number from 0 to 100"),
         (DEFINITION | {"account_id": "acc-1"}, "10", "canary_percent=10: is a share of accounts"),
-        (DEFINITION | {"canaryPercent": 900}, "0", NOWHERE),  # the option stands, and only the broker is missing
     ],
 )
 def test_a_share_of_accounts_is_checked_before_anything_is_published(
@@ -163,8 +164,13 @@ def test_a_share_of_accounts_is_checked_before_anything_is_published(
 ) -> None:
     file = tmp_path / "trigger.json"
     file.write_text(json.dumps(definition))
-    main(["triggers", "add", str(file), "--canary", canary])
+    assert main(["triggers", "add", str(file), "--canary", canary]) == EXIT_BAD_INPUT
     assert complaint in capsys.readouterr().err
+
+
+def test_the_share_of_the_command_line_stands_above_that_of_the_definition() -> None:
+    definition = DEFINITION | {"canaryPercent": 900}
+    assert read_definitions([definition], (), Author("ann", 1), canary=5)[0].canary_percent == 5
 
 
 def test_definitions_may_be_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

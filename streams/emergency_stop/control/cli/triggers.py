@@ -13,7 +13,7 @@ from emergency_stop.control.cli.output import plain, say, show_json, show_table
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK
 from emergency_stop.control.installation import Installation
 from emergency_stop.control.trigger_files import load_definitions, read_definitions
-from emergency_stop.control.trigger_lookup import NoTriggerError, look_up
+from emergency_stop.control.trigger_lookup import NoTriggerError, look_up, standing_versions
 from emergency_stop.control.trigger_texts import condition, watched
 from emergency_stop.domain.default_triggers import builtin_triggers, default_definitions
 from emergency_stop.domain.topics import TRIGGERS
@@ -95,21 +95,16 @@ def author(by: str) -> Author:
 
 async def standing_triggers(installation: Installation) -> list[Trigger]:
     """Every trigger in force: the built-in ones, and what the topic holds."""
-    builtin = builtin_triggers(installation.settings.preventive_stop_level)
-    return [*builtin, *(trigger for trigger in await _standing(installation) if not trigger.removed)]
-
-
-async def _standing(installation: Installation) -> list[Trigger]:
-    """What the topic holds, removed ones too."""
     async with installation.following(TRIGGERS):
         pass
-    return installation.all_of(TRIGGERS, Trigger)
+    builtin = builtin_triggers(installation.settings.preventive_stop_level)
+    return [*builtin, *(trigger for trigger in installation.all_of(TRIGGERS, Trigger) if not trigger.removed)]
 
 
 async def _publish(installation: Installation, wanted: Sequence[Trigger]) -> list[Trigger]:
     """Each as the version after the one that stands, so that no detector takes it for old."""
-    standing = {trigger.trigger_id: trigger for trigger in await _standing(installation)}
-    superseded = [standing[name] for name in dict.fromkeys(one.trigger_id for one in wanted) if name in standing]
+    standing = await standing_versions(installation, {trigger.trigger_id for trigger in wanted})
+    superseded = list(standing.values())
     versions = []
     for trigger in wanted:
         newer = after(standing.get(trigger.trigger_id), trigger)

@@ -22,8 +22,8 @@ import shared.Rules;
 /**
  * The two rules as a Kafka Streams topology of the Processor API: one state value per account, changelog on.
  *
- * <p>Arguments: {@code bootstrap topic hits events app state-dir store=rocksdb|memory cache-bytes health risk}. With
- * {@code events=0} it works until SIGTERM.
+ * <p>Arguments: {@code bootstrap topic hits events app state-dir store=rocksdb|memory cache-bytes threads health
+ * risk}. With {@code events=0} it works until SIGTERM.
  */
 public final class KafkaStreamsPeer {
     private static final String STORE = "accounts";
@@ -89,7 +89,7 @@ public final class KafkaStreamsPeer {
         settings.put(StreamsConfig.producerPrefix("compression.type"), "lz4");
         settings.put(StreamsConfig.producerPrefix("batch.size"), "262144");
         settings.put(StreamsConfig.producerPrefix("buffer.memory"), "134217728");
-        settings.put(StreamsConfig.producerPrefix("linger.ms"), "5");
+        settings.put(StreamsConfig.producerPrefix("linger.ms"), "10");
         return settings;
     }
 }
