@@ -67,3 +67,24 @@ def test_what_is_built_in_watches_every_account_whatever_overrides_it() -> None:
     plan = compile_plan([*builtin_triggers(StopLevel.GRACEFUL), override])
     (hit,) = Feed(new_detector(plan), topics.TELEMETRY_PLATFORM).hits("acc-1", SUSPENDED)
     assert hit.trigger_id == BUILTIN_SUSPENSION_ID
+
+
+def test_series_that_differ_in_a_far_digit_keep_state_of_their_own() -> None:
+    """Two counts of memory, whose limits agree in seven digits, survive a restart apart."""
+    limits = (1_000_000_100.0, 1_000_000_200.0)
+    plan = compile_plan(
+        read_trigger(
+            {
+                "triggerId": f"rule-{limit:.0f}", "name": "memory", "triggerType": "custom_rule_trigger",
+                "rule": f'count(system, "1m", memory_bytes > {limit}) >= 2', "cooldownPeriod": 0,
+                "stopLevel": "graceful", "priority": 1,
+            },
+            services=(),
+        )
+        for limit in limits
+    )  # fmt: skip
+    feed = Feed(new_detector(plan), topics.TELEMETRY_SYSTEM)
+    between = {"cpu_percent": 0.0, "memory_bytes": 1_000_000_150.0}
+    assert feed.hits("acc-1", between) == []
+    feed.detector = restarted(feed.detector, plan)
+    assert [hit.trigger_id for hit in feed.hits("acc-1", between)] == ["rule-1000000100"]
