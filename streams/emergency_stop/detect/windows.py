@@ -106,7 +106,7 @@ class SeriesState:
 
     def __init__(self, series: Series) -> None:
         self.series = series
-        self.table = LazyRows(_cells(series))
+        self.table = LazyRows(cells_of(series))
 
     def fold(self, rows: Rows, *, read_all: bool) -> Folded:
         """Apply the rows. With ``read_all`` rows that are no samples tell what the window holds at their moment."""
@@ -195,7 +195,8 @@ class SeriesState:
         return SeriesStanding(float(found.value[0]), int(found.samples[0]), newest)
 
 
-def _cells(series: Series) -> int:
+def cells_of(series: Series) -> int:
+    """How many cells a row has; of panes, while their counts are narrow."""
     if series.aggregate in PANED:
         return NARROW_CELLS
     fixed = {Aggregate.ACTIVE: RUN_CELLS, Aggregate.LAST: LAST_CELLS, Aggregate.DISTINCT: 2 * series.depth}

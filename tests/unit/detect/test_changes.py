@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from emergency_stop.detect.compile import Compiler, compile_plan
+from emergency_stop.detect.compile import compile_plan
 from emergency_stop.detect.detector import PartitionDetector
 from emergency_stop.detect.plan import Plan
 from emergency_stop.domain import topics
@@ -41,8 +42,8 @@ class Feed:
         """The ids of the triggers that fire on a bad score."""
         return [hit.trigger_id for hit in self.hits(account, {"health_score": 10.0, "risk_score": 0.0})]
 
-    def hits(self, account: str, values: dict[str, float | str]) -> list[Hit]:
-        event = Event(self._offset, account, START + 1_000 * self._offset, values)
+    def hits(self, account: str, values: Mapping[str, float | str]) -> list[Hit]:
+        event = Event(self._offset, account, START + 1_000 * self._offset, dict(values))
         self._offset += 1
         return self.detector.on_batch(columns_of(self._topic, [event], event.offset), 0)
 
