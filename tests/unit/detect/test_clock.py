@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,6 +80,37 @@ def test_a_time_that_was_slept_through_fires_late_and_under_the_same_id() -> Non
 
 def test_what_was_due_before_the_first_tick_ever_is_not_made_up_for() -> None:
     assert tick(new_detector(compile_plan([nightly()])), "2026-11-25T01:00:00") == []
+
+
+def added(moment: str, **options: str) -> Trigger:
+    return replace(timed({"cron": "0 9 * * *", **options}, across="accounts"), updated_at=at(moment))
+
+
+@pytest.mark.parametrize(("written", "fires"), [("2026-11-25T08:59:58", True), ("2026-11-25T09:00:01", False)])
+def test_a_new_schedule_makes_nothing_due_that_lies_before_it_was_written(written: str, *, fires: bool) -> None:
+    """No tick was written for five days, because nothing waited for the clock."""
+    detector = new_detector(compile_plan([nightly()]))
+    tick(detector, "2026-11-20T00:59:55")
+    detector.replan(compile_plan([]))
+    detector.replan(compile_plan([added(written)]))
+    assert bool(tick(detector, "2026-11-25T09:00:05")) is fires
+
+
+def test_a_schedule_that_moves_makes_nothing_due_that_lies_before_the_change() -> None:
+    detector = new_detector(compile_plan([added("2026-11-01T00:00:00")]))
+    tick(detector, "2026-11-25T07:00:00")
+    detector.replan(compile_plan([added("2026-11-25T08:30:00", cron="0 8 * * *")]))
+    assert tick(detector, "2026-11-25T08:30:05") == [], "the detector was away from 7:00 on"
+    assert len(tick(detector, "2026-11-26T08:00:00")) == 1
+
+
+def test_an_edit_that_leaves_the_calendar_alone_loses_no_time() -> None:
+    detector = new_detector(compile_plan([added("2026-11-01T00:00:00")]))
+    tick(detector, "2026-11-25T08:59:55")
+    detector.replan(compile_plan([added("2026-11-25T09:00:02")]))
+    successor = new_detector(detector.plan)
+    successor.load([(name, detector.write(name)) for name in detector.dirty()], {})
+    assert len(tick(successor, "2026-11-25T09:00:05")) == 1
 
 
 def test_a_schedule_survives_a_crash_and_cools_down() -> None:
