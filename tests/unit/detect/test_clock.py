@@ -14,6 +14,7 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.definitions import read_trigger
 from tests.oracle.naive import Event
 from tests.oracle.streams import columns_of, new_detector
 
@@ -158,3 +159,25 @@ def test_activity_in_quiet_hours_fires(moments: tuple[str, str], *, fires: bool)
 
 def test_a_plan_without_anything_for_the_clock_needs_none() -> None:
     assert not compile_plan([QUIET]).needs_clock
+
+
+def test_a_tick_between_the_slices_of_a_checkpoint_is_asked_again_after_a_crash() -> None:
+    """Its silence is told once, under one id, though only the page before it and the clock after it were written."""
+    rule = {
+        "trigger_id": "silent", "name": "silent", "trigger_type": "custom_rule_trigger", "cooldown_period": 0,
+        "rule": 'absent(platform, "30s")', "stop_level": "graceful", "priority": 1,
+    }  # fmt: skip
+    plan = compile_plan([read_trigger(rule, services=())])
+    detector = new_detector(plan)
+    event = Event(0, "acc", at("2026-11-25T01:00:00"), ACTIVE)
+    detector.on_batch(columns_of(topics.TELEMETRY_PLATFORM, [event], 0), 0)
+    assert tick(detector, "2026-11-25T01:00:10", 0) == []
+    page, clock = detector.dirty()
+    written = [(page, detector.write(page))]
+    (hit,) = tick(detector, "2026-11-25T01:00:30", 1)
+    written.append((clock, detector.write(clock)))
+    successor = new_detector(plan)
+    successor.load(written, {topics.TELEMETRY_PLATFORM: 1})
+    assert tick(successor, "2026-11-25T01:00:30", 1) == [hit]
+    assert tick(successor, "2026-11-25T01:00:35", 2) == []
+    assert set(detector.dirty()) == {page, clock}, "the tick is still to be written"
