@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,9 +29,12 @@ from emergency_stop.detect.window_kernels import (
     keep_last,
 )
 from emergency_stop.rules.calendar import parse_quiet_hours
+from emergency_stop.rules.zones import DAY_MS
 
 Mask = npt.NDArray[np.bool_]
 _LEFT_OUT: Final = np.int32(-1)
+#: Days of some calendar that are remembered; a stream is seldom in more than two at a time.
+_DAYS_KEPT: Final = 1_024
 _COMPARE: Final[dict[str, Callable[[Any, float], Mask]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -92,13 +96,21 @@ class Rows:
 
 
 def _in_quiet_hours(moments: I64, hours: tuple[str, str]) -> Mask:
-    if not len(moments):
-        return np.zeros(0, np.bool_)
-    starts, ends = parse_quiet_hours(*hours).intervals(int(moments.min()), int(moments.max()))
-    place = np.searchsorted(starts, moments, side="right") - 1
-    found: Mask = place >= 0
-    found[found] = moments[found] < ends[place[found]]
+    """Day by day, of those that occur: between one wrong clock and the others there may be thousands of years."""
+    found: Mask = np.zeros(len(moments), np.bool_)
+    days = moments // DAY_MS
+    for day in np.unique(days).tolist():
+        rows = np.flatnonzero(days == day)
+        starts, ends = _quiet_intervals(hours, day)
+        place = np.searchsorted(starts, moments[rows], side="right") - 1
+        found[rows] = (place >= 0) & (moments[rows] < np.append(ends, 0)[place])
     return found
+
+
+@lru_cache(maxsize=_DAYS_KEPT)
+def _quiet_intervals(hours: tuple[str, str], day: int) -> tuple[I64, I64]:
+    """(starts, ends) of the quiet hours that have part in a day of UTC."""
+    return parse_quiet_hours(*hours).intervals(day * DAY_MS, (day + 1) * DAY_MS - 1)
 
 
 class SeriesState:

@@ -14,6 +14,7 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.calendar import QuietHours
 from emergency_stop.rules.definitions import read_trigger
 from tests.oracle.naive import Event
 from tests.oracle.streams import columns_of, new_detector
@@ -155,6 +156,26 @@ def test_activity_in_quiet_hours_fires(moments: tuple[str, str], *, fires: bool)
     assert bool(hits) is fires
     if fires:
         assert "occurred_at in 22:00-07:00 Europe/Berlin" in hits[0].reason
+
+
+def test_moments_that_lie_far_apart_cost_no_more_than_their_own_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong clocks, at 1970 and at the end of time, beside a right one in the quiet hours of its day."""
+    asked: list[int] = []
+    whole = QuietHours.intervals
+
+    def counted(self: QuietHours, first_ms: int, last_ms: int) -> Any:
+        asked.append(last_ms - first_ms)
+        return whole(self, first_ms, last_ms)
+
+    monkeypatch.setattr(QuietHours, "intervals", counted)
+    moments = (0, 2**63 - 1, at("2026-11-25T21:00:00"), 2**62, at("2026-11-25T12:00:00"), at("9998-12-31T14:00:00"))
+    plan = compile_plan(
+        [replace(QUIET, min_samples=1, options={"quietHours": "22:00-07:00", "timeZone": "Asia/Tokyo"})]
+    )
+    events = [Event(number, f"acc-{number}", moment, ACTIVE) for number, moment in enumerate(moments)]
+    hits = new_detector(plan).on_batch(columns_of(topics.TELEMETRY_PLATFORM, events, 0), 0)
+    assert [hit.source_offset for hit in hits] == [2, 5]
+    assert sum(asked) <= len(moments) * 86_400_000
 
 
 def test_a_plan_without_anything_for_the_clock_needs_none() -> None:
