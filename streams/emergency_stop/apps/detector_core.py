@@ -15,10 +15,12 @@ from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.columns import Columns
 from emergency_stop.columnar.decoder import ColumnDecoder, key_hash
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.detect.across import NoPartError
 from emergency_stop.detect.detector import PartitionDetector
 from emergency_stop.detect.plan import Plan
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit, Partial, Tick
+from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import Registry, UnknownSchemaError
@@ -100,12 +102,10 @@ class DetectorCore:
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
         detector = self._planned()
         if batch.topic == topics.TICKS:
-            found = [
-                detector.on_tick(tick.at, (batch.topic, offset), now_ms) for offset, tick in self._messages(batch, Tick)
-            ]
+            found = [self._on_tick(tick, (batch.topic, offset), now_ms) for offset, tick in self._messages(batch, Tick)]
         elif batch.topic == topics.PARTIALS:
             found = [
-                detector.on_part(part, (batch.topic, offset), now_ms) for offset, part in self._messages(batch, Partial)
+                self._on_part(part, (batch.topic, offset), now_ms) for offset, part in self._messages(batch, Partial)
             ]
         else:
             columns = self._decoder(batch.topic).decode(batch, detector.plan.topic(batch.topic).columns)
@@ -136,6 +136,24 @@ class DetectorCore:
         for first in range(0, len(dirty), _SLICE_RECORDS):
             yield [(name.encode(), self.detector.write(name)) for name in dirty[first : first + _SLICE_RECORDS]]
 
+    def _on_tick(self, tick: Tick, source: tuple[str, int], now_ms: int) -> Sequence[Hit]:
+        """A tick of the future would stop the clock until then: no true one would be news."""
+        if 0 <= tick.at <= now_ms + FUTURE_MS_MAX:
+            return self.detector.on_tick(tick.at, source, now_ms)
+        self._skip(source, f"a tick at {tick.at}; from 0 to {FUTURE_MS_MAX} ms after now, {now_ms}, is allowed")
+        return ()
+
+    def _on_part(self, part: Partial, source: tuple[str, int], now_ms: int) -> Sequence[Hit]:
+        try:
+            return self.detector.on_part(part, source, now_ms)
+        except NoPartError as error:
+            self._skip(source, str(error))
+            return ()
+
+    def _skip(self, source: tuple[str, int], why: str) -> None:
+        self.undecodable += 1
+        log.warning("%s-%d offset %d was skipped: %s", source[0], self.detector.partition, source[1], why)
+
     def _planned(self) -> PartitionDetector:
         plan = self._plan()
         if self.detector.plan is not plan:
@@ -155,8 +173,7 @@ class DetectorCore:
                 try:
                     yield offset, self._codec.decode(kind, value)
                 except (WireError, UnknownSchemaError) as error:
-                    self.undecodable += 1
-                    log.warning("%s-%d offset %d was skipped: %s", batch.topic, batch.partition, offset, error)
+                    self._skip((batch.topic, offset), str(error))
         except KafkaError as error:
             self.undecodable += 1
             log.warning("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)

@@ -13,10 +13,15 @@ import numpy as np
 
 from emergency_stop.columnar.columns import I64
 from emergency_stop.detect.series import PANED, PANES, Aggregate, Series
-from emergency_stop.detect.window_kernels import EMPTY, NARROW_CELLS, OUT_OF_ORDER
-from emergency_stop.detect.windows import Folded, Rows, SeriesState
+from emergency_stop.detect.window_kernels import EMPTY, NARROW_CELLS, OUT_OF_ORDER, WIDE_CELLS
+from emergency_stop.detect.windows import Folded, Rows, SeriesState, cells_of
 
 _SLOT: Final = np.zeros(1, np.int32)
+_CELL_BYTES: Final = 8
+
+
+class NoPartError(ValueError):
+    """Bytes that were read back cannot be a part of their series; the text says why."""
 
 
 class AcrossSeries:
@@ -50,6 +55,20 @@ class AcrossSeries:
         """Put a part back. What was taken of it before may be lost, so it counts as changed."""
         self._state.load(0, np.frombuffer(row, np.int64).reshape(1, -1))
         self.next_offset, self.changed = next_offset, True
+
+
+def check_part(series: Series, row: bytes) -> None:
+    """Raise ``NoPartError`` unless ``row`` has the form of a part of ``series``.
+
+    The topic of parts holds what anybody wrote to it, and what does not fit would fail at every restart anew.
+    """
+    allowed = (NARROW_CELLS, WIDE_CELLS) if series.aggregate in PANED else (cells_of(series),)
+    if len(row) not in [cells * _CELL_BYTES for cells in allowed]:
+        sizes = " or ".join(str(cells * _CELL_BYTES) for cells in allowed)
+        raise NoPartError(f"a part of {series.name} has {len(row)} bytes; {sizes} are needed")
+    newest = int(np.frombuffer(row, np.int64, 1)[0])
+    if newest < 0:
+        raise NoPartError(f"a part of {series.name} has its newest moment at {newest}, before any; 0 or more is needed")
 
 
 def put_together(series: Series, parts: Sequence[bytes]) -> tuple[Folded, int]:

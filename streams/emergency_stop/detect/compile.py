@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from emergency_stop.detect.conditions import watched
 from emergency_stop.detect.plan import Canary, Group, Member, Plan, Shape, TopicPlan
 from emergency_stop.detect.series import Series
+from emergency_stop.domain.default_triggers import BUILTIN_KINDS
 from emergency_stop.domain.triggers import CRON, PERCENT_ALL, Trigger
 
 StableVersion = Callable[[Trigger], Trigger | None]
@@ -99,7 +100,7 @@ def _place_accounts(drafts: dict[str, _Draft], own: Sequence[Watched]) -> None:
             continue
         account = trigger.account_id.encode()
         replaced = [drafts.get(f"{kind}:{trigger.overrides}") for kind in ("trigger", "stable")]
-        bases = [draft for draft in replaced if draft is not None and _same_type(draft, trigger)]
+        bases = [draft for draft in replaced if draft is not None and _may_replace(draft, trigger)]
         for draft in bases:
             draft.by_account.setdefault(account, -1)
         home = next((draft for draft in bases if draft.shape == shape and draft.by_account[account] == -1), None)
@@ -111,9 +112,10 @@ def _place_accounts(drafts: dict[str, _Draft], own: Sequence[Watched]) -> None:
         home.add(member)
 
 
-def _same_type(draft: _Draft, trigger: Trigger) -> bool:
-    """An override of another type replaces nothing: in doubt, both watch."""
-    return draft.members[0].trigger.trigger_type is trigger.trigger_type
+def _may_replace(draft: _Draft, trigger: Trigger) -> bool:
+    """An override of another type, or of what is built in, replaces nothing: in doubt, both watch."""
+    base = draft.members[0].trigger
+    return base.trigger_type is trigger.trigger_type and base.trigger_id not in BUILTIN_KINDS
 
 
 def _across_group(shape: Shape, member: Member) -> Group:

@@ -59,6 +59,7 @@ class PartitionDetector:
         self._enforcing = enforcing
         self._interval_ms = interval_ms
         self._clock = ClockState()
+        self._clock_cut = b""
         self._clock_changed = False
         self._overall = OverallState()
         self._overall_changed = False
@@ -238,17 +239,22 @@ class PartitionDetector:
     # -- state ----------------------------------------------------------------------------------
 
     def dirty(self) -> list[str]:
-        """Names of the records that changed since ``write`` gave them."""
+        """Names of the records that changed since ``write`` gave them.
+
+        The clock's record will be as of now, whenever it is written: it must not be ahead of any page, because a tick
+        that the clock contains is not asked again, and what it did to a page that lacks it would be lost.
+        """
+        self._clock_cut = self._clock.encode()
         names = [f"{topic.topic}/{page}" for topic in self.topics.values() for page in topic.dirty_pages()]
         names += [f"{topic.topic}/{_ACROSS}" for topic in self.topics.values() if topic.across_unsaved]
         names += [_CLOCK] * self._clock_changed
         return names + [_OVERALL] * self._overall_changed
 
     def write(self, name: str) -> bytes:
-        """A record's bytes as of now: it contains everything that was applied so far."""
+        """A record's bytes as of now (the clock's: as of ``dirty``): it contains everything that was applied so far."""
         if name == _CLOCK:
-            self._clock_changed = False
-            return self._clock.encode()
+            self._clock_changed = self._clock.encode() != self._clock_cut
+            return self._clock_cut
         if name == _OVERALL:
             self._overall_changed = False
             return self._overall.encode()

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from emergency_stop.detect.across import put_together
+from emergency_stop.detect.across import NoPartError, check_part, put_together
 from emergency_stop.detect.groups import Crossing, GroupState
 from emergency_stop.detect.plan import Group
 from emergency_stop.detect.series import Series
@@ -33,6 +33,7 @@ class OverallState:
     _stored: dict[str, list[int]] = field(default_factory=dict)
 
     def replan(self, groups: Sequence[Group]) -> None:
+        watched = self._watched()
         former, self._groups = self._groups, {}
         for group in groups:
             state = GroupState(group)
@@ -42,12 +43,17 @@ class OverallState:
             elif group.name in self._stored:
                 state.table.rows[0] = self._stored[group.name]
             self._groups[group.name] = state
+        self._forget(watched)
 
     def suppressed(self) -> int:
         return sum(state.suppressed for state in self._groups.values())
 
     def on_part(self, part: Partial) -> list[tuple[Crossing, int]]:
-        """(what crossed, its moment). Of two parts of a partition the one that contains more stands."""
+        """(what crossed, its moment). Of two parts of a partition the one that contains more stands.
+
+        Raises ``NoPartError`` for what cannot be one; nothing is changed then.
+        """
+        self._check(part)
         known = self._parts.setdefault((part.source_topic, part.series), {})
         before = known.get(part.source_partition)
         if before is not None and before.next_offset >= part.next_offset:
@@ -58,6 +64,25 @@ class OverallState:
             if any(one.topic == part.source_topic and one.name == part.series for one in state.group.shape.series):
                 found += self._evaluate(state)
         return found
+
+    def _check(self, part: Partial) -> None:
+        """What belongs to a series that is not watched yet is checked once it is; see ``replan``."""
+        for series in self._watched():
+            if (series.topic, series.name) == (part.source_topic, part.series):
+                check_part(series, part.row)
+
+    def _watched(self) -> set[Series]:
+        return {series for state in self._groups.values() for series in state.group.shape.series}
+
+    def _forget(self, former: set[Series]) -> None:
+        """Drop the parts of series that nobody watches any more, and what was taken unchecked and does not fit."""
+        watched = self._watched()
+        for series in former - watched:
+            self._parts.pop((series.topic, series.name), None)
+        for series in watched - former:
+            known = self._parts.get((series.topic, series.name), {})
+            for number in [number for number, part in known.items() if not _fits(series, part)]:
+                del known[number]
 
     def _evaluate(self, state: GroupState) -> list[tuple[Crossing, int]]:
         together = [self._together(series) for series in state.group.shape.series]
@@ -116,6 +141,15 @@ class OverallState:
         for name, state in self._groups.items():
             if name in self._stored:
                 state.table.rows[0] = self._stored[name]
+        self._forget(set())
+
+
+def _fits(series: Series, part: Partial) -> bool:
+    try:
+        check_part(series, part.row)
+    except NoPartError:
+        return False
+    return True
 
 
 def _trigger_of(state: GroupState) -> Trigger:

@@ -42,7 +42,9 @@ class Filter:
     value: float
 
     def __str__(self) -> str:
-        return f"{self.field}{self.op}{self.value:g}"
+        """As short as it can be read back: what differs in a far digit is another filter, with state of its own."""
+        value = int(self.value) if self.value.is_integer() else self.value
+        return f"{self.field}{self.op}{value!r}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,9 +29,12 @@ from emergency_stop.detect.window_kernels import (
     keep_last,
 )
 from emergency_stop.rules.calendar import parse_quiet_hours
+from emergency_stop.rules.zones import DAY_MS
 
 Mask = npt.NDArray[np.bool_]
 _LEFT_OUT: Final = np.int32(-1)
+#: Days of some calendar that are remembered; a stream is seldom in more than two at a time.
+_DAYS_KEPT: Final = 1_024
 _COMPARE: Final[dict[str, Callable[[Any, float], Mask]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -92,13 +96,21 @@ class Rows:
 
 
 def _in_quiet_hours(moments: I64, hours: tuple[str, str]) -> Mask:
-    if not len(moments):
-        return np.zeros(0, np.bool_)
-    starts, ends = parse_quiet_hours(*hours).intervals(int(moments.min()), int(moments.max()))
-    place = np.searchsorted(starts, moments, side="right") - 1
-    found: Mask = place >= 0
-    found[found] = moments[found] < ends[place[found]]
+    """Day by day, of those that occur: between one wrong clock and the others there may be thousands of years."""
+    found: Mask = np.zeros(len(moments), np.bool_)
+    days = moments // DAY_MS
+    for day in np.unique(days).tolist():
+        rows = np.flatnonzero(days == day)
+        starts, ends = _quiet_intervals(hours, day)
+        place = np.searchsorted(starts, moments[rows], side="right") - 1
+        found[rows] = (place >= 0) & (moments[rows] < np.append(ends, 0)[place])
     return found
+
+
+@lru_cache(maxsize=_DAYS_KEPT)
+def _quiet_intervals(hours: tuple[str, str], day: int) -> tuple[I64, I64]:
+    """(starts, ends) of the quiet hours that have part in a day of UTC."""
+    return parse_quiet_hours(*hours).intervals(day * DAY_MS, (day + 1) * DAY_MS - 1)
 
 
 class SeriesState:
@@ -106,7 +118,7 @@ class SeriesState:
 
     def __init__(self, series: Series) -> None:
         self.series = series
-        self.table = LazyRows(_cells(series))
+        self.table = LazyRows(cells_of(series))
 
     def fold(self, rows: Rows, *, read_all: bool) -> Folded:
         """Apply the rows. With ``read_all`` rows that are no samples tell what the window holds at their moment."""
@@ -195,7 +207,8 @@ class SeriesState:
         return SeriesStanding(float(found.value[0]), int(found.samples[0]), newest)
 
 
-def _cells(series: Series) -> int:
+def cells_of(series: Series) -> int:
+    """How many cells a row has; of panes, while their counts are narrow."""
     if series.aggregate in PANED:
         return NARROW_CELLS
     fixed = {Aggregate.ACTIVE: RUN_CELLS, Aggregate.LAST: LAST_CELLS, Aggregate.DISTINCT: 2 * series.depth}

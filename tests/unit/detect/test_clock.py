@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,8 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.calendar import QuietHours
+from emergency_stop.rules.definitions import read_trigger
 from tests.oracle.naive import Event
 from tests.oracle.streams import columns_of, new_detector
 
@@ -81,6 +84,37 @@ def test_what_was_due_before_the_first_tick_ever_is_not_made_up_for() -> None:
     assert tick(new_detector(compile_plan([nightly()])), "2026-11-25T01:00:00") == []
 
 
+def added(moment: str, **options: str) -> Trigger:
+    return replace(timed({"cron": "0 9 * * *", **options}, across="accounts"), updated_at=at(moment))
+
+
+@pytest.mark.parametrize(("written", "fires"), [("2026-11-25T08:59:58", True), ("2026-11-25T09:00:01", False)])
+def test_a_new_schedule_makes_nothing_due_that_lies_before_it_was_written(written: str, *, fires: bool) -> None:
+    """No tick was written for five days, because nothing waited for the clock."""
+    detector = new_detector(compile_plan([nightly()]))
+    tick(detector, "2026-11-20T00:59:55")
+    detector.replan(compile_plan([]))
+    detector.replan(compile_plan([added(written)]))
+    assert bool(tick(detector, "2026-11-25T09:00:05")) is fires
+
+
+def test_a_schedule_that_moves_makes_nothing_due_that_lies_before_the_change() -> None:
+    detector = new_detector(compile_plan([added("2026-11-01T00:00:00")]))
+    tick(detector, "2026-11-25T07:00:00")
+    detector.replan(compile_plan([added("2026-11-25T08:30:00", cron="0 8 * * *")]))
+    assert tick(detector, "2026-11-25T08:30:05") == [], "the detector was away from 7:00 on"
+    assert len(tick(detector, "2026-11-26T08:00:00")) == 1
+
+
+def test_an_edit_that_leaves_the_calendar_alone_loses_no_time() -> None:
+    detector = new_detector(compile_plan([added("2026-11-01T00:00:00")]))
+    tick(detector, "2026-11-25T08:59:55")
+    detector.replan(compile_plan([added("2026-11-25T09:00:02")]))
+    successor = new_detector(detector.plan)
+    successor.load([(name, detector.write(name)) for name in detector.dirty()], {})
+    assert len(tick(successor, "2026-11-25T09:00:05")) == 1
+
+
 def test_a_schedule_survives_a_crash_and_cools_down() -> None:
     plan = compile_plan([timed({"cron": "* * * * *"}, across="accounts", cooldown_period=150_000)])
     detector = new_detector(plan)
@@ -124,5 +158,47 @@ def test_activity_in_quiet_hours_fires(moments: tuple[str, str], *, fires: bool)
         assert "occurred_at in 22:00-07:00 Europe/Berlin" in hits[0].reason
 
 
+def test_moments_that_lie_far_apart_cost_no_more_than_their_own_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong clocks, at 1970 and at the end of time, beside a right one in the quiet hours of its day."""
+    asked: list[int] = []
+    whole = QuietHours.intervals
+
+    def counted(self: QuietHours, first_ms: int, last_ms: int) -> Any:
+        asked.append(last_ms - first_ms)
+        return whole(self, first_ms, last_ms)
+
+    monkeypatch.setattr(QuietHours, "intervals", counted)
+    moments = (0, 2**63 - 1, at("2026-11-25T21:00:00"), 2**62, at("2026-11-25T12:00:00"), at("9998-12-31T14:00:00"))
+    plan = compile_plan(
+        [replace(QUIET, min_samples=1, options={"quietHours": "22:00-07:00", "timeZone": "Asia/Tokyo"})]
+    )
+    events = [Event(number, f"acc-{number}", moment, ACTIVE) for number, moment in enumerate(moments)]
+    hits = new_detector(plan).on_batch(columns_of(topics.TELEMETRY_PLATFORM, events, 0), 0)
+    assert [hit.source_offset for hit in hits] == [2, 5]
+    assert sum(asked) <= len(moments) * 86_400_000
+
+
 def test_a_plan_without_anything_for_the_clock_needs_none() -> None:
     assert not compile_plan([QUIET]).needs_clock
+
+
+def test_a_tick_between_the_slices_of_a_checkpoint_is_asked_again_after_a_crash() -> None:
+    """Its silence is told once, under one id, though only the page before it and the clock after it were written."""
+    rule = {
+        "trigger_id": "silent", "name": "silent", "trigger_type": "custom_rule_trigger", "cooldown_period": 0,
+        "rule": 'absent(platform, "30s")', "stop_level": "graceful", "priority": 1,
+    }  # fmt: skip
+    plan = compile_plan([read_trigger(rule, services=())])
+    detector = new_detector(plan)
+    event = Event(0, "acc", at("2026-11-25T01:00:00"), ACTIVE)
+    detector.on_batch(columns_of(topics.TELEMETRY_PLATFORM, [event], 0), 0)
+    assert tick(detector, "2026-11-25T01:00:10", 0) == []
+    page, clock = detector.dirty()
+    written = [(page, detector.write(page))]
+    (hit,) = tick(detector, "2026-11-25T01:00:30", 1)
+    written.append((clock, detector.write(clock)))
+    successor = new_detector(plan)
+    successor.load(written, {topics.TELEMETRY_PLATFORM: 1})
+    assert tick(successor, "2026-11-25T01:00:30", 1) == [hit]
+    assert tick(successor, "2026-11-25T01:00:35", 2) == []
+    assert set(detector.dirty()) == {page, clock}, "the tick is still to be written"

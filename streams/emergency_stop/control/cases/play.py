@@ -68,16 +68,17 @@ class _Loop:
 
     def tick(self, at_ms: int) -> None:
         """What the detector writes for itself when it is ``at_ms``, read back at once."""
-        for published in self._core.on_tick(START_MS + at_ms):
-            self._feed(published.topic, [(START_MS + at_ms, published.key or b"", published.value or b"")])
+        now_ms = START_MS + at_ms
+        for published in self._core.on_tick(now_ms):
+            self._feed(published.topic, [(now_ms, published.key or b"", published.value or b"")], now_ms)
 
-    def _feed(self, topic: str, records: list[tuple[int, bytes, bytes]]) -> None:
+    def _feed(self, topic: str, records: list[tuple[int, bytes, bytes]], now_ms: int = START_MS) -> None:
         first = self._offsets.get(topic, 0)
         self._offsets[topic] = first + len(records)
         raw = bytearray(record_batch(records))
         raw[:8] = first.to_bytes(8, "big")
         batch = FetchedBatch(topic, 0, first, first + len(records), (bytes(raw),))
-        for published in self._core.on_batch(batch, START_MS):
+        for published in self._core.on_batch(batch, now_ms):
             self.hits.append(self._codec.decode(Hit, published.value))
 
 
