@@ -55,19 +55,38 @@ class GroupState:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.suppressed = 0
         self.table = LazyRows(STATE_CELLS)
+        #: Where the rule asks for absence: for which silence (its last moment) an account was reported.
+        self.fired = LazyRows(1)
+        self._suppressed = 0
         self._member_of: I32 = _EVERYONE
         self._thresholds, self._limits = _parameters(group.members)
 
+    def ensure(self, count: int) -> None:
+        """Have rows for ``count`` accounts. Views of the rows before must not be kept."""
+        self.table.ensure(count)
+        if self.group.is_silence:
+            self.fired.ensure(count)
+
     def take_over(self, former: GroupState) -> None:
-        """Go on with the state of the trigger's version before this one. Of two, the longer cooldown stands."""
-        self.suppressed += former.suppressed
-        if not len(self.table.rows):
-            self.table = former.table
-        elif self.table is not former.table:
-            longer = former.table.rows[:, UNTIL] > self.table.rows[: len(former.table.rows), UNTIL]
-            self.table.rows[: len(longer)][longer] = former.table.rows[longer]
+        """Go on with the state of the group of the same name, which must not be used any more."""
+        self.table, self.fired = former.table, former.fired
+
+    def take_half(self, other: GroupState) -> None:
+        """Go on with what ``other`` says of the accounts that it watched, where a canary begins, moves or ends."""
+        for mine, theirs in ((self.table, other.table), (self.fired, other.fired)):
+            noted = other._watched(np.flatnonzero(theirs.rows.any(axis=1)))
+            mine.ensure(len(theirs.rows))
+            mine.rows[noted] = theirs.rows[noted]
+
+    def _watched(self, slots: I64) -> I64:
+        """Those of ``slots`` that some member watches."""
+        return slots[self._member_of[slots] >= 0] if len(self._member_of) else slots
+
+    def take_suppressed(self) -> int:
+        """Hits that cooldowns suppressed since this was last asked."""
+        found, self._suppressed = self._suppressed, 0
+        return found
 
     def forget_spans(self) -> None:
         """A trigger without ``for_ms`` does not note for how long it holds; what an earlier version noted is stale."""
@@ -158,7 +177,7 @@ class GroupState:
         hits = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32))
         members = (self._thresholds, self._limits)
         found = judge((slots, moments), first, second, shape, members, self._member_of, self.table.rows, hits)
-        self.suppressed += int(shape[3])
+        self._suppressed += int(shape[3])
         return [
             Crossing(
                 row=row,

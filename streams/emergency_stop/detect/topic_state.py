@@ -14,14 +14,13 @@ from emergency_stop.columnar.columns import I32, I64, Columns
 from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts, Keys
 from emergency_stop.detect.across import AcrossSeries
 from emergency_stop.detect.groups import GroupState
-from emergency_stop.detect.lazy_rows import LazyRows
 from emergency_stop.detect.pages import Page, decode_page, encode_page
 from emergency_stop.detect.plan import Group, TopicPlan
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.windows import Folded, Rows, SeriesState
 
 HashKey = Callable[[bytes], int]
-_FIRED: Final = "/fired"
+_FIRED: Final = "fired/"
 
 
 @dataclass(slots=True)
@@ -51,8 +50,6 @@ class TopicState:
         self.across: dict[Series, AcrossSeries] = {}
         self._hash_key = hash_key
         self._series: dict[Series, SeriesState] = {}
-        #: Per group whose rule asks for absence: for which silence (its last moment) an account was reported.
-        self.fired: dict[str, LazyRows] = {}
 
     # -- plans ----------------------------------------------------------------------------------
 
@@ -65,8 +62,6 @@ class TopicState:
         for group in plan.groups:
             if group.shape.home == self.topic:
                 self.groups[group.name] = self._group_state(group, former)
-        silences = [name for name, state in self.groups.items() if state.group.is_silence]
-        self.fired = {name: self.fired.get(name) or LazyRows(1) for name in silences}
         self._ensure()
 
     def _group_state(self, group: Group, former: Mapping[str, GroupState]) -> GroupState:
@@ -74,8 +69,11 @@ class TopicState:
         if same is not None and same.group == group:
             return same
         state = GroupState(group)
-        for one in _predecessors(group, former):
-            state.take_over(one)
+        if same is not None:
+            state.take_over(same)
+        other = former.get(_other_half(group.name))
+        if other is not None:
+            state.take_half(other)
         if same is None or not state.watches_as(same):
             state.watch(0, map(self.accounts.key, range(self.accounts.count)))
         state.forget_spans()
@@ -83,9 +81,10 @@ class TopicState:
 
     def _ensure(self) -> None:
         capacity = self.accounts.capacity
-        tables = [state.table for state in self._series.values()] + [state.table for state in self.groups.values()]
-        for table in (*tables, *self.fired.values()):
-            table.ensure(capacity)
+        for series in self._series.values():
+            series.table.ensure(capacity)
+        for group in self.groups.values():
+            group.ensure(capacity)
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -207,11 +206,12 @@ class TopicState:
 
     def _cooldowns(self) -> dict[str, I64]:
         found = {name: state.table.rows for name, state in self.groups.items()}
-        return found | {f"{name}{_FIRED}": table.rows for name, table in self.fired.items()}
+        return found | {
+            _FIRED + name: state.fired.rows for name, state in self.groups.items() if state.group.is_silence
+        }
 
 
-def _predecessors(group: Group, former: Mapping[str, GroupState]) -> list[GroupState]:
-    """Whose cooldowns go on: the group of the same name, and where a canary begins or ends its other half."""
-    kind, _, trigger_id = group.name.partition(":")
-    names = [group.name, f"stable:{trigger_id}" if kind == "trigger" else f"trigger:{trigger_id}"]
-    return [former[name] for name in names if name in former]
+def _other_half(name: str) -> str:
+    """The group that watches, or watched, the accounts which a canary leaves out; ends in nothing known elsewhere."""
+    kind, _, trigger_id = name.partition(":")
+    return f"stable:{trigger_id}" if kind == "trigger" else f"trigger:{trigger_id}"
