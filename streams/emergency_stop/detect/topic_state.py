@@ -14,6 +14,7 @@ from emergency_stop.columnar.columns import I32, I64, Columns
 from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts, Keys
 from emergency_stop.detect.across import AcrossSeries
 from emergency_stop.detect.groups import GroupState
+from emergency_stop.detect.moves import Strays, moves
 from emergency_stop.detect.pages import Page, decode_page, encode_page
 from emergency_stop.detect.plan import Group, TopicPlan
 from emergency_stop.detect.series import Series
@@ -62,7 +63,12 @@ class TopicState:
         for group in plan.groups:
             if group.shape.home == self.topic:
                 self.groups[group.name] = self._group_state(group, former)
+        moved = moves(self.groups.values(), former, self.slot_of)
         self._ensure()
+        for one in moved:
+            one.arrive()
+        for state in {one.state.group.name: one.state for one in moved}.values():
+            state.forget_spans()
 
     def _group_state(self, group: Group, former: Mapping[str, GroupState]) -> GroupState:
         same = former.get(group.name)
@@ -164,11 +170,13 @@ class TopicState:
         self.next_offset = position
         for state in self.across.values():
             state.next_offset = position
+        strays = Strays(self.groups.values())
         for number, data in sorted(pages):
             page = decode_page(data)
             self.accounts.load_page(number, page.key_lengths, page.keys, page.hashes, page.next_offset)
             self._ensure()
             self._load_rows(number * PAGE_SLOTS, page.arrays)
+            strays.settle(number * PAGE_SLOTS, page.arrays)
         self.accounts.finish_loading(position)
         self._admit(0)
         for group in self.groups.values():
@@ -198,8 +206,9 @@ class TopicState:
             if series.name in arrays:
                 state.load(first, arrays[series.name][0])
         for name, rows in self._cooldowns().items():
-            if name in arrays:
-                rows[first : first + len(arrays[name][0])] = arrays[name][0]
+            found = arrays.get(name) or arrays.get(_other_half(name))
+            if found is not None:
+                rows[first : first + len(found[0])] = found[0]
 
     def _stored(self) -> dict[str, I64]:
         return {series.name: state.table.rows for series, state in self._series.items()} | self._cooldowns()
@@ -212,6 +221,7 @@ class TopicState:
 
 
 def _other_half(name: str) -> str:
-    """The group that watches, or watched, the accounts which a canary leaves out; ends in nothing known elsewhere."""
-    kind, _, trigger_id = name.partition(":")
-    return f"stable:{trigger_id}" if kind == "trigger" else f"trigger:{trigger_id}"
+    """The group of the accounts which a canary leaves out, or of its own; of silences too."""
+    kind, _, trigger_id = name.removeprefix(_FIRED).partition(":")
+    fired = _FIRED if name.startswith(_FIRED) else ""
+    return f"{fired}stable:{trigger_id}" if kind == "trigger" else f"{fired}trigger:{trigger_id}"

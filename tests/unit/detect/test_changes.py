@@ -164,3 +164,53 @@ def test_suppressed_hits_are_counted_once_whatever_changes() -> None:
     feed.detector.replan(compile_plan([health("other")]))
     assert feed.sick() == ["other"]
     assert counts.suppressed == 3
+
+
+#: One account's trigger in each of the places that it can have: beside what it overrides, or in a group by itself.
+OWN = health("own", accountId="acc-1")
+OVERRIDE = health("own", accountId="acc-1", overrides="base")
+BASE, WIDER_BASE = health("base"), health("base", timeWindow=120_000)
+PLACES = {
+    "first of its shape": [OWN],
+    "behind another": [health("another", accountId="acc-1", thresholds={"healthScore": 1}), OWN],
+    "beside its base": [BASE, OVERRIDE],
+    "its base has another window": [WIDER_BASE, OVERRIDE],
+    "with another window": [health("own", accountId="acc-1", timeWindow=120_000)],
+}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("before", PLACES)
+@pytest.mark.parametrize("after", PLACES)
+def test_the_cooldown_of_one_accounts_trigger_goes_with_it(before: str, after: str, *, restarts: bool) -> None:
+    """And so does a change that happens while the detector is away."""
+    feed = Feed(new_detector(compile_plan(PLACES[before])))
+    assert feed.sick() == ["own"]
+    plan = compile_plan(PLACES[after])
+    if restarts:
+        feed.detector = restarted(feed.detector, plan)
+    else:
+        feed.detector.replan(plan)
+    assert feed.sick() == []
+
+
+def test_rows_that_change_places_do_not_overwrite_each_other() -> None:
+    """Two triggers of one account and shape, of which the new one takes the first place: each moves one further."""
+    first, second = health("b", accountId="acc-1", cooldownPeriod=5_000), health("c", accountId="acc-1")
+    feed = Feed(new_detector(compile_plan([first, second])))
+    assert sorted(feed.sick()) == ["b", "c"]
+    feed.detector.replan(compile_plan([health("a", accountId="acc-1"), first, second]))
+    assert feed.sick() == ["a"]
+    assert [feed.sick() for _ in range(4)] == [[], [], [], ["b"]]
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_canary_that_begins_or_ends_while_the_detector_is_away_keeps_cooldowns(*, begins: bool) -> None:
+    stable = health("base")
+    plans = [compile_plan([stable]), canary_of(stable, 50)]
+    before, after = plans if begins else reversed(plans)
+    accounts = [f"acc-{number}" for number in range(20)]
+    feed = Feed(new_detector(before))
+    assert [feed.sick(account) for account in accounts] == [["base"]] * 20
+    feed.detector = restarted(feed.detector, after)
+    assert [feed.sick(account) for account in accounts] == [[]] * 20
