@@ -26,6 +26,7 @@ from emergency_stop.rules.language import AggregateCall, Function, Rule
 
 _NONE: Final[F64] = np.zeros(0, np.float64)
 _EVERYONE: Final[I32] = np.zeros(0, np.int32)
+_NOBODY: Final[I64] = np.zeros(0, np.int64)
 _HUNDRED: Final = 100
 _FALSE, _TRUE = 0, 1
 #: Aggregates that have a value where the window is empty: nothing was counted.
@@ -73,15 +74,22 @@ class GroupState:
         self.table, self.fired = former.table, former.fired
 
     def take_half(self, other: GroupState) -> None:
-        """Go on with what ``other`` says of the accounts that it watched, where a canary begins, moves or ends."""
-        for mine, theirs in ((self.table, other.table), (self.fired, other.fired)):
-            noted = other._watched(np.flatnonzero(theirs.rows.any(axis=1)))
-            mine.ensure(len(theirs.rows))
-            mine.rows[noted] = theirs.rows[noted]
+        """Go on with what ``other`` knows of accounts that are watched here now: a canary begins, moves or ends.
+
+        A row lies in one place only: else nobody could tell, after a crash, which of two is the later one.
+        """
+        self.ensure(len(other.table.rows))
+        watcher = mark(self.group.members[self.group.base].trigger)
+        theirs = self._watched(np.flatnonzero(other.table.rows[:, WHO] == watcher))
+        moved = theirs[self.table.rows[theirs, WHO] != watcher]
+        self.table.rows[moved] = other.table.rows[moved]
+        other.table.rows[moved] = 0
+        told = self._watched(np.flatnonzero(other.fired.rows[:, 0])) if self.group.is_silence else _NOBODY
+        self.fired.rows[told] = np.maximum(self.fired.rows[told], other.fired.rows[told])
 
     def _watched(self, slots: I64) -> I64:
-        """Those of ``slots`` that some member watches."""
-        return slots[self._member_of[slots] >= 0] if len(self._member_of) else slots
+        """Those of ``slots`` that the base watches."""
+        return slots if self.group.watches_all else slots[self._member_of[slots] == self.group.base]
 
     def take_suppressed(self) -> int:
         """Hits that cooldowns suppressed since this was last asked."""

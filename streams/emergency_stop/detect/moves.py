@@ -15,7 +15,7 @@ import numpy as np
 
 from emergency_stop.columnar.columns import I64
 from emergency_stop.detect.groups import GroupState, mark
-from emergency_stop.detect.judge_kernels import UNTIL, WHO
+from emergency_stop.detect.judge_kernels import WHO
 from emergency_stop.detect.plan import Group
 from emergency_stop.domain.triggers import Trigger
 
@@ -42,7 +42,7 @@ class Move:
 
 
 def moves(states: Iterable[GroupState], former: Mapping[str, GroupState], slot_of: SlotOf) -> list[Move]:
-    """What ``states`` lack of ``former`` ones. Rows are copies: where one arrives, another may have been.
+    """What ``states`` lack of ``former`` ones, taken from there: where one arrives, another may have been.
 
     Costs a look at each trigger of one account, in groups that changed.
     """
@@ -62,6 +62,7 @@ def moves(states: Iterable[GroupState], former: Mapping[str, GroupState], slot_o
             if slot >= 0 and before.table.rows[slot, WHO] == mark(one):
                 fired = before.fired.rows[slot : slot + 1].copy().ravel()
                 found.append(Move(state, slot, before.table.rows[slot].copy(), fired))
+                before.table.rows[slot] = 0
     return found
 
 
@@ -84,7 +85,10 @@ def _newcomers(state: GroupState, former: Mapping[str, GroupState]) -> Iterator[
 
 
 class Strays:
-    """Rows of a written page that belong elsewhere, because triggers changed since. For the time of loading."""
+    """Rows of a written page that belong elsewhere, because triggers changed since. For the time of loading.
+
+    Between the two halves of a canary that goes on, they move once it is known who watches whom.
+    """
 
     def __init__(self, states: Iterable[GroupState]) -> None:
         self._states = {state.group.name: state for state in states}
@@ -93,10 +97,16 @@ class Strays:
         self._bases = {mark(state.group.members[base].trigger): state for state, base in bases}
 
     def settle(self, first: int, arrays: Mapping[str, Sequence[I64]]) -> None:
-        """Put rows where their triggers are now; ``first`` is the page's first slot; the longer cooldown stands.
+        """Put rows where their triggers are now; ``first`` is the page's first slot."""
+        found = list(self._strays(arrays))
+        for name, _, index in found:
+            if name in self._states:
+                self._states[name].table.rows[first + index] = 0
+        for name, home, index in found:
+            home.table.rows[first + index] = arrays[name][0][index]
 
-        An account's trigger that was away for a while may have left a row behind in each of its former places.
-        """
+    def _strays(self, arrays: Mapping[str, Sequence[I64]]) -> Iterator[tuple[str, GroupState, int]]:
+        """(where a row lies, where it belongs, its place in the page)."""
         for name, (rows, *_) in arrays.items():
             gone = name not in self._states  # a canary's other half, for example, which ended meanwhile
             if not name.startswith(_OF_GROUPS) or not (gone or self._homes):
@@ -105,9 +115,4 @@ class Strays:
             for index in np.flatnonzero(rows[:, WHO]).tolist():
                 home = homes.get(int(rows[index, WHO]))
                 if home is not None and home.group.name != name:
-                    _keep_longer(home.table.rows[first + index], rows[index])
-
-
-def _keep_longer(kept: I64, other: I64) -> None:
-    if kept[WHO] != other[WHO] or kept[UNTIL] < other[UNTIL]:
-        kept[:] = other
+                    yield name, home, index

@@ -67,8 +67,9 @@ class TopicState:
         self._ensure()
         for one in moved:
             one.arrive()
-        for state in {one.state.group.name: one.state for one in moved}.values():
-            state.forget_spans()
+        for state in self.groups.values():
+            if state is not former.get(state.group.name):
+                state.forget_spans()
 
     def _group_state(self, group: Group, former: Mapping[str, GroupState]) -> GroupState:
         same = former.get(group.name)
@@ -77,12 +78,11 @@ class TopicState:
         state = GroupState(group)
         if same is not None:
             state.take_over(same)
+        if same is None or not state.watches_as(same):
+            state.watch(0, map(self.accounts.key, range(self.accounts.count)))
         other = former.get(_other_half(group.name))
         if other is not None:
             state.take_half(other)
-        if same is None or not state.watches_as(same):
-            state.watch(0, map(self.accounts.key, range(self.accounts.count)))
-        state.forget_spans()
         return state
 
     def _ensure(self) -> None:
@@ -179,6 +179,10 @@ class TopicState:
             strays.settle(number * PAGE_SLOTS, page.arrays)
         self.accounts.finish_loading(position)
         self._admit(0)
+        for name, group in self.groups.items():
+            other = self.groups.get(_other_half(name))
+            if other is not None:
+                group.take_half(other)
         for group in self.groups.values():
             group.forget_spans()
 
@@ -206,9 +210,8 @@ class TopicState:
             if series.name in arrays:
                 state.load(first, arrays[series.name][0])
         for name, rows in self._cooldowns().items():
-            found = arrays.get(name) or arrays.get(_other_half(name))
-            if found is not None:
-                rows[first : first + len(found[0])] = found[0]
+            if name in arrays:
+                rows[first : first + len(arrays[name][0])] = arrays[name][0]
 
     def _stored(self) -> dict[str, I64]:
         return {series.name: state.table.rows for series, state in self._series.items()} | self._cooldowns()
@@ -221,7 +224,7 @@ class TopicState:
 
 
 def _other_half(name: str) -> str:
-    """The group of the accounts which a canary leaves out, or of its own; of silences too."""
-    kind, _, trigger_id = name.removeprefix(_FIRED).partition(":")
-    fired = _FIRED if name.startswith(_FIRED) else ""
-    return f"{fired}stable:{trigger_id}" if kind == "trigger" else f"{fired}trigger:{trigger_id}"
+    """The group of the accounts that a canary leaves out, or that of its own; no group's name for others."""
+    kind, _, trigger_id = name.partition(":")
+    halves = {"trigger": "stable", "stable": "trigger"}
+    return f"{halves.get(kind, '')}:{trigger_id}"
