@@ -11,12 +11,13 @@ import random
 import sys
 from typing import Final
 
-from tests.oracle import ranges, rule_streams
+from tests.oracle import changes, ranges, rule_streams
 from tests.oracle.streams import campaign
 
 STREAMS: Final = 2_000
 EVENTS_MAX: Final = 600
-#: Random sets of triggers that differ in whom they watch, and random rules over several topics: so many of each.
+#: Random sets of triggers that differ in whom they watch, rules over several topics, and triggers that change: so many
+#: of each.
 OTHERS_ONE_IN: Final = 4
 OTHERS_EVENTS_MAX: Final = 300
 
@@ -31,7 +32,8 @@ def main() -> int:
             mismatches += 1
             print(f"stream {comparison.seed}: {problem}", file=sys.stderr)
     others = streams // OTHERS_ONE_IN
-    for name, difference in (("ranges", ranges.difference), ("rules", rule_streams.difference)):
+    compared_by = {"ranges": ranges.difference, "rules": rule_streams.difference, "changes": changes.difference}
+    for name, difference in compared_by.items():
         for number in range(seed, seed + others):
             compared, problem = difference(number, OTHERS_EVENTS_MAX)
             hits, streams = hits + compared, streams + 1

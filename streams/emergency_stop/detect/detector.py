@@ -92,7 +92,6 @@ class PartitionDetector:
             evaluate = self._on_own_rows if one_topic else self._on_shared_rows
             crossings += [(crossing, group) for crossing in evaluate(topic, group, columns, slots, folded)]
         topic.next_offset = max(topic.next_offset, columns.next_offset)
-        topic.counts.suppressed = sum(state.suppressed for state in topic.groups.values())
         topic.counts.hits += len(crossings)
         crossings.sort(key=lambda found: found[0].row)
         return [self._row_hit(columns, crossing, group, now_ms) for crossing, group in crossings]
@@ -102,7 +101,7 @@ class PartitionDetector:
     ) -> list[Crossing]:
         state = topic.groups[group.name]
         found = state.evaluate(slots, columns.occurred_at, [folded[series] for series in group.shape.series])
-        self._note_fired(topic, group, found)
+        self._note(topic, group, found)
         return found
 
     def _on_shared_rows(
@@ -125,7 +124,7 @@ class PartitionDetector:
         ]
         home_slots = slots[rows] if home is topic else home.enter(keys)
         found = state.evaluate(home_slots, moments, seen)
-        self._note_fired(home, group, found)
+        self._note(home, group, found)
         return [_moved(crossing, int(rows[crossing.row])) for crossing in found]
 
     def _row_hit(self, columns: Columns, crossing: Crossing, group: Group, now_ms: int) -> Hit:
@@ -185,7 +184,7 @@ class PartitionDetector:
         before = state.table.rows[slots]
         crossings = state.evaluate(slots, moments, seen, by_clock=True)
         home.accounts.touch(slots[(state.table.rows[slots] != before).any(axis=1)])
-        self._note_fired(home, group, crossings)
+        self._note(home, group, crossings)
         home.counts.hits += len(crossings)
         hits = []
         for crossing in crossings:
@@ -198,15 +197,18 @@ class PartitionDetector:
         """Accounts whose silence has become long enough, and was not reported yet."""
         series = _absent_series(group)
         newest = home.series_state(series).table.rows[: home.accounts.count, 0]
-        fired = home.fired[group.name].rows[: home.accounts.count, 0]
+        fired = home.groups[group.name].fired.rows[: home.accounts.count, 0]
         silent = (newest != 0) & (newest <= at_ms - series.window_ms - EMPTY) & (fired != newest)
         return np.flatnonzero(silent).astype(np.int32)
 
-    def _note_fired(self, home: TopicState, group: Group, found: list[Crossing]) -> None:
+    def _note(self, home: TopicState, group: Group, found: list[Crossing]) -> None:
+        """Count what was suppressed, and remember silences that are told."""
+        state = home.groups[group.name]
+        home.counts.suppressed += state.take_suppressed()
         if found and group.is_silence:
             slots = [crossing.slot for crossing in found]
             newest = home.series_state(_absent_series(group)).table.rows[slots, 0]
-            home.fired[group.name].rows[slots, 0] = newest
+            state.fired.rows[slots, 0] = newest
             home.accounts.touch(slots)
 
     # -- one value over all accounts ------------------------------------------------------------

@@ -26,6 +26,7 @@ from emergency_stop.rules.language import AggregateCall, Function, Rule
 
 _NONE: Final[F64] = np.zeros(0, np.float64)
 _EVERYONE: Final[I32] = np.zeros(0, np.int32)
+_NOBODY: Final[I64] = np.zeros(0, np.int64)
 _HUNDRED: Final = 100
 _FALSE, _TRUE = 0, 1
 #: Aggregates that have a value where the window is empty: nothing was counted.
@@ -55,20 +56,46 @@ class GroupState:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.suppressed = 0
         self.table = LazyRows(STATE_CELLS)
+        #: Where the rule asks for absence: for which silence (its last moment) an account was reported.
+        self.fired = LazyRows(1)
+        self._suppressed = 0
         self._member_of: I32 = _EVERYONE
         self._enough: I32 = _EVERYONE
         self._thresholds, self._limits = _parameters(group.members)
 
+    def ensure(self, count: int) -> None:
+        """Have rows for ``count`` accounts. Views of the rows before must not be kept."""
+        self.table.ensure(count)
+        if self.group.is_silence:
+            self.fired.ensure(count)
+
     def take_over(self, former: GroupState) -> None:
-        """Go on with the state of the trigger's version before this one. Of two, the longer cooldown stands."""
-        self.suppressed += former.suppressed
-        if not len(self.table.rows):
-            self.table = former.table
-        elif self.table is not former.table:
-            longer = former.table.rows[:, UNTIL] > self.table.rows[: len(former.table.rows), UNTIL]
-            self.table.rows[: len(longer)][longer] = former.table.rows[longer]
+        """Go on with the state of the group of the same name, which must not be used any more."""
+        self.table, self.fired = former.table, former.fired
+
+    def take_half(self, other: GroupState) -> None:
+        """Go on with what ``other`` knows of accounts that are watched here now: a canary begins, moves or ends.
+
+        A row lies in one place only: else nobody could tell, after a crash, which of two is the later one.
+        """
+        self.ensure(len(other.table.rows))
+        watcher = mark(self.group.members[self.group.base].trigger)
+        theirs = self._watched(np.flatnonzero(other.table.rows[:, WHO] == watcher))
+        moved = theirs[self.table.rows[theirs, WHO] != watcher]
+        self.table.rows[moved] = other.table.rows[moved]
+        other.table.rows[moved] = 0
+        told = self._watched(np.flatnonzero(other.fired.rows[:, 0])) if self.group.is_silence else _NOBODY
+        self.fired.rows[told] = np.maximum(self.fired.rows[told], other.fired.rows[told])
+
+    def _watched(self, slots: I64) -> I64:
+        """Those of ``slots`` that the base watches."""
+        return slots if self.group.watches_all else slots[self._member_of[slots] == self.group.base]
+
+    def take_suppressed(self) -> int:
+        """Hits that cooldowns suppressed since this was last asked."""
+        found, self._suppressed = self._suppressed, 0
+        return found
 
     def forget_spans(self) -> None:
         """A trigger without ``for_ms`` does not note for how long it holds; what an earlier version noted is stale."""
@@ -164,7 +191,7 @@ class GroupState:
         hits = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32))
         members = (self._thresholds, self._limits)
         found = judge((slots, moments), first, second, shape, members, self._member_of, self.table.rows, hits)
-        self.suppressed += int(shape[3])
+        self._suppressed += int(shape[3])
         return [
             Crossing(
                 row=row,

@@ -42,11 +42,9 @@ class OverallState:
                 state.take_over(former[group.name])
             elif group.name in self._stored:
                 state.table.rows[0] = self._stored[group.name]
+            state.forget_spans()
             self._groups[group.name] = state
         self._forget(watched)
-
-    def suppressed(self) -> int:
-        return sum(state.suppressed for state in self._groups.values())
 
     def on_part(self, part: Partial) -> list[tuple[Crossing, int]]:
         """(what crossed, its moment). Of two parts of a partition the one that contains more stands.

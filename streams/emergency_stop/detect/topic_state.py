@@ -14,14 +14,14 @@ from emergency_stop.columnar.columns import I32, I64, Columns
 from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts, Keys
 from emergency_stop.detect.across import AcrossSeries
 from emergency_stop.detect.groups import GroupState
-from emergency_stop.detect.lazy_rows import LazyRows
+from emergency_stop.detect.moves import Strays, moves
 from emergency_stop.detect.pages import Page, decode_page, encode_page
 from emergency_stop.detect.plan import Group, TopicPlan
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.windows import Folded, Rows, SeriesState
 
 HashKey = Callable[[bytes], int]
-_FIRED: Final = "/fired"
+_FIRED: Final = "fired/"
 
 
 @dataclass(slots=True)
@@ -51,8 +51,6 @@ class TopicState:
         self.across: dict[Series, AcrossSeries] = {}
         self._hash_key = hash_key
         self._series: dict[Series, SeriesState] = {}
-        #: Per group whose rule asks for absence: for which silence (its last moment) an account was reported.
-        self.fired: dict[str, LazyRows] = {}
 
     # -- plans ----------------------------------------------------------------------------------
 
@@ -65,27 +63,34 @@ class TopicState:
         for group in plan.groups:
             if group.shape.home == self.topic:
                 self.groups[group.name] = self._group_state(group, former)
-        silences = [name for name, state in self.groups.items() if state.group.is_silence]
-        self.fired = {name: self.fired.get(name) or LazyRows(1) for name in silences}
+        moved = moves(self.groups.values(), former, self.slot_of)
         self._ensure()
+        for one in moved:
+            one.arrive()
+        for state in self.groups.values():
+            if state is not former.get(state.group.name):
+                state.forget_spans()
 
     def _group_state(self, group: Group, former: Mapping[str, GroupState]) -> GroupState:
         same = former.get(group.name)
         if same is not None and same.group == group:
             return same
         state = GroupState(group)
-        for one in _predecessors(group, former):
-            state.take_over(one)
+        if same is not None:
+            state.take_over(same)
         if same is None or not state.watches_as(same):
             state.watch(0, map(self.accounts.key, range(self.accounts.count)))
-        state.forget_spans()
+        other = former.get(_other_half(group.name))
+        if other is not None:
+            state.take_half(other)
         return state
 
     def _ensure(self) -> None:
         capacity = self.accounts.capacity
-        tables = [state.table for state in self._series.values()] + [state.table for state in self.groups.values()]
-        for table in (*tables, *self.fired.values()):
-            table.ensure(capacity)
+        for series in self._series.values():
+            series.table.ensure(capacity)
+        for group in self.groups.values():
+            group.ensure(capacity)
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -165,13 +170,19 @@ class TopicState:
         self.next_offset = position
         for state in self.across.values():
             state.next_offset = position
+        strays = Strays(self.groups.values())
         for number, data in sorted(pages):
             page = decode_page(data)
             self.accounts.load_page(number, page.key_lengths, page.keys, page.hashes, page.next_offset)
             self._ensure()
             self._load_rows(number * PAGE_SLOTS, page.arrays)
+            strays.settle(number * PAGE_SLOTS, page.arrays)
         self.accounts.finish_loading(position)
         self._admit(0)
+        for name, group in self.groups.items():
+            other = self.groups.get(_other_half(name))
+            if other is not None:
+                group.take_half(other)
         for group in self.groups.values():
             group.forget_spans()
 
@@ -207,11 +218,13 @@ class TopicState:
 
     def _cooldowns(self) -> dict[str, I64]:
         found = {name: state.table.rows for name, state in self.groups.items()}
-        return found | {f"{name}{_FIRED}": table.rows for name, table in self.fired.items()}
+        return found | {
+            _FIRED + name: state.fired.rows for name, state in self.groups.items() if state.group.is_silence
+        }
 
 
-def _predecessors(group: Group, former: Mapping[str, GroupState]) -> list[GroupState]:
-    """Whose cooldowns go on: the group of the same name, and where a canary begins or ends its other half."""
-    kind, _, trigger_id = group.name.partition(":")
-    names = [group.name, f"stable:{trigger_id}" if kind == "trigger" else f"trigger:{trigger_id}"]
-    return [former[name] for name in names if name in former]
+def _other_half(name: str) -> str:
+    """The group of the accounts that a canary leaves out, or that of its own; no group's name for others."""
+    kind, _, trigger_id = name.partition(":")
+    halves = {"trigger": "stable", "stable": "trigger"}
+    return f"{halves.get(kind, '')}:{trigger_id}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.oracle import ranges, rule_streams
+from tests.oracle import changes, ranges, rule_streams
 from tests.oracle.streams import campaign
 
 SEED = int(os.environ.get("SEED", "20"))
@@ -37,3 +37,13 @@ def test_rules_over_several_topics_fire_as_their_naive_twins_do() -> None:
         assert problem is None, f"seed {SEED * 1_000 + number}: {problem}"
         compared += hits
     assert compared > 500
+
+
+def test_triggers_that_change_while_it_runs_keep_what_they_should() -> None:
+    """Triggers are added, edited and removed, canaries begin, move and end; the detector dies in between."""
+    compared = 0
+    for number in range(100):
+        hits, problem = changes.difference(SEED * 1_000 + number, 200)
+        assert problem is None, f"seed {SEED * 1_000 + number}: {problem}"
+        compared += hits
+    assert compared > 1_000
