@@ -92,7 +92,7 @@ def systems(build: Path, names: Iterable[str] | None = None) -> list[System]:
         "kafka_streams_rocksdb": (half, lambda folder: _kafka_streams(folder, "rocksdb", DEFAULT_CACHE_BYTES)),
         "kafka_streams_rocksdb_cached": (half, lambda folder: _kafka_streams(folder, "rocksdb", LARGE_CACHE_BYTES)),
         "quix": (Part(0.1, by_accounts=True), lambda _: _quix),
-        "plain_faust": (Part(0.01, by_accounts=True), lambda _: _plain_faust),
+        "plain_faust": (Part(0.02, by_accounts=True), lambda _: _plain_faust),
     }
     wanted = list(names or makers)
     if unknown := [name for name in wanted if name not in makers]:
