@@ -14,6 +14,7 @@ from typing import Final
 #: From malloc.h of glibc.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 _KEPT_BYTES_MAX: Final = 64 * 1024 * 1024
 _MMAP_BYTES_MIN: Final = 32 * 1024 * 1024  # glibc allows no more
 
@@ -33,10 +34,11 @@ def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[int]]) -> int:
 
 
 def settle_memory() -> None:
-    """Spare the stream two costs of a tenth each: collecting what lives for ever, and clearing the same pages anew.
+    """Spare the stream two costs of a tenth and more each: collecting what lives for ever, and clearing the same pages anew.
 
     What is loaded now (compilers and their types, mostly) is left out of every garbage collection. And glibc
-    keeps the memory of one batch's columns for the next, instead of giving it back to the kernel in between.
+    keeps the memory of one batch's columns for the next, instead of giving it back to the kernel in between; in one
+    arena, because those of further threads (the consumer's) give back whole heaps all the same.
     """
     gc.collect()
     gc.freeze()
@@ -45,3 +47,4 @@ def settle_memory() -> None:
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES_MIN)
             libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES_MAX)
+            libc.mallopt(_M_ARENA_MAX, 1)

@@ -1,7 +1,8 @@
 """Compiled loops over bytes: the only code that reads offsets out of what the network sent.
 
 No kernel reads a byte that it has not checked to lie before ``end``. Positions are never trusted: a
-helper that fails returns a negative code ``-Reject`` in place of a position. Kernels release the GIL.
+helper that fails returns a negative code ``-Reject`` in place of a position. Kernels release the GIL. Helpers take a
+buffer, and a program's arrays, by their address (see ``memory``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numba import njit, types
 
 from emergency_stop.columnar import program as p
+from emergency_stop.columnar.memory import address_of, byte_at, eight_at, four_at, int_at
 from emergency_stop.domain.reasons import FUTURE_MS_MAX, Reject
 
 DEPTH_MAX: Final = 32
@@ -53,7 +55,7 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
     """(value, next position or -Reject) of a zigzag varint of at most 64 bits."""
     if at >= end:
         return np.int64(0), np.int64(_TRUNCATED)
-    byte = np.uint64(buffer[np.uint64(at)])
+    byte = byte_at(buffer, at)
     if byte < 128:  # most lengths and enum indexes: one byte
         return np.int64(byte >> np.uint64(1)) ^ -np.int64(byte & np.uint64(1)), at + 1
     raw = byte & np.uint64(127)
@@ -62,7 +64,7 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
     while True:
         if at >= end:
             return np.int64(0), np.int64(_TRUNCATED)
-        byte = np.uint64(buffer[np.uint64(at)])
+        byte = byte_at(buffer, at)
         at += 1
         if shift == np.uint64(63) and byte > 1:
             return np.int64(0), np.int64(_OVERLONG)
@@ -73,30 +75,16 @@ def _varint(buffer, at, end):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _load8(buffer, at):  # type: ignore[no-untyped-def]
-    """Eight bytes, little-endian; one load, because an unsigned index cannot count from the end."""
-    u = np.uint64(at)
-    return (
-        np.uint64(buffer[u])
-        | np.uint64(buffer[u + np.uint64(1)]) << np.uint64(8)
-        | np.uint64(buffer[u + np.uint64(2)]) << np.uint64(16)
-        | np.uint64(buffer[u + np.uint64(3)]) << np.uint64(24)
-        | np.uint64(buffer[u + np.uint64(4)]) << np.uint64(32)
-        | np.uint64(buffer[u + np.uint64(5)]) << np.uint64(40)
-        | np.uint64(buffer[u + np.uint64(6)]) << np.uint64(48)
-        | np.uint64(buffer[u + np.uint64(7)]) << np.uint64(56)
-    )
-
-
-@njit(inline="always")
 def _load_rest(buffer, at, end):  # type: ignore[no-untyped-def]
-    """The up to seven bytes before ``end``, little-endian."""
-    if at + 8 <= buffer.shape[0]:
-        return _load8(buffer, at) & ((np.uint64(1) << np.uint64((end - at) * 8)) - np.uint64(1))
+    """The up to seven bytes before ``end``, little-endian; those before them lie in the buffer, and are shifted out."""
+    if at >= end:
+        return np.uint64(0)
+    if end >= 8:
+        return eight_at(buffer, end - 8) >> np.uint64(64 - 8 * (end - at))
     rest = np.uint64(0)
     shift = np.uint64(0)
     while at < end:
-        rest |= np.uint64(buffer[np.uint64(at)]) << shift
+        rest |= byte_at(buffer, at) << shift
         shift += np.uint64(8)
         at += 1
     return rest
@@ -123,16 +111,16 @@ def _hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
     at = start
     end = start + length
     while at + 8 <= end:
-        mixed = _mixed(mixed, _load8(buffer, at))
+        mixed = _mixed(mixed, eight_at(buffer, at))
         at += 8
     return _finished(mixed, _load_rest(buffer, at, end))
 
 
-@njit(types.boolean(_BUFFER, _I64, _I64), nogil=True, cache=True)
+@njit(types.boolean(_I64, _I64, _I64), nogil=True, cache=True)
 def is_utf8(buffer, at, end):  # type: ignore[no-untyped-def]
     """Whether these bytes are well-formed UTF-8 (Unicode 15, table 3-7); bounds are the caller's duty."""
     while at < end:
-        lead = buffer[np.uint64(at)]
+        lead = byte_at(buffer, at)
         at += 1
         if lead < 0x80:
             continue
@@ -144,7 +132,7 @@ def is_utf8(buffer, at, end):  # type: ignore[no-untyped-def]
         low = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
         high = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
         for _ in range(more):
-            byte = buffer[np.uint64(at)]
+            byte = byte_at(buffer, at)
             if byte < low or byte > high:
                 return False
             low, high = 0x80, 0xBF
@@ -158,7 +146,7 @@ def _is_text(buffer, start, length):  # type: ignore[no-untyped-def]
     at = start
     end = start + length
     while at + 8 <= end:
-        if _load8(buffer, at) & _HIGH_BITS != np.uint64(0):
+        if eight_at(buffer, at) & _HIGH_BITS != np.uint64(0):
             return is_utf8(buffer, at, end)
         at += 8
     if _load_rest(buffer, at, end) & _HIGH_BITS != np.uint64(0):
@@ -169,7 +157,7 @@ def _is_text(buffer, start, length):  # type: ignore[no-untyped-def]
 @njit(_U64(_BUFFER, _I64, _I64), nogil=True, cache=True)
 def hash_bytes(buffer, start, length):  # type: ignore[no-untyped-def]
     """The hash that columns of strings and keys carry; bounds are the caller's duty."""
-    return _hash_bytes(buffer, start, length)
+    return _hash_bytes(address_of(buffer), start, length)
 
 
 @njit(inline="always")
@@ -191,19 +179,13 @@ def _real(op, buffer, at, end):  # type: ignore[no-untyped-def]
     if op == _DOUBLE:
         if end - at < 8:
             return 0.0, np.int64(_TRUNCATED)
-        bits = _load8(buffer, at)
+        bits = eight_at(buffer, at)
         if (bits >> np.uint64(52)) & np.uint64(_ALL_ONES_EXPONENT) == np.uint64(_ALL_ONES_EXPONENT):
             return 0.0, np.int64(_NOT_FINITE)
         return np.uint64(bits).view(np.float64), at + 8
     if end - at < 4:
         return 0.0, np.int64(_TRUNCATED)
-    bits4 = (
-        np.uint32(buffer[np.uint64(at)])
-        | np.uint32(buffer[np.uint64(at + 1)]) << np.uint32(8)
-        | np.uint32(buffer[np.uint64(at + 2)]) << np.uint32(16)
-        | np.uint32(buffer[np.uint64(at + 3)]) << np.uint32(24)
-    )
-    single = np.uint32(bits4).view(np.float32)
+    single = np.uint32(four_at(buffer, at)).view(np.float32)
     if not np.isfinite(single):
         return 0.0, np.int64(_NOT_FINITE)
     return np.float64(single), at + 4
@@ -230,7 +212,7 @@ def _skip_leaf(op, argument, buffer, at, end):  # type: ignore[no-untyped-def]
     if op == _BOOLEAN:
         if at >= end:
             return np.int64(_TRUNCATED)
-        return at + 1 if buffer[np.uint64(at)] < 2 else np.int64(_BAD_BOOLEAN)
+        return at + 1 if byte_at(buffer, at) < 2 else np.int64(_BAD_BOOLEAN)
     if op == _NULL:
         return at
     if op == _DOUBLE or op == _FLOAT:
@@ -256,7 +238,13 @@ def _block(buffer, at, end, items_left):  # type: ignore[no-untyped-def]
     return count, at
 
 
-@njit(_I64(_I64, _BUFFER, _I64, _I64, _I32S2, _I32S), nogil=True, cache=True)
+@njit(inline="always")
+def _op(ops, node, column):  # type: ignore[no-untyped-def]
+    """An entry of a program's ``ops``, which has four columns."""
+    return int_at(ops, node * 4 + column)
+
+
+@njit(_I64(_I64, _I64, _I64, _I64, _I64, _I64), nogil=True, cache=True)
 def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-def]
     """The position after one value of ``node``, or ``-Reject``; any nesting, at most 32 deep.
 
@@ -267,24 +255,24 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
     depth = 0
     items_left = end - at
     while True:
-        op = ops[node, 0]
+        op = _op(ops, node, 0)
         if op == _UNION:
             branch, at = _varint(buffer, at, end)
             if at < 0:
                 return at
-            if branch < 0 or branch >= ops[node, 3]:
+            if branch < 0 or branch >= _op(ops, node, 3):
                 return np.int64(_BAD_UNION)
-            node = children[ops[node, 2] + branch]
+            node = int_at(children, _op(ops, node, 2) + branch)
             continue
         if op < _UNION:
-            at = _skip_leaf(op, ops[node, 1], buffer, at, end)
+            at = _skip_leaf(op, _op(ops, node, 1), buffer, at, end)
             if at < 0:
                 return at
         else:
             if depth == DEPTH_MAX:
                 return np.int64(_TOO_DEEP)
             parent[depth] = node
-            left[depth] = 0 if op == _ARRAY or op == _MAP else ops[node, 3]
+            left[depth] = 0 if op == _ARRAY or op == _MAP else _op(ops, node, 3)
             depth += 1
             if op == _ARRAY or op == _MAP:
                 left[depth - 1], at = _block(buffer, at, end, items_left)
@@ -294,7 +282,7 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
                 if left[depth - 1] == 0:
                     depth -= 1
         while depth > 0 and left[depth - 1] == 0:  # close what is complete
-            op = ops[parent[depth - 1], 0]
+            op = _op(ops, parent[depth - 1], 0)
             if op == _ARRAY or op == _MAP:
                 left[depth - 1], at = _block(buffer, at, end, items_left)
                 if at < 0:
@@ -306,7 +294,7 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
         if depth == 0:
             return at
         open_node = parent[depth - 1]
-        op = ops[open_node, 0]
+        op = _op(ops, open_node, 0)
         if op == _MAP:
             length, at = _sized(buffer, at, end)
             if at < 0:
@@ -315,8 +303,8 @@ def skip_node(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-
                 return np.int64(_BAD_UTF8)
             at += length
         is_block = op == _ARRAY or op == _MAP
-        index = 0 if is_block else ops[open_node, 3] - left[depth - 1]
-        node = np.int64(children[ops[open_node, 2] + index])
+        index = 0 if is_block else _op(ops, open_node, 3) - left[depth - 1]
+        node = int_at(children, _op(ops, open_node, 2) + index)
         left[depth - 1] -= 1
 
 
@@ -330,11 +318,12 @@ def walk_records(buffer, batches, fetch_offset, longs, ints):  # type: ignore[no
     framing is broken gets status MALFORMED_RECORD, spans the rest of its batch, and ends that batch.
     """
     n = 0
+    memory = address_of(buffer)
     for b in range(batches.shape[0]):
         at, stop = batches[b, 0], batches[b, 1]
         for index in range(batches[b, 2]):
             start = at
-            length, at = _varint(buffer, at, stop)
+            length, at = _varint(memory, at, stop)
             broken = at < 0 or length < 1 or length > stop - at
             end = at + length
             timestamp_delta = np.int64(0)
@@ -345,18 +334,18 @@ def walk_records(buffer, batches, fetch_offset, longs, ints):  # type: ignore[no
             value_start = start
             if not broken:
                 at += 1  # attributes, unused in v2
-                timestamp_delta, at = _varint(buffer, at, end)
+                timestamp_delta, at = _varint(memory, at, end)
             if not broken and at > 0:
-                offset_delta, at = _varint(buffer, at, end)
+                offset_delta, at = _varint(memory, at, end)
             if not broken and at > 0:
-                key_length, at = _varint(buffer, at, end)
+                key_length, at = _varint(memory, at, end)
                 if at > 0 and key_length > end - at:
                     at = np.int64(_BAD_LENGTH)
                 key_start = at
                 if at > 0 and key_length > 0:
                     at += key_length
             if not broken and at > 0:
-                value_length, at = _varint(buffer, at, end)
+                value_length, at = _varint(memory, at, end)
                 if at > 0 and value_length > end - at:
                     at = np.int64(_BAD_LENGTH)
                 value_start = at
@@ -434,9 +423,9 @@ def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: igno
     if op == _BOOLEAN:
         if at >= end:
             return 0.0, np.int64(_TRUNCATED)
-        if buffer[at] > 1:
+        if byte_at(buffer, at) > 1:
             return 0.0, np.int64(_BAD_BOOLEAN)
-        return np.float64(buffer[at]), at + 1
+        return np.float64(byte_at(buffer, at)), at + 1
     value, at = _varint(buffer, at, end)
     if at < 0:
         return 0.0, at
@@ -445,7 +434,7 @@ def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: igno
     if op == _ENUM:
         if value < 0 or value >= argument:
             return 0.0, np.int64(_BAD_ENUM)
-        mapped = enum_map[enum_offset + value] if enum_offset > 0 else np.int32(value)
+        mapped = int_at(enum_map, enum_offset + value) if enum_offset > 0 else value
         if mapped < 0:
             return 0.0, np.int64(_BAD_ENUM)
         return np.float64(mapped), at
@@ -455,12 +444,12 @@ def _number(op, argument, buffer, at, end, enum_map, enum_offset):  # type: igno
 @njit(inline="always")
 def _skip_union_of_leaves(node, buffer, at, end, ops, children):  # type: ignore[no-untyped-def]
     """Nullable fields without the stack of ``skip_node``, which takes everything else."""
-    if ops[node, 0] == _UNION and at < end and buffer[np.uint64(at)] < 128 and not buffer[np.uint64(at)] & 1:
-        branch = np.int64(buffer[np.uint64(at)] >> 1)
-        if branch < ops[node, 3]:
-            inner = children[ops[node, 2] + branch]
-            if ops[inner, 0] < _UNION:
-                return _skip_leaf(ops[inner, 0], ops[inner, 1], buffer, at + 1, end)
+    if _op(ops, node, 0) == _UNION and at < end and byte_at(buffer, at) < 128 and not byte_at(buffer, at) & 1:
+        branch = np.int64(byte_at(buffer, at) >> 1)
+        if branch < _op(ops, node, 3):
+            inner = int_at(children, _op(ops, node, 2) + branch)
+            if _op(ops, inner, 0) < _UNION:
+                return _skip_leaf(_op(ops, inner, 0), _op(ops, inner, 1), buffer, at + 1, end)
     return skip_node(node, buffer, at, end, ops, children)
 
 
@@ -472,8 +461,8 @@ def _same_text(buffer, a, b, length):  # type: ignore[no-untyped-def]
     high = np.uint64(0)
     at = np.int64(0)
     while at + 8 <= length:
-        eight = _load8(buffer, a + at)
-        different |= eight ^ _load8(buffer, b + at)
+        eight = eight_at(buffer, a + at)
+        different |= eight ^ eight_at(buffer, b + at)
         high |= eight
         mixed = _mixed(mixed, eight)
         at += 8
@@ -508,7 +497,8 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
     (ops, children, fields, enum_map) of the schema's program. Writes a row's status to ``ints[2]``.
     The key's hash goes to ``hashes[0]``, columns of strings to ``hashes[1 + column]``.
     """
-    ops, children, fields, enum_map = code
+    ops, children, enum_map = address_of(code[0]), address_of(code[1]), address_of(code[3])
+    fields, memory = code[2], address_of(buffer)
     for index in range(rows.shape[0]):
         row = rows[index]
         at = longs[3, row]
@@ -525,34 +515,34 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
                 break
             node = fields[position, 0]
             role = fields[position, 1]
-            op = ops[node, 0]
+            op = _op(ops, node, 0)
             if role == 0:
                 if op == _ENUM:  # a symbol that the reader cannot place is refused, wanted or not
-                    _, at = _number(op, ops[node, 1], buffer, at, end, enum_map, fields[position, 3])
+                    _, at = _number(op, _op(ops, node, 1), memory, at, end, enum_map, fields[position, 3])
                 elif op < _UNION:
-                    at = _skip_leaf(op, ops[node, 1], buffer, at, end)
+                    at = _skip_leaf(op, _op(ops, node, 1), memory, at, end)
                 else:
-                    at = _skip_union_of_leaves(node, buffer, at, end, ops, children)
+                    at = _skip_union_of_leaves(node, memory, at, end, ops, children)
             elif role == _AS_OCCURRED_AT:
-                moment, at = _varint(buffer, at, end)
+                moment, at = _varint(memory, at, end)
             elif role == _AS_ACCOUNT:
-                length, at = _sized(buffer, at, end)
+                length, at = _sized(memory, at, end)
                 if at > 0:
                     if length != key_length:
                         status = np.int64(_KEY_MISMATCH)
                     else:
-                        status, key_hash = _same_text(buffer, at, key_start, length)
+                        status, key_hash = _same_text(memory, at, key_start, length)
                     at += length
             else:
                 present = op != _NULL
                 if op == _UNION:
-                    branch, at = _varint(buffer, at, end)
+                    branch, at = _varint(memory, at, end)
                     if at > 0:
-                        if branch < 0 or branch >= ops[node, 3]:
+                        if branch < 0 or branch >= _op(ops, node, 3):
                             at = np.int64(_BAD_UNION)
                         else:
-                            node = children[ops[node, 2] + branch]
-                            op = ops[node, 0]
+                            node = int_at(children, _op(ops, node, 2) + branch)
+                            op = _op(ops, node, 0)
                             present = op != _NULL
                 column = fields[position, 2]
                 if at < 0:
@@ -560,15 +550,15 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
                 elif role == _AS_NUMBER:
                     value = np.nan
                     if present:
-                        value, at = _number(op, ops[node, 1], buffer, at, end, enum_map, fields[position, 3])
+                        value, at = _number(op, _op(ops, node, 1), memory, at, end, enum_map, fields[position, 3])
                     numbers[column, row] = value
                 else:
                     hashed = np.uint64(0)
                     if present:
-                        length, at = _sized(buffer, at, end)
+                        length, at = _sized(memory, at, end)
                         if at > 0:
-                            hashed = _hash_bytes(buffer, at, length)
-                            at = at + length if _is_text(buffer, at, length) else np.int64(_BAD_UTF8)
+                            hashed = _hash_bytes(memory, at, length)
+                            at = at + length if _is_text(memory, at, length) else np.int64(_BAD_UTF8)
                     hashes[1 + column, row] = hashed
             if at < 0:
                 status = at
