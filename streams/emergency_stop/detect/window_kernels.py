@@ -74,15 +74,25 @@ def _pane_of(moment, pane_ms, panes_per_ms):  # type: ignore[no-untyped-def]
     return pane + 1 if rest >= pane_ms else pane
 
 
+def _kept_places():  # type: ignore[no-untyped-def]
+    """Per place of the newest pane and number of panes that open: all ones for the places that stay, else zero."""
+    newest, gap, place = np.ogrid[:PANES, : PANES + 1, :PANES]
+    return np.where((newest - place) % PANES < gap, 0, -1)
+
+
+_KEPT_BITS: Final = _kept_places().astype(np.int64)
+_KEPT_COUNTS: Final = _KEPT_BITS.astype(np.uint32)
+
+
 @njit(inline="always")
-def _open_panes(values, counts, slot, first_count, pane, gap, empty):  # type: ignore[no-untyped-def]
-    """Clear what lies in the ring's places of the ``gap`` newest panes. Without a branch per place: it vectorises."""
+def _open_panes(whole, counts, slot, first_count, pane, gap, empty_bits):  # type: ignore[no-untyped-def]
+    """Clear what lies in the ring's places of the ``gap`` newest panes. By masks, not by branches: it vectorises."""
     newest = pane % _PANES
     for index in range(_PANES):
-        age = newest - index if index <= newest else newest - index + _PANES
-        stale = age < gap
-        values[slot, _VALUES + index] = empty if stale else values[slot, _VALUES + index]
-        counts[slot, first_count + index] = 0 if stale else counts[slot, first_count + index]
+        kept = _KEPT_BITS[newest, gap, index]
+        whole[slot, _VALUES + index] = (whole[slot, _VALUES + index] & kept) | (empty_bits & ~kept)
+    for index in range(_PANES):
+        counts[slot, first_count + index] &= counts.dtype.type(_KEPT_COUNTS[newest, gap, index])
 
 
 @njit(inline="always")
@@ -134,6 +144,7 @@ def _fold_panes(aggregate, pane_ms, start, rows, state, counts, out):  # type: i
     first_count = 4 * (1 + _PANES) if narrow else 2 * (1 + _PANES)
     count_max = NARROW_MAX if narrow else WIDE_MAX
     empty = -np.inf if aggregate == _MAX else np.inf if aggregate == _MIN else 0.0
+    empty_bits = np.float64(empty).view(np.int64)
     panes_per_ms = 1.0 / pane_ms
     touched = np.zeros(1, np.int64)  # an array, so that the loads are not optimised away
     kept, kept_counts = np.empty((1, 1 + _PANES), np.float64), np.empty(_PANES, np.int64)
@@ -161,7 +172,7 @@ def _fold_panes(aggregate, pane_ms, start, rows, state, counts, out):  # type: i
                 place = pane % _PANES
                 if pane > newest:
                     gap = _PANES if newest == _EMPTY else min(pane - newest, _PANES)
-                    _open_panes(pane_value, counts, slot, first_count, pane, gap, empty)
+                    _open_panes(whole, counts, slot, first_count, pane, gap, empty_bits)
                     newest = pane
                 elif counts[slot, first_count + place] == count_max:
                     return row
