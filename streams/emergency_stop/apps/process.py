@@ -34,7 +34,7 @@ def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[int]]) -> int:
 
 
 def settle_memory() -> None:
-    """Spare the stream two costs of a tenth and more each: collecting what lives for ever, and clearing the same pages anew.
+    """Spare the stream two costs of a tenth and more each: collecting what lives for ever, and clearing pages anew.
 
     What is loaded now (compilers and their types, mostly) is left out of every garbage collection. And glibc
     keeps the memory of one batch's columns for the next, instead of giving it back to the kernel in between; in one
