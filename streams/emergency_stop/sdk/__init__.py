@@ -2,6 +2,20 @@
 
 from emergency_stop.sdk.gate import Shut, Stopped
 from emergency_stop.sdk.guard import GuardStartError, GuardStats, StopGuard
-from emergency_stop.sdk.permit import Permit, finish
+from emergency_stop.sdk.permit import OpenPermit, Permit, finish
+from emergency_stop.sdk.telemetry import Loss, Telemetry, TelemetrySink, TelemetryStats
 
-__all__ = ["GuardStartError", "GuardStats", "Permit", "Shut", "StopGuard", "Stopped", "finish"]
+__all__ = [
+    "GuardStartError",
+    "GuardStats",
+    "Loss",
+    "OpenPermit",
+    "Permit",
+    "Shut",
+    "StopGuard",
+    "Stopped",
+    "Telemetry",
+    "TelemetrySink",
+    "TelemetryStats",
+    "finish",
+]

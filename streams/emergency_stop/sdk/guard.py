@@ -26,7 +26,7 @@ from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
 from emergency_stop.domain.values import AckState, HoldState, InstanceState, Scope, StopLevel
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut, Verdict
-from emergency_stop.sdk.permit import Permit, PermitGate
+from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
 from emergency_stop.sdk.stops import Effect, RunHandler, Stops
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
@@ -132,6 +132,10 @@ class StopGuard:
         account (``None``) heeds the stops of the service and of everything.
         """
         return Permit(self._gate, account_id)
+
+    def open_permit(self, account_id: str | None, cut: Callable[[], bool]) -> OpenPermit:
+        """A permit for what outlives the task that began it; see ``OpenPermit``. Its ``begin`` raises ``Stopped``."""
+        return OpenPermit(self._gate, account_id, cut)
 
     def stopped_by(self, account_id: str | None = None) -> Shut | None:
         """What would refuse a permit now; ``None`` where nothing would."""
