@@ -12,6 +12,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,6 +41,14 @@ StateSaver = Callable[[str], Awaitable[str] | str]
 RETRY_MS: Final = 500
 LEAVE_MS: Final = 10_000
 START_MS: Final = 60_000
+
+
+_UNDER_WAY: Final[ContextVar[Command | None]] = ContextVar("stop command under way", default=None)
+
+
+def current_stop() -> Command | None:
+    """Within a stop handler: the command that it is called for, and so the scope. ``None`` elsewhere."""
+    return _UNDER_WAY.get()
 
 
 class GuardStartError(RuntimeError):
@@ -367,6 +376,7 @@ class StopGuard:
     async def _handle(self, command: Command) -> None:
         saved_state: str | None = None
         done, reason = True, ""
+        _UNDER_WAY.set(command)  # each command is handled by a task of its own, and so has a context of its own
         try:
             if self._on_stop is not None:
                 done = bool(await _outcome(self._on_stop(command.correlation_id)))

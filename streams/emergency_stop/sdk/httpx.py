@@ -186,11 +186,19 @@ class _Report:
             self._untold["no account"] += 1
 
 
-def guard_client(client: httpx.AsyncClient, guarded: GuardedTransport) -> None:
-    """Put every request of an existing ``client`` under the guard of ``guarded``, whose own transport is not used.
+def guard_client(
+    client: httpx.AsyncClient,
+    guard: StopGuard,
+    *,
+    account_of: AccountOf,
+    telemetry: TelemetrySink | None = None,
+    proxy_id: str | None = None,
+) -> GuardedTransport:
+    """Put every request of an existing ``client`` under ``guard``; the arguments are ``GuardedTransport``'s.
 
-    Its transports stay as they are, and those that replace them later (a new proxy, say) are guarded, too.
-    Raises ``ValueError`` where it is guarded already, ``TypeError`` where this cannot be done.
+    Its transports stay as they are, and those that replace them later (a new proxy, say) are guarded, too. The
+    result counts for all of them. Raises ``ValueError`` where the client is guarded already, ``TypeError``
+    where this cannot be done.
     """
     choose: Any = getattr(client, "_transport_for_url", None)
     if choose is None:
@@ -200,12 +208,20 @@ def guard_client(client: httpx.AsyncClient, guarded: GuardedTransport) -> None:
         )
     if "_transport_for_url" in vars(client):
         raise ValueError("the client is guarded already; one guard per client")
+    guarded = GuardedTransport(
+        guard,
+        client._transport,  # noqa: SLF001
+        account_of=account_of,
+        telemetry=telemetry,
+        proxy_id=proxy_id,
+    )
 
     def chosen(url: httpx.URL) -> httpx.AsyncBaseTransport:
         inner = choose(url)
         return inner if isinstance(inner, GuardedTransport) else guarded.around(inner)
 
     client._transport_for_url = chosen  # type: ignore[method-assign]  # noqa: SLF001  # a contract test holds the seam
+    return guarded
 
 
 def _asynchronous(stream: object) -> httpx.AsyncByteStream:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 from httpx._utils import URLPattern
 
-from emergency_stop.domain.telemetry import Outcome, PlatformEvent, PlatformKind, ProxyEvent, TelemetryEvent
+from emergency_stop.domain.telemetry import Outcome, PlatformEvent, PlatformKind, ProxyEvent
 from emergency_stop.sdk import StopGuard, Stopped
 from emergency_stop.sdk.gate import Gate
 from emergency_stop.sdk.httpx import GuardedTransport, account_from_extensions, guard_client
 from tests.platform_server import PlatformServer
-from tests.unit.sdk.scenario import IMMEDIATE, held, running
+from tests.unit.sdk.scenario import IMMEDIATE, Told, held, running
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -34,20 +34,10 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 
 @dataclass
-class Told:
-    """A telemetry sink that keeps what it was told."""
-
-    events: list[TelemetryEvent] = field(default_factory=list)
-
-    def offer(self, event: TelemetryEvent) -> bool:
-        self.events.append(event)
-        return True
-
-
-@dataclass
 class Scene:
     platform: PlatformServer
     client: httpx.AsyncClient
+    guard: StopGuard
     transport: GuardedTransport
     gate: Gate
     told: Told
@@ -74,7 +64,7 @@ async def scene() -> AsyncIterator[Scene]:
     inner = httpx.AsyncHTTPTransport()
     transport = GuardedTransport(guard, inner, account_of=account_from_extensions, telemetry=told)
     async with PlatformServer() as platform, httpx.AsyncClient(transport=transport, timeout=5) as client:
-        yield Scene(platform, client, transport, guard._gate, told)
+        yield Scene(platform, client, guard, transport, guard._gate, told)
         assert not guard._gate.in_flight_actions, "something was left in flight"
         assert not guard._gate.revoked
 
@@ -271,17 +261,17 @@ async def test_what_no_account_asked_and_what_a_stop_cut_is_counted_and_not_told
 
 async def test_an_existing_client_is_guarded_through_a_change_of_its_transports(scene: Scene) -> None:
     async with httpx.AsyncClient() as client:
-        guard_client(client, scene.transport)
+        guard_client(client, scene.guard, account_of=account_from_extensions)
         assert (await client.get(scene.url("/status/200"), extensions={"account_id": "a"})).status_code == 200
         client._mounts = {URLPattern("all://"): httpx.AsyncHTTPTransport()}
         scene.stop()
         with pytest.raises(Stopped):
             await client.get(scene.url("/status/200"), extensions={"account_id": "a"})
         with pytest.raises(ValueError, match="guarded already"):
-            guard_client(client, scene.transport)
+            guard_client(client, scene.guard, account_of=account_from_extensions)
     assert len(scene.platform.requests) == 1
 
 
 def test_what_is_no_client_of_httpx_is_refused(scene: Scene) -> None:
     with pytest.raises(TypeError, match="pass GuardedTransport as its transport"):
-        guard_client(object(), scene.transport)  # type: ignore[arg-type]
+        guard_client(object(), scene.guard, account_of=account_from_extensions)  # type: ignore[arg-type]
