@@ -246,5 +246,9 @@ def test_the_module_needs_nothing_of_the_server(tmp_path: Path) -> None:
     import sys
 
     absent = ("numpy", "numba", "faust", "clickhouse_connect", "prometheus_client", "chdb", "cramjam", "psutil")
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import emergency_stop.sdk"
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import emergency_stop.sdk.httpx"
+    code += "; import emergency_stop.integrations.links.twikit_session_manager"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    code = f"import sys; sys.modules.update(dict.fromkeys({(*absent, 'httpx', 'twikit')!r})); import emergency_stop.sdk"
+    code += "; import emergency_stop.integrations.links.account_health_monitor"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

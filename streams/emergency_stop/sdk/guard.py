@@ -12,6 +12,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,7 +27,7 @@ from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
 from emergency_stop.domain.values import AckState, HoldState, InstanceState, Scope, StopLevel
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut, Verdict
-from emergency_stop.sdk.permit import Permit, PermitGate
+from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
 from emergency_stop.sdk.stops import Effect, RunHandler, Stops
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
@@ -40,6 +41,14 @@ StateSaver = Callable[[str], Awaitable[str] | str]
 RETRY_MS: Final = 500
 LEAVE_MS: Final = 10_000
 START_MS: Final = 60_000
+
+
+_UNDER_WAY: Final[ContextVar[Command | None]] = ContextVar("stop command under way", default=None)
+
+
+def current_stop() -> Command | None:
+    """Within a stop handler: the command that it is called for, and so the scope. ``None`` elsewhere."""
+    return _UNDER_WAY.get()
 
 
 class GuardStartError(RuntimeError):
@@ -132,6 +141,10 @@ class StopGuard:
         account (``None``) heeds the stops of the service and of everything.
         """
         return Permit(self._gate, account_id)
+
+    def open_permit(self, account_id: str | None, cut: Callable[[], bool]) -> OpenPermit:
+        """A permit for what outlives the task that began it; see ``OpenPermit``. Its ``begin`` raises ``Stopped``."""
+        return OpenPermit(self._gate, account_id, cut)
 
     def stopped_by(self, account_id: str | None = None) -> Shut | None:
         """What would refuse a permit now; ``None`` where nothing would."""
@@ -363,6 +376,7 @@ class StopGuard:
     async def _handle(self, command: Command) -> None:
         saved_state: str | None = None
         done, reason = True, ""
+        _UNDER_WAY.set(command)  # each command is handled by a task of its own, and so has a context of its own
         try:
             if self._on_stop is not None:
                 done = bool(await _outcome(self._on_stop(command.correlation_id)))

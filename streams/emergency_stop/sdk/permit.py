@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from emergency_stop.sdk.gate import REMEMBERED_ACCOUNTS_MAX, Gate, Stopped
+from emergency_stop.sdk.gate import REMEMBERED_ACCOUNTS_MAX, Gate, Shut, Stopped
 
 T = TypeVar("T")
 
@@ -95,6 +95,40 @@ class Permit:
             others = self._task.uncancel()
         if others == 0 and kind is asyncio.CancelledError:
             raise Stopped(revocation.shut, self.account_id) from error
+
+
+class OpenPermit(Permit):
+    """Leave to act that outlives the task which asked for it, like a connection that several tasks read from.
+
+    In flight from ``begin`` to ``end``, in whichever tasks. A stop does not cancel a task: it calls ``cut``,
+    perhaps more than once, which must make the action end soon, and returns whether it could.
+    """
+
+    __slots__ = ("_cut", "_shut")
+
+    def __init__(self, gate: PermitGate, account_id: str | None, cut: Callable[[], bool]) -> None:
+        super().__init__(gate, account_id)
+        self._cut = cut
+        self._shut: Shut | None = None
+
+    def begin(self) -> None:
+        """Raises ``Stopped`` where a stop applies."""
+        self.__enter__()
+        self._task = None
+
+    def end(self) -> None:
+        """The action is over. Called once."""
+        self._shut = self.shut
+        self.__exit__(None, None, None)
+
+    @property
+    def shut(self) -> Shut | None:
+        """The stop that has cut the action; ``None`` where none has."""
+        revocation = self._gate.revoked.get(self)
+        return revocation.shut if revocation else self._shut
+
+    def revoke(self) -> bool:
+        return self._cut()
 
 
 async def finish(work: Awaitable[T]) -> T:

@@ -39,11 +39,16 @@ def frame(schema_id: int, body: bytes) -> bytes:
     return b"\0" + schema_id.to_bytes(4, "big") + body
 
 
-def encode_record(record: str, value: Mapping[str, Any], schema_id: int) -> bytes:
-    """Plain mapping → wire bytes, by the committed schema of ``record``."""
+def encode_body(record: str, value: Mapping[str, Any]) -> bytes:
+    """Plain mapping → Avro body without its frame, by the committed schema of ``record``."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, _parsed(record), value)
-    return frame(schema_id, out.getvalue())
+    return out.getvalue()
+
+
+def encode_record(record: str, value: Mapping[str, Any], schema_id: int) -> bytes:
+    """Plain mapping → wire bytes, by the committed schema of ``record``."""
+    return frame(schema_id, encode_body(record, value))
 
 
 def split_frame(value: bytes | None) -> tuple[int | str, memoryview]:

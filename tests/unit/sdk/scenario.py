@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, field
 
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, Command, Hold, HoldCause
+from emergency_stop.domain.telemetry import TelemetryEvent
 from emergency_stop.domain.values import Action, HoldState, StopLevel
 from emergency_stop.sdk.gate import Gate
 from emergency_stop.sdk.stops import Effect, RunHandler, Stops
@@ -38,6 +40,19 @@ def command(
     return Command(
         known_as, "e1", "corr", SERVICE, scope, epoch, action, level, "because", "c1", 0, deadline_at, attempt
     )
+
+
+@dataclass
+class Told:
+    """A telemetry sink that keeps what it was told, or is full."""
+
+    events: list[TelemetryEvent] = field(default_factory=list)
+    is_full: bool = False
+
+    def offer(self, event: TelemetryEvent) -> bool:
+        if not self.is_full:
+            self.events.append(event)
+        return not self.is_full
 
 
 class Work:

@@ -1,0 +1,82 @@
+"""Every script of docs/sdk.md runs as it stands, and does what the page says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from emergency_stop.domain.values import StopLevel
+from emergency_stop.testing.brokers import EmbeddedBroker
+from tests.integration.sdk_office import Office, until
+from tests.platform_server import PlatformServer
+
+pytestmark = pytest.mark.needs("broker")
+PAGE = Path(__file__).parents[2] / "docs/sdk.md"
+SCRIPTS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+ACCOUNT = "account:account-123"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
+        yield running.bootstrap
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[PlatformServer]:
+    async with PlatformServer() as serving:
+        yield serving
+
+
+def script_of(service: str) -> str:
+    (found,) = (str(script) for script in SCRIPTS if f'"{service}"' in script)
+    return found
+
+
+async def run(script: str, broker: str, platform: PlatformServer) -> str:
+    environment = {**os.environ, "BROKERS": broker, "PLATFORM": f"{platform.url}/status/200"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    return out.decode()
+
+
+def test_the_page_has_the_scripts_that_are_run_here() -> None:
+    assert len(SCRIPTS) == 3
+
+
+@pytest.mark.parametrize(
+    ("service", "free", "held"),
+    [
+        ("behavioralEngine", "acted for account-123", "not now: a test"),
+        ("sessionManager", "answered 200", "not sent: a test"),
+    ],
+)
+async def test_a_script_acts_and_under_a_hold_it_does_not(
+    broker: str, platform: PlatformServer, service: str, free: str, held: str
+) -> None:
+    async with Office(broker, service) as office:
+        await office.hold(ACCOUNT, 1, level=None)
+        assert (await run(script_of(service), broker, platform)).strip() == free
+        await office.hold(ACCOUNT, 2, level=StopLevel.IMMEDIATE)
+        asked = len(platform.requests)
+        assert (await run(script_of(service), broker, platform)).strip() == held
+        assert len(platform.requests) == asked
+        await office.hold(ACCOUNT, 3, level=None)
+
+
+async def test_the_link_s_script_announces_its_service_and_tells_of_the_alert(
+    broker: str, platform: PlatformServer
+) -> None:
+    async with Office(broker, "accountHealthMonitor") as office:
+        out = await run(script_of("accountHealthMonitor"), broker, platform)
+        assert out.strip() == "{'healthAlert': 1}"
+        await until(lambda: office.instances, "the service was announced")
