@@ -14,20 +14,21 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.columnar.columns import I32, I64, Columns
+from emergency_stop.detect.account_standing import account_standings
 from emergency_stop.detect.accounts import keys_of
 from emergency_stop.detect.clock import ClockState
-from emergency_stop.detect.groups import Crossing, GroupState, best_order
+from emergency_stop.detect.groups import Crossing, best_order
 from emergency_stop.detect.hits import Source, crossing_hit, schedule_hit, scope_of
 from emergency_stop.detect.overall import OverallState
-from emergency_stop.detect.plan import Group, Member, Plan
+from emergency_stop.detect.plan import Group, Plan
 from emergency_stop.detect.series import Series
-from emergency_stop.detect.standing import Standing, standing_of
+from emergency_stop.detect.silence import remember_told, silent_slots
+from emergency_stop.detect.standing import Standing
 from emergency_stop.detect.topic_state import HashKey, TopicState
-from emergency_stop.detect.window_kernels import EMPTY, OUT_OF_ORDER
+from emergency_stop.detect.window_kernels import OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded
 from emergency_stop.domain.messages import Hit, Partial
 from emergency_stop.domain.values import GLOBAL_SCOPE, Scope
-from emergency_stop.rules.language import Function
 
 Correlate = Callable[[Columns, int], str | None]
 _ACROSS: Final = "across"
@@ -170,7 +171,7 @@ class PartitionDetector:
     def _silences(self, group: Group, source: Source, now_ms: int) -> list[Hit]:
         """Hits of accounts that are silent by now. One silence fires once, however long it lasts."""
         home = self._topic(group.shape.home)
-        slots = self._silent_slots(home, group, source.moment)
+        slots = silent_slots(home, group, source.moment)
         if not len(slots):
             return []
         moments, keys = np.full(len(slots), source.moment, np.int64), home.accounts.keys_of_slots(slots)
@@ -193,23 +194,11 @@ class PartitionDetector:
             hits.append(crossing_hit(crossing, scope, source, now_ms, enforcing=self._enforcing))
         return hits
 
-    def _silent_slots(self, home: TopicState, group: Group, at_ms: int) -> I32:
-        """Accounts whose silence has become long enough, and was not reported yet."""
-        series = _absent_series(group)
-        newest = home.series_state(series).table.rows[: home.accounts.count, 0]
-        fired = home.groups[group.name].fired.rows[: home.accounts.count, 0]
-        silent = (newest != 0) & (newest <= at_ms - series.window_ms - EMPTY) & (fired != newest)
-        return np.flatnonzero(silent).astype(np.int32)
-
     def _note(self, home: TopicState, group: Group, found: list[Crossing]) -> None:
         """Count what was suppressed, and remember silences that are told."""
-        state = home.groups[group.name]
-        home.counts.suppressed += state.take_suppressed()
+        home.counts.suppressed += home.groups[group.name].take_suppressed()
         if found and group.is_silence:
-            slots = [crossing.slot for crossing in found]
-            newest = home.series_state(_absent_series(group)).table.rows[slots, 0]
-            state.fired.rows[slots, 0] = newest
-            home.accounts.touch(slots)
+            remember_told(home, group, [crossing.slot for crossing in found])
 
     # -- one value over all accounts ------------------------------------------------------------
 
@@ -284,38 +273,11 @@ class PartitionDetector:
 
     def standing(self, account: bytes) -> Iterator[Standing]:
         """Where one account stands with every trigger that watches it, as far as it has had events."""
-        for topic in self.topics.values():
-            slot = topic.slot_of(account)
-            if slot < 0:
-                continue
-            for state in topic.groups.values():
-                member = state.member_for(account)
-                if member is not None:
-                    yield self._standing_with(topic, state, member, slot, account)
+        return account_standings(self.topics, account)
 
     def overall_standing(self, trigger_id: str) -> Standing | None:
         """Where all accounts together stand with a trigger over all accounts; kept by partition 0."""
         return self._overall.standing(trigger_id)
-
-    def _standing_with(
-        self, home: TopicState, state: GroupState, member: Member, slot: int, account: bytes
-    ) -> Standing:
-        shape = state.group.shape
-        owners = [self._topic(series.topic) for series in shape.series]
-        slots = [slot if owner is home else owner.slot_of(account) for owner in owners]
-        states = [owner.series_state(series) for owner, series in zip(owners, shape.series, strict=True)]
-        windows = [one.standing(own) for one, own in zip(states, slots, strict=True)]
-        newest = np.array((max((window.newest_at or 0 for window in windows), default=0),), np.int64)
-        seen = [one.read(np.array((own,), np.int32), newest) for one, own in zip(states, slots, strict=True)]
-        own_state, holds = state.account(slot, member), state.rule_holds(seen)
-        return standing_of(member.trigger, shape, member.thresholds, own_state, windows, rule_holds=holds)
-
-
-def _absent_series(group: Group) -> Series:
-    """The first aggregate of the rule that asks for absence."""
-    calls = () if group.shape.rule is None else group.shape.rule.aggregates
-    pairs = zip(calls, group.shape.series, strict=True)
-    return next(series for call, series in pairs if call.function is Function.ABSENT)
 
 
 def _taken(folded: Folded, rows: I64) -> Folded:
