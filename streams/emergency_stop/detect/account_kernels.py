@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from numba import njit, types
 
+from emergency_stop.columnar.memory import address_of, byte_at
+
 #: Rows whose memory is asked for at once.
 BLOCK: Final = 64
 _BLOCK: Final = BLOCK
@@ -45,6 +47,15 @@ def _touch_table(hashes, places, known, arena, first, last, slots):  # type: ign
     return touched
 
 
+@njit(inline="always")
+def _same_bytes(kept_at, kept, given_at, given, length):  # type: ignore[no-untyped-def]
+    """Whether ``length`` bytes at two places, each an address and an offset, are the same."""
+    index = 0
+    while index < length and byte_at(kept_at, kept + index) == byte_at(given_at, given + index):
+        index += 1
+    return index == length
+
+
 @njit(
     types.void(
         types.Tuple((_BYTES, _U64S, _I64S, _I32S)),
@@ -71,6 +82,7 @@ def find_slots(keys, table, arena, progress, slots):  # type: ignore[no-untyped-
     used = progress[2]
     slots_max = min(known.shape[0], places.shape[0] // 2)
     rows = hashes.shape[0]
+    kept_at, given_at = address_of(arena), address_of(buffer)
     for first in range(progress[0], rows, _BLOCK):
         last = min(first + _BLOCK, rows)
         progress[3] += _touch_table(hashes, places, known, arena, first, last, slots)
@@ -93,15 +105,9 @@ def find_slots(keys, table, arena, progress, slots):  # type: ignore[no-untyped-
                         arena[used + index] = buffer[start + index]
                     used += length
                     break
-                if known[slot, 0] == np.int64(wanted) and known[slot, 2] == length:
-                    at = known[slot, 1]
-                    same = True
-                    for index in range(length):
-                        if arena[at + index] != buffer[start + index]:
-                            same = False
-                            break
-                    if same:
-                        break
+                is_known = known[slot, 0] == np.int64(wanted) and known[slot, 2] == length
+                if is_known and _same_bytes(kept_at, known[slot, 1], given_at, start, length):
+                    break
                 place = (place + np.uint64(1)) & mask
             slots[row] = slot
     progress[0], progress[1], progress[2] = rows, free, used
@@ -117,20 +123,16 @@ def look_up_slots(keys, table, arena, slots):  # type: ignore[no-untyped-def]
     buffer, hashes, starts, lengths = keys
     places, known = table
     mask = np.uint64(places.shape[0] - 1)
+    kept_at, given_at = address_of(arena), address_of(buffer)
     for row in range(hashes.shape[0]):
         place = hashes[row] & mask
         while True:
             slot = places[place]
             if slot < 0:
                 break
-            if known[slot, 0] == np.int64(hashes[row]) and known[slot, 2] == lengths[row]:
-                at, start, same = known[slot, 1], starts[row], True
-                for index in range(lengths[row]):
-                    if arena[at + index] != buffer[start + index]:
-                        same = False
-                        break
-                if same:
-                    break
+            is_known = known[slot, 0] == np.int64(hashes[row]) and known[slot, 2] == lengths[row]
+            if is_known and _same_bytes(kept_at, known[slot, 1], given_at, starts[row], lengths[row]):
+                break
             place = (place + np.uint64(1)) & mask
         slots[row] = slot
 
