@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from emergency_stop.domain.triggers import CRON, TIME_ZONE, Trigger
-from emergency_stop.rules.calendar import parse_schedule
-from emergency_stop.rules.definitions import UTC
+from emergency_stop.rules.definitions import UTC, schedule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class ClockState:
         for trigger in schedules:
             is_known = known.get(trigger.trigger_id) == _calendar(trigger)
             after_ms = self.last_ms if is_known else max(self.last_ms, trigger.updated_at)
-            schedule = parse_schedule(trigger.options[CRON], trigger.options.get(TIME_ZONE, UTC))
-            due_ms = schedule.latest(after_ms, at_ms)
+            schedule = schedule_of(trigger)
+            due_ms = None if schedule is None else schedule.latest(after_ms, at_ms)
             if due_ms is None:
                 continue
             until, suppressed = self.cooldowns.get(trigger.trigger_id, (due_ms, 0))

@@ -11,6 +11,7 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import BUILTIN_KINDS
 from emergency_stop.domain.triggers import QUIET_HOURS, SEVERITIES, TIME_ZONE, Trigger
 from emergency_stop.domain.values import TriggerType
+from emergency_stop.rules.definitions import UTC
 from emergency_stop.rules.language import AggregateCall, Function, compile_rule
 
 _PLATFORM_KINDS: Final = (
@@ -93,7 +94,7 @@ def _time_based(trigger: Trigger) -> Watched | None:
     """
     chosen = (_kind("activity"),)
     if QUIET_HOURS in trigger.options:
-        quiet = trigger.options[QUIET_HOURS], trigger.options.get(TIME_ZONE, "UTC")
+        quiet = trigger.options[QUIET_HOURS], trigger.options.get(TIME_ZONE, UTC)
         depth = _depth(trigger.min_samples)
         window = trigger.time_window
         series = Series(topics.TELEMETRY_PLATFORM, Aggregate.COUNT, "kind", chosen, window, depth, quiet=quiet)

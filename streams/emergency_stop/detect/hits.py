@@ -13,8 +13,9 @@ from emergency_stop.detect.series import Aggregate, Series
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import TELEMETRY_SYSTEM
-from emergency_stop.domain.triggers import Trigger
+from emergency_stop.domain.triggers import CRON, TIME_ZONE, Trigger
 from emergency_stop.domain.values import Mode, Scope
+from emergency_stop.rules.definitions import UTC
 from emergency_stop.rules.language import Rule, describe
 
 _WORDS: Final = {
@@ -79,7 +80,7 @@ def schedule_hit(
     trigger: Trigger, scope: Scope, source: Source, now_ms: int, *, enforcing: bool, late: bool, suppressed: int
 ) -> Hit:
     """The hit of a schedule; ``source.moment`` is the time that it names."""
-    cron, zone = trigger.options["cron"], trigger.options.get("timeZone", "UTC")
+    cron, zone = trigger.options[CRON], trigger.options.get(TIME_ZONE, UTC)
     series = Series(source.topic, Aggregate.TALLY, "", (), trigger.time_window)
     told = _Told(series, 1.0, 1.0, 0.0, 1, f"the schedule {cron!r} ({zone}) is due", [])
     contents = {"until": source.moment, "terms": [], "cron": cron, "time_zone": zone}

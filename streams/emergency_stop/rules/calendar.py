@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,8 @@ from emergency_stop.rules.zones import DAY_MS, INSTANT_MS_MAX, CalendarError, lo
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
+#: Schedules are asked for again at every tick.
+_REMEMBERED: Final = 1_024
 TIMES_MAX: Final = 1_000
 TEXT_LENGTH_MAX: Final = 500
 WEEK_DAYS: Final = 7
@@ -80,6 +83,7 @@ class Schedule:
         raise CalendarError("cron", self.cron, "has no moment within 50 years: no day is all that it asks for")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_schedule(cron: str, time_zone: str = "UTC") -> Schedule:
     """Five fields: minute, hour, day of month, month, day of week. Raises ``CalendarError``.
 
