@@ -22,7 +22,7 @@ from emergency_stop.detect.standing import AccountState
 from emergency_stop.detect.window_kernels import EMPTY, NEVER_SEEN, OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded
 from emergency_stop.domain.triggers import Trigger
-from emergency_stop.rules.language import AggregateCall, Function, Rule
+from emergency_stop.rules.language import AggregateCall, Function, Program, Rule
 
 _NONE: Final[F64] = np.zeros(0, np.float64)
 _EVERYONE: Final[I32] = np.zeros(0, np.int32)
@@ -148,9 +148,7 @@ class GroupState:
         for index, one in enumerate(series):
             if one not in known:
                 has[index] = 0
-        holds = np.empty(n, np.uint8)
-        run_program(rule.program.ops, rule.program.constants, rule.program.stack_max, values, has, holds)
-        may: npt.NDArray[np.bool_] = holds != _FALSE
+        may: npt.NDArray[np.bool_] = _run(rule.program, values, has) != _FALSE
         return may
 
     def _evaluate_rule(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool) -> list[Crossing]:
@@ -242,9 +240,12 @@ class GroupState:
 
 def run_rule(rule: Rule, seen: Sequence[Folded]) -> U8:
     """Per row: 0 false, 1 true, 2 no value."""
-    holds = np.empty(len(seen[0].value), np.uint8)
-    values, known = rule_inputs(rule.aggregates, seen)
-    run_program(rule.program.ops, rule.program.constants, rule.program.stack_max, values, known, holds)
+    return _run(rule.program, *rule_inputs(rule.aggregates, seen))
+
+
+def _run(program: Program, values: F64, known: U8) -> U8:
+    holds = np.empty(values.shape[1], np.uint8)
+    run_program(program.ops, program.constants, program.stack_max, values, known, holds)
     return holds
 
 
@@ -266,9 +267,7 @@ def _mark(trigger_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(trigger_id.encode(), digest_size=8).digest(), "big") >> 1 | 1
 
 
-def rule_inputs(
-    aggregates: Sequence[AggregateCall], seen: Sequence[Folded]
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
+def rule_inputs(aggregates: Sequence[AggregateCall], seen: Sequence[Folded]) -> tuple[F64, U8]:
     """What a rule's program reads: (value, whether there is one) per aggregate and row."""
     n = len(seen[0].value) if seen else 0
     values, known = np.empty((len(seen), n), np.float64), np.ones((len(seen), n), np.uint8)
