@@ -14,7 +14,8 @@ from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.config import Settings
 from emergency_stop.domain.topics import all_topics
 from emergency_stop.wire.registry_http import HttpRegistry, RegistryError, register_committed
-from emergency_stop.wire.signing import Signer, publish_public_key
+from emergency_stop.wire.signing import Signer
+from emergency_stop.wire.trusted_keys import trust_keys
 
 ATTEMPTS = 30
 RETRY_DELAY_S = 2.0
@@ -37,7 +38,7 @@ def _create_keys(settings: Settings) -> None:
     signer = Signer.generate()
     signer.save(settings.signing_key_file)
     if settings.verify_keys_file is not None:
-        publish_public_key(signer, settings.verify_keys_file)
+        trust_keys(settings.verify_keys_file, signer.public_pem())
     print(f"keys: generated {signer.key_id}")
 
 

@@ -24,7 +24,7 @@ from emergency_stop.domain.topics import (
     TopicSpec,
     all_topics,
 )
-from emergency_stop.domain.values import StopLevel
+from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, StopLevel, is_service_name
 
 EXIT_CONFIG: Final = 78
 HEARTBEATS_MISSED_MAX: Final = 3
@@ -87,8 +87,11 @@ def _names(allowed: tuple[str, ...] | None = None) -> Parser:
             if allowed is not None and name not in allowed:
                 hint = did_you_mean(name, allowed)
                 raise ValueError(f"has unknown name {name!r}{hint}; allowed: {', '.join(allowed)}")
-            if allowed is None and not all(letter.isalnum() or letter in "-." for letter in name):
-                raise ValueError(f"has {name!r}, but a service name has letters, digits, dots and hyphens only")
+            if allowed is None and (not is_service_name(name) or "_" in name):
+                raise ValueError(
+                    f"has {name!r}, but a service name has letters, digits, dots and hyphens only,"
+                    f" {SERVICE_NAME_LENGTH_MAX} at most"
+                )
         if allowed is None and not names:
             raise ValueError("is empty; name at least one service")
         return names

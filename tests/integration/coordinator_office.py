@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +114,11 @@ class CoordinatorOffice:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def hang_up(self) -> None:
+        """As ``kill -HUP``: look at the key files now."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
 
     def log(self) -> str:
         return (self._folder / f"coordinator-{self._starts}.log").read_text()

@@ -6,6 +6,7 @@ Imports nothing of the decoder except the names of its reasons. aiokafka opens t
 from __future__ import annotations
 
 import math
+import string
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from emergency_stop.domain.reasons import FUTURE_MS_MAX, Reject
 
 DEPTH_MAX: Final = 32
 _INT_MAX: Final = 2**31 - 1
+_TOPIC_LETTERS: Final = frozenset(string.ascii_letters + string.digits + "._-")
 _LEAVES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 
 
@@ -153,6 +155,16 @@ def _read_blocks(schema: Any, source: Bytes, named: dict[str, Any], depth: int) 
     return items
 
 
+def can_be_stopped(record: str, account_id: str) -> bool:
+    """Whether ``account:<id>``, or for a process's ``service@host`` ``service:<name>``, is a scope with a topic."""
+    good = account_id != "" and account_id == account_id.strip() and len("account:" + account_id) <= 256
+    if record == "SystemEvent":
+        service = account_id.split("@", maxsplit=1)[0]
+        good = good and service != "" and set(service) <= _TOPIC_LETTERS
+        good = good and len("estop.commands." + service) <= 249
+    return good
+
+
 def split(value: bytes) -> tuple[int | str, bytes]:
     """(schema id or GUID, body) of a framed value."""
     if len(value) < 5:
@@ -186,6 +198,16 @@ def decode_naively(
     return rows, refused
 
 
+def _account_id(source: Bytes, key: bytes, record: str) -> str:
+    account = source.sized()
+    if account != key:
+        raise Refused(Reject.KEY_MISMATCH)
+    text = as_text(account)
+    if not can_be_stopped(record, text):
+        raise Refused(Reject.BAD_ACCOUNT_ID)
+    return text
+
+
 def _row(record: Any, writers: Writers) -> Row:
     if record.key is None:
         raise Refused(Reject.NULL_KEY)
@@ -199,10 +221,7 @@ def _row(record: Any, writers: Writers) -> Row:
         name = field["name"]
         source.items_left = len(body) - source.at
         if name == "account_id":
-            account = source.sized()
-            if account != record.key:
-                raise Refused(Reject.KEY_MISMATCH)
-            fields[name] = as_text(account)
+            fields[name] = _account_id(source, record.key, writer["name"])
             continue
         fields[name] = read_value(field["type"], source, {})
         if name in symbols and fields[name] is not None and fields[name] not in symbols[name]:

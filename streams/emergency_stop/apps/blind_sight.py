@@ -20,7 +20,7 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import builtin_triggers
 from emergency_stop.domain.messages import Freshness
 from emergency_stop.domain.triggers import Trigger
-from emergency_stop.domain.values import OnBlind, StopLevel
+from emergency_stop.domain.values import OnBlind, StopLevel, is_account_id
 from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -107,6 +107,9 @@ class WatcherBook:
                 trigger = self._codec.decode(Trigger, record.value)
             except (WireError, UnknownSchemaError) as error:
                 log.warning("trigger %r was skipped: %s", key, error)
+                return
+            if trigger.account_id is not None and not is_account_id(trigger.account_id):
+                log.warning("trigger %r was skipped: account_id %.80r could not be stopped", key, trigger.account_id)
                 return
             self._triggers[key] = trigger
         self._watchers = None

@@ -24,7 +24,7 @@ from emergency_stop.adapters.kafka_topics import describe_topics
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBook, probe_telemetry
 from emergency_stop.apps.coordinator_core import CoordinatorCore
-from emergency_stop.apps.coordinator_keys import load_signer
+from emergency_stop.apps.coordinator_keys import following, load_signing_key
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
 from emergency_stop.apps.freshness import freshness_interval_ms
 from emergency_stop.apps.lane_app import LaneSpec
@@ -77,7 +77,7 @@ def policy_of(settings: Settings) -> Policy:
 async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
     codec = Codec(build_registry(settings.registry_url))
-    signer = load_signer(settings)
+    signer = load_signing_key(settings)
     book, published = ServiceBook(settings.services, codec), PublishedEpochs(codec)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
@@ -101,6 +101,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
         return cores[partition]
 
     async with (
+        following(signer),
         _following(settings, book, published) as tails,
         _watching(settings, codec, telemetry_partitions) as sight,
     ):

@@ -28,7 +28,7 @@ from emergency_stop.domain.messages import Ack, AuditRecord, Command, ConditionA
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
-from emergency_stop.wire.signing import Signer
+from emergency_stop.wire.signing import MessageSigner
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class CoordinatorCore:
         book: ServiceBook,
         published_epochs: Mapping[str, int],
         codec: Codec,
-        signer: Signer,
+        signer: MessageSigner,
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,

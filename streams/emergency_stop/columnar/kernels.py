@@ -14,6 +14,7 @@ from numba import njit, types
 
 from emergency_stop.columnar import program as p
 from emergency_stop.columnar.memory import address_of, byte_at, eight_at, four_at, int_at
+from emergency_stop.columnar.name_kernels import is_name, is_process_name
 from emergency_stop.domain.reasons import FUTURE_MS_MAX, Reject
 
 DEPTH_MAX: Final = 32
@@ -39,10 +40,12 @@ _TRAILING: Final = int(Reject.TRAILING_BYTES)
 _FUTURE: Final = int(Reject.FUTURE_TIMESTAMP)
 _NEGATIVE_TIME: Final = int(Reject.NEGATIVE_TIMESTAMP)
 _KEY_MISMATCH: Final = -int(Reject.KEY_MISMATCH)
+_BAD_ACCOUNT_ID: Final = -int(Reject.BAD_ACCOUNT_ID)
 _MALFORMED: Final = int(Reject.MALFORMED_RECORD)
 _NULL, _BOOLEAN, _INT, _LONG, _FLOAT, _DOUBLE = p.NULL, p.BOOLEAN, p.INT, p.LONG, p.FLOAT, p.DOUBLE
 _BYTES, _STRING, _FIXED, _ENUM, _UNION, _ARRAY, _MAP = p.BYTES, p.STRING, p.FIXED, p.ENUM, p.UNION, p.ARRAY, p.MAP
 _AS_NUMBER, _AS_HASH, _AS_OCCURRED_AT, _AS_ACCOUNT = p.AS_NUMBER, p.AS_HASH, p.AS_OCCURRED_AT, p.AS_ACCOUNT
+_AS_PROCESS: Final = p.AS_PROCESS
 _FUTURE_MS_MAX: Final = FUTURE_MS_MAX
 _K1: Final = np.uint64(0x9E3779B97F4A7C15)
 _K2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -476,6 +479,13 @@ def _same_text(buffer, a, b, length):  # type: ignore[no-untyped-def]
     return np.int64(0), _finished(mixed, rest)
 
 
+@njit(inline="always")
+def _unstoppable(role, buffer, start, end):  # type: ignore[no-untyped-def]
+    """0, or the ``-Reject`` of an id that no stop could name."""
+    good = is_process_name(buffer, start, end) if role == _AS_PROCESS else is_name(buffer, start, end)
+    return np.int64(0) if good else np.int64(_BAD_ACCOUNT_ID)
+
+
 @njit(
     types.void(
         _BUFFER,
@@ -525,13 +535,15 @@ def project(buffer, longs, ints, rows, code, occurred_at, numbers, hashes):  # t
                     at = _skip_union_of_leaves(node, memory, at, end, ops, children)
             elif role == _AS_OCCURRED_AT:
                 moment, at = _varint(memory, at, end)
-            elif role == _AS_ACCOUNT:
+            elif role == _AS_ACCOUNT or role == _AS_PROCESS:
                 length, at = _sized(memory, at, end)
                 if at > 0:
                     if length != key_length:
                         status = np.int64(_KEY_MISMATCH)
                     else:
                         status, key_hash = _same_text(memory, at, key_start, length)
+                    if status == 0:
+                        status = _unstoppable(role, memory, at, at + length)
                     at += length
             else:
                 present = op != _NULL

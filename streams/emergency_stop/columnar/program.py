@@ -29,7 +29,9 @@ _PROMOTED: Final = {"long": ("int",), "float": ("int", "long"), "double": ("int"
 _NUMBERS: Final = ("boolean", "int", "long", "float", "double")
 
 #: Output roles of a top-level field; columns of numbers and of hashes are numbered separately.
-NOT_WANTED, AS_NUMBER, AS_HASH, AS_OCCURRED_AT, AS_ACCOUNT = range(5)
+NOT_WANTED, AS_NUMBER, AS_HASH, AS_OCCURRED_AT, AS_ACCOUNT, AS_PROCESS = range(6)
+#: The record whose ``account_id`` is ``service@host``: a hit of it stops the service.
+PROCESS_RECORD: Final = "SystemEvent"
 
 
 class SchemaMismatchError(ValueError):
@@ -188,6 +190,7 @@ def compile_program(writer: dict[str, Any], reader: dict[str, Any], wanted: tupl
     compiler = _Compiler()
     compiler.node(writer)
     writer_named, reader_named = _definitions(writer, {}), _definitions(reader, {})
+    key_role = AS_PROCESS if reader["name"] == PROCESS_RECORD else AS_ACCOUNT
     columns = _column_numbers(wanted_roles(reader, wanted))
     reader_types = {field["name"]: field["type"] for field in reader["fields"]}
     enum_map: list[int] = [0]
@@ -195,7 +198,7 @@ def compile_program(writer: dict[str, Any], reader: dict[str, Any], wanted: tupl
     _, _, first, _ = compiler.ops[0]
     for position, field in enumerate(writer["fields"]):
         name = field["name"]
-        role, column = _place(name, columns)
+        role, column = _place(name, columns, key_role)
         if name in reader_types:
             _check_readable(name, field["type"], writer_named, reader_types[name], reader_named)
         offset = 0
@@ -226,11 +229,11 @@ def _column_numbers(roles: dict[str, int]) -> dict[str, tuple[int, int]]:
     return columns
 
 
-def _place(name: str, columns: dict[str, tuple[int, int]]) -> tuple[int, int]:
+def _place(name: str, columns: dict[str, tuple[int, int]], key_role: int) -> tuple[int, int]:
     if name == "occurred_at":
         return AS_OCCURRED_AT, 0
     if name == "account_id":
-        return AS_ACCOUNT, 0
+        return key_role, 0
     return columns.get(name, (NOT_WANTED, 0))
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final, TypeGuard
 
 from emergency_stop.domain.triggers import NAME_LENGTH_MAX
+from emergency_stop.domain.values import ACCOUNT_ID_LENGTH_MAX, is_account_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,15 @@ class DefinitionReader:
         value = self.raw(name, None)
         if value is not None and (not is_text(value) or not value or len(value) > NAME_LENGTH_MAX):
             self.note(name, value, f"must be a text, or null for {null_means}")
+            return None
+        return value
+
+    def account(self, name: str, null_means: str) -> str | None:
+        """The id of an account that can be stopped."""
+        value = self.raw(name, None)
+        if value is not None and (not is_text(value) or not is_account_id(value)):
+            allowed = f"a text of 1 to {ACCOUNT_ID_LENGTH_MAX} characters without white space at the ends"
+            self.note(name, value, f"must be {allowed}, or null for {null_means}")
             return None
         return value
 

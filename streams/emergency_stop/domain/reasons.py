@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum, unique
 
+from emergency_stop.domain.values import ACCOUNT_ID_LENGTH_MAX
+
 
 @unique
 class Reject(IntEnum):
@@ -30,6 +32,7 @@ class Reject(IntEnum):
     BAD_UTF8 = 19
     TOO_DEEP = 20
     UNDECODABLE = 21
+    BAD_ACCOUNT_ID = 22
 
     @property
     def label(self) -> str:
@@ -64,6 +67,9 @@ _EXPLANATIONS = {
     Reject.BAD_UTF8: "a string is not UTF-8",
     Reject.TOO_DEEP: "values are nested deeper than 32 levels",
     Reject.UNDECODABLE: "the Avro body cannot be read by its schema",
+    Reject.BAD_ACCOUNT_ID: f"the account id can be no scope, so it could not be stopped: use 1 to"
+    f" {ACCOUNT_ID_LENGTH_MAX} characters without white space at the ends, in telemetry.system with a service's name"
+    " (letters, digits, '.', '-', '_') before the @",
 }
 
 #: How far ``occurred_at`` may lie after the record's timestamp.

@@ -51,7 +51,7 @@ def parse_trigger(
     targets = reader.names("target_services", (ALL_SERVICES,), (ALL_SERVICES, *services))
     if not targets:
         reader.note("target_services", [], "is empty; name services, or 'all'")
-    account_id = reader.nullable("account_id", "every account")
+    account_id = reader.account("account_id", "every account")
     name = reader.text("name")
     trigger = Trigger(
         trigger_id=reader.text("trigger_id", snake_case(name.replace(" ", "-")).lower() or "unnamed"),

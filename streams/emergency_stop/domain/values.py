@@ -5,6 +5,7 @@ Every name here is the name on the wire, in JSON, in metrics and in the document
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -153,7 +154,27 @@ class ScopeKind(StrEnum):
 #: Stands for every service in ``services`` and ``target_services``.
 ALL_SERVICES: Final = "all"
 
+#: Characters (code points, not bytes) of a scope's wire form.
 SCOPE_LENGTH_MAX: Final = 256
+#: Of an account's id: with its kind before it, it is a scope.
+ACCOUNT_ID_LENGTH_MAX: Final = SCOPE_LENGTH_MAX - len("account:")
+#: Of a service's name: with ``estop.commands.`` before it, it is the name of a topic, of 249 characters at most.
+SERVICE_NAME_LENGTH_MAX: Final = 234
+_SERVICE_NAME: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{SERVICE_NAME_LENGTH_MAX}}}")
+
+
+def is_account_id(text: str) -> bool:
+    """Whether an account of this id can be stopped.
+
+    The one rule for every id: what the decoder lets in, what triggers name, and what the coordinator stops.
+    ``columnar.name_kernels`` asks the same of bytes.
+    """
+    return 0 < len(text) <= ACCOUNT_ID_LENGTH_MAX and text.strip() == text
+
+
+def is_service_name(text: str) -> bool:
+    """Whether a service of this name can be stopped: its commands need a topic."""
+    return _SERVICE_NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -173,11 +194,12 @@ class Scope:
         Raises ``ValueError`` that names the text and the three allowed forms.
         """
         kind, _, name = text.partition(":")
-        well_formed = text == "global" or (kind in ("service", "account") and name.strip() == name and bool(name))
-        if not well_formed or len(text) > SCOPE_LENGTH_MAX:
+        is_account = kind == "account" and is_account_id(name)
+        if text != "global" and not is_account and not (kind == "service" and is_service_name(name)):
             raise ValueError(
-                f"scope {text[:SCOPE_LENGTH_MAX]!r} is not one of: global, service:<name>, account:<id>"
-                f" (at most {SCOPE_LENGTH_MAX} characters)"
+                f"scope {text[:SCOPE_LENGTH_MAX]!r} is not one of: global, service:<name>, account:<id>; a name has"
+                f" at most {SERVICE_NAME_LENGTH_MAX} letters, digits, '.', '-' and '_', an id at most"
+                f" {ACCOUNT_ID_LENGTH_MAX} characters without white space at the ends"
             )
         return cls(ScopeKind(kind), name)
 

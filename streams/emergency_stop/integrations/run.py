@@ -26,7 +26,8 @@ from emergency_stop.integrations.twikit_session_manager import TwikitSessionMana
 from emergency_stop.sdk import GuardStartError, StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
-from emergency_stop.wire.signing import KeyFileError, Verifier
+from emergency_stop.wire.signing import KeyFileError
+from emergency_stop.wire.trusted_keys import KeyFileVerifier
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def run_service(settings: Settings, name: str, accounts: int | Sequence[str], ra
 
 def build_guard(settings: Settings, name: str) -> StopGuard:
     """A guard as the settings want it, without a stop handler yet. Raises ``KeyFileError``."""
-    verifier = Verifier.load(settings.verify_keys_file) if settings.verify_keys_file else None
+    verifier = KeyFileVerifier(settings.verify_keys_file) if settings.verify_keys_file else None
     return StopGuard(
         name,
         settings.brokers,

@@ -4,10 +4,14 @@ from emergency_stop.sdk.gate import Shut, Stopped
 from emergency_stop.sdk.guard import GuardStartError, GuardStats, StopGuard, current_stop
 from emergency_stop.sdk.permit import OpenPermit, Permit, finish
 from emergency_stop.sdk.telemetry import Loss, Telemetry, TelemetrySink, TelemetryStats
+from emergency_stop.wire.signing import KeyFileError, Verifier
+from emergency_stop.wire.trusted_keys import KeyFileVerifier
 
 __all__ = [
     "GuardStartError",
     "GuardStats",
+    "KeyFileError",
+    "KeyFileVerifier",
     "Loss",
     "OpenPermit",
     "Permit",
@@ -17,6 +21,7 @@ __all__ = [
     "Telemetry",
     "TelemetrySink",
     "TelemetryStats",
+    "Verifier",
     "current_stop",
     "finish",
 ]

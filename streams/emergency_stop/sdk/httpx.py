@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 
+from emergency_stop.domain.values import is_account_id
 from emergency_stop.sdk.exchange import Exchange
 from emergency_stop.sdk.guard import StopGuard
 from emergency_stop.sdk.http_events import Call, Failure, event_of_failure, event_of_status
@@ -89,6 +90,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         account_id = self._account_of(request)
+        if account_id is not None and not is_account_id(account_id):
+            raise ValueError(f"account {account_id!r:.80} could not be stopped, so no request is sent for it")
         exchange = Exchange(self._guard, account_id)
         report = _Report(self._telemetry, self.untold, self._call_of(request, account_id))
         try:

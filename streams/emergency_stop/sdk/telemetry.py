@@ -24,7 +24,7 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain.telemetry import TelemetryEvent
 from emergency_stop.domain.topics import TELEMETRY
-from emergency_stop.domain.values import SCOPE_LENGTH_MAX
+from emergency_stop.domain.values import ACCOUNT_ID_LENGTH_MAX, is_account_id, is_service_name
 from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import encode_body, frame, to_plain
 from emergency_stop.wire.registry import LocalRegistry, Registry
@@ -251,18 +251,23 @@ class Telemetry:
         if record not in _TOPIC_OF:
             raise TypeError(f"{record} is none of {', '.join(_TOPIC_OF)}")
         plain = to_plain(event)
-        _check(plain)
+        _check(record, plain)
         plain["event_id"] = event.event_id or str(uuid.uuid4())
         plain["occurred_at"] = event.occurred_at or self.now_ms()
         plain["source"] = event.source or self.service
         return _Entry(record, event.account_id.encode(), encode_body(record, plain))
 
 
-def _check(plain: dict[str, Any]) -> None:
+def _check(record: str, plain: dict[str, Any]) -> None:
     """What the schema allows and a detector would not take. Raises ``ValueError``."""
     account_id = plain["account_id"]
-    if not account_id or len(account_id) > SCOPE_LENGTH_MAX:
-        raise ValueError(f"account_id {account_id!r:.80} is not a name of 1 to {SCOPE_LENGTH_MAX} characters")
+    if not is_account_id(account_id):
+        raise ValueError(
+            f"account_id {account_id!r:.80} could not be stopped; allowed: 1 to {ACCOUNT_ID_LENGTH_MAX} characters,"
+            " without white space at the ends"
+        )
+    if record == "SystemEvent" and not is_service_name(account_id.partition("@")[0]):
+        raise ValueError(f"account_id {account_id!r:.80} names no service that can be stopped; allowed: service@host")
     for name, value in plain.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} is {value}; a finite number is needed")

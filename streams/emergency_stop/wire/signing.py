@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -87,12 +87,17 @@ class Signer:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Signer:
         """The signer of a PEM file (PKCS#8, unencrypted). Raises ``KeyFileError``."""
+        return cls.from_pem(_read(path), str(path))
+
+    @classmethod
+    def from_pem(cls, pem: bytes, source: str) -> Signer:
+        """The same of bytes; ``source`` says in errors where they are from."""
         try:
-            key = load_pem_private_key(_read(path), password=None)
+            key = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(f"{path} holds no unencrypted private key in PEM form: {error}") from error
+            raise KeyFileError(f"{source} holds no unencrypted private key in PEM form: {error}") from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise KeyFileError(f"{path} holds a key of type {type(key).__name__}; an Ed25519 key is needed")
+            raise KeyFileError(f"{source} holds a key of type {type(key).__name__}; an Ed25519 key is needed")
         return cls(key)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -103,7 +108,7 @@ class Signer:
 
     def public_pem(self) -> bytes:
         """The public half as PEM; files of several are plain concatenations."""
-        return self.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return public_pem(self.public_key)[1]
 
     def sign(self, message: Signed) -> Signed:
         """The message with this key's id and signature, whatever it carried before."""
@@ -111,19 +116,30 @@ class Signer:
         return dataclasses.replace(named, signature=self._private_key.sign(canonical_bytes(named)))
 
 
+class MessageSigner(Protocol):
+    """Who signs; a ``Signer`` is one, with the same key for ever."""
+
+    def sign(self, message: Signed) -> Signed:
+        """The message with a key's id and signature."""
+        ...
+
+
 class Verifier:
-    """Checks signatures against a set of public keys. Immutable; safe to share between threads."""
+    """Checks signatures against a set of public keys. Safe to share between threads.
+
+    The set stays as it is; ``wire.trusted_keys.KeyFileVerifier`` follows a file.
+    """
 
     def __init__(self, public_keys: Iterable[Ed25519PublicKey] = ()) -> None:
+        self._trust(public_keys)
+
+    def _trust(self, public_keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = {key_id_of(key): key for key in public_keys}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Verifier:
         """All public keys of a PEM file, one after the other. Raises ``KeyFileError``."""
-        blocks = [block + _PEM_END for block in _read(path).split(_PEM_END)[:-1]]
-        if not blocks:
-            raise KeyFileError(f"{path} holds no public key; write the signer's public half there (PEM)")
-        return cls(_public_key(block, path) for block in blocks)
+        return cls(public_keys_of(path))
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -144,17 +160,23 @@ class Verifier:
         return SignatureVerdict.VALID
 
 
-def publish_public_key(signer: Signer, path: str | os.PathLike[str]) -> bool:
-    """Add the signer's public half to a file of trusted keys; ``False`` where it was there already.
+def public_keys_of(source: str | os.PathLike[str] | bytes) -> list[Ed25519PublicKey]:
+    """All public keys of a PEM file, or of its bytes, one after the other; at least one. Raises ``KeyFileError``."""
+    text, name = (source, "the key") if isinstance(source, bytes) else (_read(source), str(source))
+    blocks = [block + _PEM_END for block in text.split(_PEM_END)[:-1]]
+    if not blocks:
+        raise KeyFileError(f"{name} holds no public key; write the signer's public half there (PEM)")
+    return [_public_key(block, name) for block in blocks]
 
-    Other keys stay: a message signed with the former key is still good while a new one takes over.
-    """
-    pem = signer.public_pem()
-    if Path(path).is_file() and pem in Path(path).read_bytes():
-        return False
-    with Path(path).open("ab") as file:
-        file.write(pem)
-    return True
+
+def public_pem(key: Ed25519PublicKey) -> tuple[str, bytes]:
+    """(the key's id, the key as PEM)."""
+    return key_id_of(key), key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def is_private_pem(text: bytes) -> bool:
+    """Whether PEM holds a private key."""
+    return b"PRIVATE KEY-----" in text
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -164,7 +186,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise KeyFileError(f"key file {path} cannot be read: {error.strerror}") from error
 
 
-def _public_key(pem: bytes, path: str | os.PathLike[str]) -> Ed25519PublicKey:
+def _public_key(pem: bytes, path: str) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -32,10 +32,23 @@ WANTED: Final = {
     "HealthEvent": ("risk_score", "health_score", "source", "correlation_id"),
     "ProxyEvent": ("proxy_id", "outcome", "latency_ms", "error"),
     "PlatformEvent": ("kind", "status_code", "outcome", "endpoint"),
+    "SystemEvent": ("cpu_percent",),
 }
 _LEAVES: Final = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 _PROMOTED: Final = {"double": ("double", "float", "long", "int"), "int": ("int",)}
 _TEXTS: Final = ("", "a", "seven77", "eight888", "nine99999", "x" * 37, "ünïcode", "日本語テキスト", "😀 and ascii")
+
+
+_ACCOUNTS: Final = ("a", "account-7", "account-12345678", "ünï", "x" * 100, "service@host", "a.b-c_d@häst")
+_SPACES: Final = "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1))))
+_CHARACTERS: Final = ("x", "é", "日", "😀", "@", "\0", "\x7f", "\u180e", "\u200b", "\ufeff", *_SPACES)
+
+
+def random_id(rng: random.Random) -> str:
+    """Around every limit that decides whether an id can be stopped: none, spaces in any place, just too long."""
+    middle = rng.choice("xx-é日😀@") * rng.choice((0, 1, 2, 233, 234, 235, 246, 247, 248, 249, 300, 992, 993))
+    ends = [rng.choice(_CHARACTERS) if rng.random() < 0.2 else "" for _ in range(3)]
+    return ends[0] + middle + ends[1] + rng.choice(("", "", "@host")) + ends[2]
 
 
 class Writers:
@@ -173,7 +186,7 @@ def _random_record(rng: random.Random, parsed: dict[int | str, Any]) -> tuple[by
     number = rng.choice((7, 7, 7, 0x01020304))
     schema = parsed[number]
     event = {field["name"]: random_value(rng, field["type"]) for field in schema["fields"]}
-    event["account_id"] = rng.choice(("a", "account-7", "account-12345678", "ünï", "x" * 100))
+    event["account_id"] = rng.choice(_ACCOUNTS) if rng.random() < 0.8 else random_id(rng)
     event["occurred_at"] = NOW_MS + rng.choice((0, -5, 59_000, 61_000, -NOW_MS - 1) if rng.random() < 0.1 else (0, 3))
     out = io.BytesIO()
     fastavro.schemaless_writer(out, schema, event)

@@ -67,12 +67,21 @@ BAD: dict[str, tuple[bytes | None, bytes | None, Reject]] = {
     "a time before 1970": (KEY, event(occurred_at=-1), Reject.NEGATIVE_TIMESTAMP),
     "the key of another account": (b"acc-000002", GOOD, Reject.KEY_MISMATCH),
     "no account": (KEY, event(account_id=""), Reject.KEY_MISMATCH),
+    "no account and no key": (b"", event(account_id=""), Reject.BAD_ACCOUNT_ID),
+    "an account of 249 characters": (b"a" * 249, event(account_id="a" * 249), Reject.BAD_ACCOUNT_ID),
+    "249 characters of three bytes": ("日".encode() * 249, event(account_id="日" * 249), Reject.BAD_ACCOUNT_ID),
+    "an account of a megabyte": (b"a" * MEGABYTE, event(account_id="a" * MEGABYTE), Reject.BAD_ACCOUNT_ID),
+    "a blank account": (b" ", event(account_id=" "), Reject.BAD_ACCOUNT_ID),
+    "a line break after the account": (KEY + b"\n", event(account_id=KEY.decode() + "\n"), Reject.BAD_ACCOUNT_ID),
+    "a wide space before it": ("\u3000a".encode(), event(account_id="\u3000a"), Reject.BAD_ACCOUNT_ID),
 }  # fmt: skip
 
 ACCEPTED: dict[str, tuple[bytes, bytes]] = {
     "a time 59 s ahead": (KEY, event(occurred_at=NOW_MS + 59_000)),
     "a text of a megabyte": (KEY, event(source="x" * MEGABYTE)),
-    "an account of a megabyte": (b"a" * MEGABYTE, event(account_id="a" * MEGABYTE)),
+    "an account of 248 characters": (b"a" * 248, event(account_id="a" * 248)),
+    "248 characters of four bytes": ("😀".encode() * 248, event(account_id="😀" * 248)),
+    "white space within an account": (b"a b", event(account_id="a b")),
     "the smallest and the largest number": (KEY, event(health_score=5e-324, risk_score=1.7976931348623157e308)),
     "an empty text": (KEY, event(source="")),
     "a text outside of ASCII": (KEY, event(source="日本語 😀")),

@@ -17,8 +17,8 @@ from emergency_stop.wire.signing import (
     Signer,
     Verifier,
     canonical_bytes,
-    publish_public_key,
 )
+from emergency_stop.wire.trusted_keys import trust_keys
 
 COMMAND = Command(
     command_id="c1",
@@ -115,9 +115,9 @@ def test_keys_live_in_pem_files(tmp_path: Path, signer: Signer) -> None:
     with pytest.raises(FileExistsError):
         signer.save(private)
     second = Signer.generate()
-    assert publish_public_key(signer, public)
-    assert publish_public_key(second, public)
-    assert not publish_public_key(signer, public)
+    assert trust_keys(public, signer.public_pem()) == (signer.key_id,)
+    assert trust_keys(public, second.public_pem()) == (second.key_id,)
+    assert trust_keys(public, signer.public_pem()) == ()
     trusted = Verifier.load(public)
     assert trusted.key_ids == (signer.key_id, second.key_id)
     assert trusted.verify(Signer.load(private).sign(HOLD)) is SignatureVerdict.VALID

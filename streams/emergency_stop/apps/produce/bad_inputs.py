@@ -40,6 +40,9 @@ def broken_messages(fields: dict[str, Any], schema_id: int) -> dict[str, Broken]
         "negative infinite score": (key, encode(risk_score=-math.inf)),
         "future timestamp": (key, encode(occurred_at=int(fields["occurred_at"]) + 3_600_000)),
         "negative timestamp": (key, encode(occurred_at=-1)),
+        "empty account id": (b"", encode(account_id="")),
+        "account id too long to be stopped": (b"x" * 300, encode(account_id="x" * 300)),
+        "white space after the account id": (key + b" ", encode(account_id=key.decode() + " ")),
     }
 
 

@@ -21,7 +21,8 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
-from emergency_stop.wire.signing import Signer, publish_public_key
+from emergency_stop.wire.signing import Signer
+from emergency_stop.wire.trusted_keys import trust_keys
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Stack:
         if not private.exists():
             signer = Signer.generate()
             signer.save(private)
-            publish_public_key(signer, public)
+            trust_keys(public, signer.public_pem())
         return replace(settings, signing_key_file=private, verify_keys_file=public)
 
     async def _start(self) -> None:

@@ -42,6 +42,7 @@ def add_to(commands: Any) -> None:
     trigger_arguments.add_to(commands)
     _explain(commands)
     _check(commands)
+    _keys(commands)
     _service(commands)
     _produce(commands)
 
@@ -123,6 +124,24 @@ def _check(commands: Any) -> None:
     command = commands.add_parser("check", help="settings, broker, topics, schemas, ClickHouse and keys, in layers")
     _json(command)
     command.set_defaults(run=f"{_CLI}.check:run_check")
+
+
+def _keys(commands: Any) -> None:
+    keys = commands.add_parser("keys", help="keys that commands are signed with: generate, list, trust, retire")
+    verbs = keys.add_subparsers(dest="verb", required=True, metavar="VERB")
+    generate = verbs.add_parser("generate", help="a new private key in FILE; prints its public half")
+    generate.add_argument("file", metavar="FILE", help="must not exist")
+    listed = verbs.add_parser("list", help="whom services here trust, and which key signs here")
+    trust = verbs.add_parser("trust", help="add public keys to ESTOP_VERIFY_KEYS_FILE; others stay")
+    trust.add_argument(
+        "file", metavar="FILE", help="public keys, or a private one (its public half); -: standard input"
+    )
+    retire = verbs.add_parser("retire", help="take a key out of ESTOP_VERIFY_KEYS_FILE; refused while it is in use")
+    retire.add_argument("key", metavar="KEY", help="its id, or how it begins")
+    retire.add_argument("--offline", action="store_true", help="do not ask the broker who signed last")
+    for verb in (generate, listed, trust, retire):
+        _json(verb)
+    keys.set_defaults(run=f"{_CLI}.keys:run_keys")
 
 
 def _service(commands: Any) -> None:
