@@ -45,17 +45,25 @@ class Probes:
     def __post_init__(self) -> None:
         self._names = iter(account_names(self.installation.accounts))
 
+    def take_names_from(self, others: Probes) -> None:
+        """Share the accounts that are left, so that none is used twice."""
+        self._names = others._names
+
     async def run(self, count: int, gap_s: float) -> list[Probe]:
         """``count`` events, one each ``gap_s``, through the levels in turn; returns when all emergencies have ended."""
         started, sending, sent = time.monotonic(), list[asyncio.Task[None]](), list[Probe]()
         for number, level in zip(range(count), itertools.cycle(self.levels), strict=False):
             await asyncio.sleep(max(0.0, started + number * gap_s - time.monotonic()))
-            probe = Probe(next(self._names), level, now_ms())
+            probe = self.next(level)
             sent.append(probe)
             sending.append(asyncio.create_task(self.send(probe)))
         await asyncio.gather(*sending)
         await self.ended(sent)
         return sent
+
+    def next(self, level: str) -> Probe:
+        """An event of now, for an account that had none."""
+        return Probe(next(self._names), level, now_ms())
 
     async def send(self, probe: Probe) -> None:
         """Produce its event; returns when the broker has it."""

@@ -21,6 +21,7 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 
 ENDED: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL})
+VERDICTS: Final = frozenset({AckState.STOPPED, AckState.FAILED, AckState.REFUSED})
 _POLL_S: Final = 0.02
 #: (service, instance)
 Who = tuple[str, str]
@@ -48,6 +49,8 @@ class Seen:
     ended_seen_ms: int = 0
     last_stopped_seen_ms: int = 0
     answers: dict[Who, dict[AckState, Ack]] = field(default_factory=dict)
+    #: (command, instance) of every verdict: STOPPED, FAILED or REFUSED.
+    verdicts: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def has_ended(self) -> bool:
@@ -137,6 +140,8 @@ class Witness:
         if ack.state is AckState.STOPPED and AckState.STOPPED not in answers:
             seen.last_stopped_seen_ms = max(seen.last_stopped_seen_ms, read_ms)
         answers.setdefault(ack.state, ack)
+        if ack.state in VERDICTS:
+            seen.verdicts.add((ack.command_id, ack.instance_id))
 
     def _take_command(self, record: TailRecord) -> None:
         command = self._codec.decode(Command, record.value)
