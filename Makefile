@@ -72,6 +72,10 @@ bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200
 bench-failover: $(STAMP) ## kill -9 of one of two detectors under load: how long until its partitions fire again
 	@$(BIN)/python -m tests.bench.failover
 
+.PHONY: bench-stop
+bench-stop: $(STAMP) ## Event to the last proof that it stopped: 5 services of 2 instances, overload, bounces, crowds, kills
+	@$(BIN)/python -m tests.bench.stop
+
 .PHONY: bench-standby
 bench-standby: $(STAMP) ## How long a partition of a million accounts takes to restore, with and without a standby copy
 	@$(BIN)/python -m tests.bench.standby

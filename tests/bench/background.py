@@ -1,15 +1,17 @@
 """Harmless health events at a rate, as the load beside which latency is measured.
 
 ``python -m tests.bench.background BROKERS EVENTS_PER_S SECONDS [TOPIC]``; prints one line of JSON with
-the rate it reached.
+the rate it reached. SIGTERM ends it sooner.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import signal
 import struct
 import sys
+import threading
 import time
 from typing import Final
 
@@ -37,16 +39,18 @@ def main() -> int:
             "queue.buffering.max.messages": 1_000_000,
         }
     )
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
     started = time.monotonic()
-    sent = _send(producer, topic, rate_per_s, seconds)
+    sent = _send(producer, topic, rate_per_s, seconds, told)
     took_s = time.monotonic() - started
     producer.flush(_FLUSH_TIMEOUT_S)
     print(json.dumps({"events": sent, "events_per_s": round(sent / took_s)}))
     return 0
 
 
-def _send(producer: Producer, topic: str, rate_per_s: int, seconds: float) -> int:
-    """Evenly, in slices of ten milliseconds; a slice that is late is made up for."""
+def _send(producer: Producer, topic: str, rate_per_s: int, seconds: float, told: threading.Event) -> int:
+    """Evenly, in slices of ten milliseconds, until ``told``; a slice that is late is made up for."""
     rng = random.Random(rate_per_s)
     frame = b"\0" + int(json.loads((SCHEMAS / "ids.json").read_text())["HealthEvent"]).to_bytes(4, "big")
     keys = [f"acc-{number:06d}".encode() for number in range(ACCOUNTS)]
@@ -55,7 +59,7 @@ def _send(producer: Producer, topic: str, rate_per_s: int, seconds: float) -> in
         struct.pack("<dd", 60 + rng.random() * 35, rng.random() * 40) + avro_text("bench") + b"\0" for _ in range(1_024)
     ]
     started, sent, account = time.monotonic(), 0, 0
-    while (elapsed_s := time.monotonic() - started) < seconds:
+    while (elapsed_s := time.monotonic() - started) < seconds and not told.is_set():
         due = int(elapsed_s * rate_per_s) - sent
         moment = avro_long(time.time_ns() // 1_000_000)
         for _ in range(due):

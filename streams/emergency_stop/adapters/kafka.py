@@ -15,6 +15,9 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import IncompatibleBrokerVersion, UnknownError, UnsupportedVersionError
 
+from emergency_stop.adapters.kafka_patience import install_patience
+
+install_patience()
 log = logging.getLogger(__name__)
 
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024

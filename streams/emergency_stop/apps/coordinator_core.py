@@ -25,6 +25,7 @@ from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, AuditRecord, Command, ConditionAnswer, Emergency, Hit, Hold, Request
+from emergency_stop.domain.values import HoldState
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -184,11 +185,13 @@ class CoordinatorCore:
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        """Records in the order of the effects; of a scope's holds, and of accounts of one emergency in one state,
-        only the newest: what is superseded within the same moment would only be a risk to whoever reads it last.
+        """Records in the order of the effects, but what shuts gates goes first; of a scope's holds, and of accounts of
+        one emergency in one state, only the newest: what is superseded within the same moment would only be a risk to
+        whoever reads it last.
         """
         newest = {_identity(effect): effect for effect in effects}
-        return [self._publish(effect) for effect in effects if newest[_identity(effect)] is effect]
+        kept = [effect for effect in effects if newest[_identity(effect)] is effect]
+        return [self._publish(effect) for effect in sorted(kept, key=lambda effect: not _shuts(effect))]
 
     def _publish(self, effect: Effect) -> Publish:
         self._metrics.observe(effect)
@@ -204,6 +207,10 @@ class CoordinatorCore:
 
     def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
+
+
+def _shuts(effect: Effect) -> bool:
+    return isinstance(effect, Hold) and effect.state is HoldState.HELD
 
 
 def _identity(effect: Effect) -> tuple[str, ...]:

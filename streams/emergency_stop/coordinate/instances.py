@@ -14,13 +14,14 @@ from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.coordinate.state import Case, Order, Target, World
 from emergency_stop.coordinate.tables import INSTANCE, InstanceEvent, Phase, RefusedMessageError, Standing
 from emergency_stop.domain.ids import command_id
-from emergency_stop.domain.messages import Ack, InstanceStop
+from emergency_stop.domain.messages import Ack, InstanceStop, ServiceInstance
 from emergency_stop.domain.values import AckState, Action, Scope
 
 _VERDICTS = frozenset({Standing.STOPPED, Standing.FAILED})
 _RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED})
 #: Standings of an instance that is alive and still owes its proof.
 OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
+BEGAN_ANEW = "started anew during the stop, commanded again"
 _WIRE = {Standing.PENDING: AckState.UNKNOWN, Standing.RESUMING: AckState.UNKNOWN}
 _STOP_EVENTS = {
     AckState.RECEIVED: InstanceEvent.RECEIVED,
@@ -102,7 +103,8 @@ def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
 def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], frozenset[str]]:
     """(targets as the services' announcements now have them, services with instances that came up).
 
-    An instance that comes up during a stop is a target too, and its service's command is sent again.
+    An instance that comes up during a stop is a target too, and its service's command is sent again; also to one
+    that comes up again under its name, which reads commands from when it began.
     """
     targets: list[Target] = []
     newcomers: set[str] = set()
@@ -116,6 +118,9 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
                 present[instance_id] = _concluded(present[instance_id], *seen)
             elif liveness is Liveness.LOST:
                 present[instance_id] = _concluded(present[instance_id], InstanceEvent.LOST, "heartbeat lost", now_ms)
+            elif _began_anew(present[instance_id], instance):
+                present[instance_id] = replace(present[instance_id], reason=BEGAN_ANEW, at=instance.started_at)
+                newcomers.add(service)
         fresh = [key for key, (_, liveness) in found.items() if liveness is Liveness.LIVE and key not in present]
         if fresh:
             present.pop("", None)
@@ -123,6 +128,12 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
         targets.extend(present.values())
         targets.extend(_new(service, instance_id, now_ms) for instance_id in fresh)
     return tuple(targets), frozenset(newcomers)
+
+
+def _began_anew(target: Target, instance: ServiceInstance) -> bool:
+    """Whether an instance that owes its proof was started after what is last known of it: it never saw its command."""
+    owes = target.standing in OWING or target.standing is Standing.UNKNOWN
+    return owes and bool(target.instance_id) and instance.started_at > target.at
 
 
 def silence(targets: tuple[Target, ...], now_ms: int) -> tuple[Target, ...]:

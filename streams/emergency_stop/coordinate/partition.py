@@ -19,7 +19,7 @@ from typing import Final
 
 from emergency_stop.coordinate.instances import OWING
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick
-from emergency_stop.coordinate.services import Liveness
+from emergency_stop.coordinate.services import Member
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
@@ -71,7 +71,7 @@ class Coordinator:
         self._queue: list[tuple[int, int, str]] = []
         self._slots: set[str] = set()
         self._timed: set[str] = set()
-        self._membership: frozenset[tuple[str, str, Liveness]] = frozenset()
+        self._membership: frozenset[Member] = frozenset()
         self._watched_at = 0
         self._deadlines_from: int | None = 0
         self._census: Counter[tuple[str, str]] = Counter()

@@ -20,6 +20,10 @@ class Liveness(StrEnum):
     LEFT = "left"
 
 
+#: Service, instance, what it counts as, and when it was started.
+Member = tuple[str, str, Liveness, int]
+
+
 class Services:
     """An immutable snapshot. ``known`` are the configured services: only those have a command topic."""
 
@@ -54,10 +58,10 @@ class Services:
                 found[instance_id] = (instance, Liveness.LOST)
         return found
 
-    def membership(self, now_ms: int, lost_ms: int) -> frozenset[tuple[str, str, Liveness]]:
-        """Who counts as what at ``now_ms``: changes only when a stop could be concerned."""
+    def membership(self, now_ms: int, lost_ms: int) -> frozenset[Member]:
+        """Who counts as what at ``now_ms``, and since when it runs: changes only when a stop could be concerned."""
         return frozenset(
-            (service, instance_id, liveness)
+            (service, instance_id, liveness, instance.started_at)
             for service in self._by_service
-            for instance_id, (_, liveness) in self.instances(service, now_ms, lost_ms).items()
+            for instance_id, (instance, liveness) in self.instances(service, now_ms, lost_ms).items()
         )

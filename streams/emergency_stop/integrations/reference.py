@@ -18,8 +18,9 @@ from aiokafka.errors import KafkaError
 
 from emergency_stop.domain.messages import Activity
 from emergency_stop.domain.topics import ACTIVITY
+from emergency_stop.domain.values import GLOBAL_SCOPE, Scope, ScopeKind
 from emergency_stop.ports import Publisher
-from emergency_stop.sdk import StopGuard, Stopped, finish
+from emergency_stop.sdk import StopGuard, Stopped, current_stop, finish
 from emergency_stop.wire.codec import Codec
 
 log = logging.getLogger(__name__)
@@ -97,12 +98,18 @@ class ReferenceService:
             self.performed += 1
 
     async def emergency_stop(self, correlation_id: str) -> bool:
-        """Give up what is held for every account that may no longer act. Idempotent."""
-        stopped = [account_id for account_id in self.accounts if self.guard.stopped_by(account_id)]
+        """Give up what is held for every account that the stop concerns and that may no longer act. Idempotent."""
+        stopped = [account_id for account_id in self._concerned() if self.guard.stopped_by(account_id)]
         for account_id in stopped:
             self.release(account_id)
         log.info("%s: stopped for %d accounts (correlation %s)", self.service, len(stopped), correlation_id)
         return True
+
+    def _concerned(self) -> Sequence[str]:
+        """The accounts of the stop under way: one, where its scope is one; else, or outside of a stop, all."""
+        command = current_stop()
+        scope = Scope.parse(command.scope) if command else GLOBAL_SCOPE
+        return (scope.name,) if scope.kind is ScopeKind.ACCOUNT else self.accounts
 
     def save_state(self, correlation_id: str) -> str:
         """Where this instance's work stands: every record up to here is in the log."""

@@ -150,6 +150,11 @@ class Gate:
         known, order = self._holds.get(scope), self._orders.get(scope)
         return max(known.epoch if known else 0, order.epoch if order else 0)
 
+    def holds(self, scope: str, epoch: int, level: StopLevel) -> bool:
+        """Whether an accepted hold of exactly this scope stops as much as ``level``, at ``epoch`` or later."""
+        known = self._holds.get(scope)
+        return known is not None and known.epoch >= epoch and _severity(known.shut) >= LEVEL_SEVERITY[level]
+
     @property
     def held_scopes(self) -> int:
         """Scopes that are shut for this service, each counted once."""

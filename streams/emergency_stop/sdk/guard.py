@@ -24,11 +24,12 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
-from emergency_stop.domain.values import AckState, HoldState, InstanceState, Scope, StopLevel
+from emergency_stop.domain.values import AckState, Action, HoldState, InstanceState, Scope, StopLevel
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut, Verdict
 from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
 from emergency_stop.sdk.stops import Effect, RunHandler, Stops
+from emergency_stop.sdk.unverified import Unverified
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Verifier
@@ -41,7 +42,9 @@ StateSaver = Callable[[str], Awaitable[str] | str]
 RETRY_MS: Final = 500
 LEAVE_MS: Final = 10_000
 START_MS: Final = 60_000
-
+#: Signatures that are checked in one go, about a millisecond; then the service's own work has its turn.
+CHECKS_AT_ONCE: Final = 10
+REST_MS: Final = 1
 
 _UNDER_WAY: Final[ContextVar[Command | None]] = ContextVar("stop command under way", default=None)
 
@@ -71,6 +74,7 @@ class GuardStats:
     holds: int
     untrusted: int
     unreadable: int
+    unverified: int
     last_side_effect_at: int | None
     hold_tail_silent_ms: int
 
@@ -122,6 +126,8 @@ class StopGuard:
         self._holds = CompactedTail(brokers, topics.HOLDS, self._on_hold, client_id=f"{name}-holds")
         self._tasks: set[asyncio.Task[None]] = set()
         self._heartbeat: asyncio.Task[None] | None = None
+        self._unverified = Unverified()
+        self._checking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._started_at = 0
         self._counts = dict.fromkeys(("proven", "failed", "resumes", "commands", "holds", "untrusted", "unreadable"), 0)
@@ -165,6 +171,7 @@ class StopGuard:
             holds=self._counts["holds"],
             untrusted=self._counts["untrusted"],
             unreadable=self._counts["unreadable"],
+            unverified=len(self._unverified),
             last_side_effect_at=self._gate.last_any_at,
             hold_tail_silent_ms=self._holds.silent_ms(),
         )
@@ -261,6 +268,8 @@ class StopGuard:
     async def _disconnect(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         for task in self._tasks:
             task.cancel()
         await self._commands.stop()
@@ -303,21 +312,55 @@ class StopGuard:
             log.error("a command to %s lies on the topic of %s; ignored", command.service, self.service)
             return
         self._counts["commands"] += 1
-        trusted, note = self._judge(command)
+        self._check_holds_of(command.scope)
+        trusted, note = (True, "") if self._adds_nothing(command) else self._judge(command)
         self._perform(self._stops.on_command(command, trusted=trusted, note=note, now_ms=self.now_ms()))
+
+    def _adds_nothing(self, command: Command) -> bool:
+        """Whether a verified hold already stops as much: then the signature of the command decides nothing."""
+        return command.action is Action.STOP and self._gate.holds(command.scope, command.epoch, command.level)
 
     def _on_hold(self, record: TailRecord) -> None:
         self._counts["holds"] += 1
         try:
             hold = self._codec.decode(Hold, record.value)
-            trusted, _ = self._judge(hold)
-            verdict, effects = self._stops.on_hold(hold, trusted=trusted, now_ms=self.now_ms())
+            if self._verifier is not None and hold.state is HoldState.HELD:
+                self._obey_unverified(hold)
+            else:
+                self._check_holds_of(hold.scope)
+                self._take_over(hold)
         except (WireError, UnknownSchemaError, ValueError) as error:
             self._doubt(record, str(error))
-            return
+
+    def _obey_unverified(self, hold: Hold) -> None:
+        """Shut the gate now, as for a stop that proves nothing; its signature is checked in the next pause."""
+        now_ms = self.now_ms()
+        _, effects = self._stops.on_hold(hold, trusted=False, now_ms=now_ms)
+        self._unverified.add(hold, now_ms)
+        self._perform(effects)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.get_running_loop().create_task(self._check_in_pauses(), name="check signatures")
+
+    def _take_over(self, hold: Hold) -> None:
+        """Raises ``ValueError`` for a bad scope."""
+        trusted, _ = self._judge(hold)
+        verdict, effects = self._stops.on_hold(hold, trusted=trusted, now_ms=self.now_ms())
         if verdict in (Verdict.REFUSED_STALE, Verdict.REFUSED_UNTRUSTED):
             log.warning("the lifting of %s (epoch %d) was refused: %s", hold.scope, hold.epoch, verdict.value)
         self._perform(effects)
+
+    def _check_holds_of(self, scope: str) -> None:
+        """All at once: between two records of a scope the gate must not be seen open."""
+        for hold in self._unverified.take(scope):
+            self._take_over(hold)
+
+    async def _check_in_pauses(self) -> None:
+        while self._unverified:
+            wait_ms = self._unverified.due_in_ms(self.now_ms())
+            await asyncio.sleep(max(wait_ms, REST_MS) / 1000)
+            if wait_ms == 0:
+                for _ in range(min(CHECKS_AT_ONCE, len(self._unverified))):
+                    self._check_holds_of(self._unverified.oldest())
 
     def _doubt(self, record: TailRecord, problem: str) -> None:
         """A hold that cannot be read may be a stop of the scope that its key names: so it is one."""
@@ -326,6 +369,7 @@ class StopGuard:
         log.error("%s offset %d, key %r: unreadable hold: %s", topics.HOLDS, record.offset, record.key, problem)
         with contextlib.suppress(ValueError):
             Scope.parse(scope)
+            self._check_holds_of(scope)  # in the order of the log: an older hold must not end this alarm
             reason = "its newest hold cannot be read; held until a readable one comes"
             self._gate.raise_alarm(Shut(scope, 0, StopLevel.GRACEFUL, reason))
 

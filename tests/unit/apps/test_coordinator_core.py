@@ -174,6 +174,21 @@ def test_of_a_scopes_holds_in_one_moment_only_the_newest_is_published(bench: Ben
     assert [hold.epoch for hold in bench.read(Hold, records, topics.HOLDS)] == [4]
 
 
+def test_what_shuts_gates_goes_first_whichever_scope_it_is_of(bench: Bench) -> None:
+    """::
+
+    decided     hold a, commands a, account a, ...   hold b, commands b, account b, ...
+    published   hold a, hold b, then the rest in its order
+    """
+    others = (f"account:{n}" for n in range(99))
+    other = next(scope for scope in others if home_partition(scope, PARTITIONS) == HOME)
+    records = bench.hear(topics.HITS, bench.value(hit()), bench.value(hit("h2", scope=other)))
+    assert [(r.topic, r.key) for r in records[:2]] == [(topics.HOLDS, SCOPE.encode()), (topics.HOLDS, other.encode())]
+    assert topics.HOLDS not in {r.topic for r in records[2:]}
+    rest = [r.topic for r in records[2:] if r.topic.startswith(topics.COMMANDS_PREFIX)]
+    assert rest == ["estop.commands.x", "estop.commands.y"] * 2
+
+
 def test_proofs_are_measured(bench: Bench) -> None:
     commands = bench.read(Command, bench.hear(topics.HITS, bench.value(hit(occurred_at=500))), topics.COMMANDS_PREFIX)
     bench.hear(topics.ACKS, *(bench.value(ack(command, AckState.STOPPED, at=900)) for command in commands))

@@ -18,9 +18,16 @@ POLICY = Policy(issued_by="coordinator-test")
 
 
 def instance(
-    service: str, instance_id: str = "1", *, heartbeat_at: int = 0, state: InstanceState = InstanceState.UP
+    service: str,
+    instance_id: str = "1",
+    *,
+    heartbeat_at: int = 0,
+    state: InstanceState = InstanceState.UP,
+    started_at: int = 0,
 ) -> ServiceInstance:
-    return ServiceInstance(service, instance_id, state, 0, heartbeat_at=heartbeat_at, in_flight=0, held_scopes=0)
+    return ServiceInstance(
+        service, instance_id, state, started_at, heartbeat_at=heartbeat_at, in_flight=0, held_scopes=0
+    )
 
 
 def world(*instances: ServiceInstance, known: tuple[str, ...] = ("x", "y"), policy: Policy = POLICY) -> World:

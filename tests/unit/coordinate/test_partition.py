@@ -45,6 +45,15 @@ def restarted(former: dict[bytes, bytes | None], slots: int = 10) -> Coordinator
     return successor
 
 
+def test_a_restart_under_the_same_name_is_noticed_while_a_stop_waits_for_it() -> None:
+    core = coordinator()
+    given(core, hit("h1", "account:1"), 0, world())
+    ticked(core, 10, world())
+    anew = world(instance("x"), instance("y", started_at=500, heartbeat_at=501))
+    assert [c.service for c in commands(ticked(core, WATCH_MS, anew))] == ["y"]
+    assert commands(ticked(core, 2 * WATCH_MS, anew)) == []
+
+
 class TestSlots:
     """MAX_CONCURRENT_STOPS limits commands, never holds."""
 

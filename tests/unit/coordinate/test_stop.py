@@ -256,6 +256,37 @@ class TestInstances:
         state = after(state, [ack(command_to(case, "y"), D, "2")])
         assert state.cases[0].phase.value == "stopped"
 
+    @pytest.mark.parametrize("said", [[], [AckState.RECEIVED], [AckState.STOPPING]], ids=["nothing", "got it", "began"])
+    def test_one_that_starts_anew_under_its_name_is_commanded_again_and_once(self, said: list[AckState]) -> None:
+        """::
+
+        y/1      command ── said ── kill -9 ── up ── command ── stopped
+        at       0          10                 500   501
+        """
+        state = opened(hit())
+        case = state.cases[0]
+        state = after(state, [ack(command_to(case, "y"), answer, at=10) for answer in said])
+        anew = world(instance("x"), instance("y", started_at=500, heartbeat_at=501))
+        state, effects = step(state, Tick(SCOPE), 501, anew)
+        assert [c.command_id for c in commands(effects)] == [command_to(case, "y").command_id]
+        assert "started anew" in next(t.reason for t in state.cases[0].targets if t.service == "y")
+        assert commands(step(state, Tick(SCOPE), 1_501, anew)[1]) == []
+        state = after(state, [ack(command_to(case, s), D) for s in "xy"])
+        assert state.cases[0].phase.value == "stopped"
+
+    def test_one_that_proved_its_stop_and_starts_anew_is_kept_by_the_hold_alone(self) -> None:
+        state = opened(hit())
+        state = after(state, [ack(command_to(state.cases[0], "y"), D, at=10)])
+        anew = world(instance("x"), instance("y", started_at=500, heartbeat_at=501))
+        assert commands(step(state, Tick(SCOPE), 501, anew)[1]) == []
+
+    def test_one_that_was_lost_and_comes_back_under_its_name_is_commanded_again(self) -> None:
+        lost = world(instance("x", heartbeat_at=29_000), instance("y"))
+        state = after(opened(hit()), [Tick(SCOPE)], at=30_001, where=lost)
+        back = world(instance("x", heartbeat_at=29_000), instance("y", started_at=31_000, heartbeat_at=31_001))
+        _, effects = step(state, Tick(SCOPE), 31_001, back)
+        assert [c.service for c in commands(effects)] == ["y"]
+
     def test_an_answer_may_come_before_the_announcement(self) -> None:
         state = opened(hit(), where=world(instance("x")))
         case = state.cases[0]

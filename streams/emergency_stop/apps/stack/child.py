@@ -29,7 +29,7 @@ class StackError(RuntimeError):
 
 @dataclass(slots=True)
 class Child:
-    """``arguments`` follow ``estop``. The child dies with this process, however that ends."""
+    """``arguments`` follow ``program``, by default ``estop``. The child dies with this process, however that ends."""
 
     name: str
     arguments: Sequence[str]
@@ -37,13 +37,15 @@ class Child:
     log_path: Path
     restarts: int = 0
     port: int = 0
+    #: What Python runs.
+    program: Sequence[str] = ("-m", "emergency_stop.control.cli.main")
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start it; its log is appended to."""
         self.port = self.port or free_port()
         own = replace(self.settings, metrics_port=self.port, instance_id=self.name)
-        command = [sys.executable, "-m", "emergency_stop.control.cli.main", *self.arguments]
+        command = [sys.executable, *self.program, *self.arguments]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
