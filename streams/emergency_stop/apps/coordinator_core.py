@@ -21,6 +21,7 @@ from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.partition import Coordinator
+from emergency_stop.coordinate.publication import without_superseded
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
@@ -183,11 +184,7 @@ class CoordinatorCore:
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        """Records in the order of the effects; of a scope's holds, and of accounts of one emergency in one state,
-        only the newest: what is superseded within the same moment would only be a risk to whoever reads it last.
-        """
-        newest = {_identity(effect): effect for effect in effects}
-        return [self._publish(effect) for effect in effects if newest[_identity(effect)] is effect]
+        return [self._publish(effect) for effect in without_superseded(effects)]
 
     def _publish(self, effect: Effect) -> Publish:
         self._metrics.observe(effect)
@@ -203,16 +200,6 @@ class CoordinatorCore:
 
     def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
-
-
-def _identity(effect: Effect) -> tuple[str, ...]:
-    if isinstance(effect, Hold):
-        return "hold", effect.scope
-    if isinstance(effect, Command):
-        return "command", effect.command_id
-    if isinstance(effect, Emergency):
-        return "emergency", effect.emergency_id, effect.state.value
-    return "audit", effect.audit_id
 
 
 def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:
