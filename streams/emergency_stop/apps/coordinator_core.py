@@ -22,6 +22,7 @@ from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import without_superseded
+from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
@@ -56,7 +57,7 @@ class CoordinatorCore:
         partitions: int,
         policy: Policy,
         book: ServiceBook,
-        published_epochs: Mapping[str, int],
+        published: PublishedHolds,
         codec: Codec,
         signer: Signer,
         metrics: CoordinatorMetrics,
@@ -68,7 +69,7 @@ class CoordinatorCore:
         self._partitions = partitions
         self._policy = policy
         self._book = book
-        self._published_epochs = published_epochs
+        self._published = published
         self._codec = codec
         self._signer = signer
         self._metrics = metrics
@@ -117,6 +118,8 @@ class CoordinatorCore:
         return ()
 
     def next_deadline(self) -> int | None:
+        if self.coordinator.to_restate(self._overtaken()):
+            return 0
         deadlines = (self.coordinator.next_deadline(), self.watch.next_deadline(self._view()))
         return min((at for at in deadlines if at is not None), default=None)
 
@@ -144,7 +147,15 @@ class CoordinatorCore:
         return self._publish(effect)
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services(), self._published_epochs)
+        return World(self._policy, self._book.services(), self._published.epochs, self._overtaken())
+
+    def _overtaken(self) -> dict[str, int]:
+        """Scopes of this partition whose hold is to be said again; hardly ever any."""
+        return {
+            scope: occasion
+            for scope, occasion in [*self._published.overtaken.items()]
+            if home_partition(scope, self._partitions) == self._partition
+        }
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
         try:
