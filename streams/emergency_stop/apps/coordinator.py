@@ -30,7 +30,7 @@ from emergency_stop.apps.freshness import freshness_interval_ms
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
-from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
+from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.coordinate.blind_watch import BlindWatch
 from emergency_stop.coordinate.state import Policy
@@ -78,7 +78,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
     codec = Codec(build_registry(settings.registry_url))
     signer = load_signing_key(settings)
-    book, published = ServiceBook(settings.services, codec), PublishedEpochs(codec)
+    book, published = ServiceBook(settings.services, codec), HoldBook(codec)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
@@ -91,7 +91,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             partitions=partitions,
             policy=policy,
             book=book,
-            published_epochs=published.epochs,
+            published=published.published,
             codec=codec,
             signer=signer,
             metrics=metrics,
@@ -170,7 +170,7 @@ async def _watching(settings: Settings, codec: Codec, partitions: int) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def _following(
-    settings: Settings, book: ServiceBook, published: PublishedEpochs
+    settings: Settings, book: ServiceBook, published: HoldBook
 ) -> AsyncIterator[tuple[CompactedTail, ...]]:
     client_id = f"{APP_ID}-{settings.instance_id}-tail"
 

@@ -21,11 +21,12 @@ from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.partition import Coordinator
+from emergency_stop.coordinate.publication import without_superseded
+from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, AuditRecord, Command, ConditionAnswer, Emergency, Hit, Hold, Request
-from emergency_stop.domain.values import HoldState
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -57,7 +58,7 @@ class CoordinatorCore:
         partitions: int,
         policy: Policy,
         book: ServiceBook,
-        published_epochs: Mapping[str, int],
+        published: PublishedHolds,
         codec: Codec,
         signer: MessageSigner,
         metrics: CoordinatorMetrics,
@@ -69,7 +70,7 @@ class CoordinatorCore:
         self._partitions = partitions
         self._policy = policy
         self._book = book
-        self._published_epochs = published_epochs
+        self._published = published
         self._codec = codec
         self._signer = signer
         self._metrics = metrics
@@ -118,6 +119,8 @@ class CoordinatorCore:
         return ()
 
     def next_deadline(self) -> int | None:
+        if self.coordinator.to_restate(self._overtaken()):
+            return 0
         deadlines = (self.coordinator.next_deadline(), self.watch.next_deadline(self._view()))
         return min((at for at in deadlines if at is not None), default=None)
 
@@ -145,7 +148,15 @@ class CoordinatorCore:
         return self._publish(effect)
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services(), self._published_epochs)
+        return World(self._policy, self._book.services(), self._published.epochs, self._overtaken())
+
+    def _overtaken(self) -> dict[str, int]:
+        """Scopes of this partition whose hold is to be said again; hardly ever any."""
+        return {
+            scope: occasion
+            for scope, occasion in [*self._published.overtaken.items()]
+            if home_partition(scope, self._partitions) == self._partition
+        }
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
         try:
@@ -185,13 +196,7 @@ class CoordinatorCore:
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        """Records in the order of the effects, but what shuts gates goes first; of a scope's holds, and of accounts of
-        one emergency in one state, only the newest: what is superseded within the same moment would only be a risk to
-        whoever reads it last.
-        """
-        newest = {_identity(effect): effect for effect in effects}
-        kept = [effect for effect in effects if newest[_identity(effect)] is effect]
-        return [self._publish(effect) for effect in sorted(kept, key=lambda effect: not _shuts(effect))]
+        return [self._publish(effect) for effect in without_superseded(effects)]
 
     def _publish(self, effect: Effect) -> Publish:
         self._metrics.observe(effect)
@@ -207,20 +212,6 @@ class CoordinatorCore:
 
     def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
-
-
-def _shuts(effect: Effect) -> bool:
-    return isinstance(effect, Hold) and effect.state is HoldState.HELD
-
-
-def _identity(effect: Effect) -> tuple[str, ...]:
-    if isinstance(effect, Hold):
-        return "hold", effect.scope
-    if isinstance(effect, Command):
-        return "command", effect.command_id
-    if isinstance(effect, Emergency):
-        return "emergency", effect.emergency_id, effect.state.value
-    return "audit", effect.audit_id
 
 
 def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:

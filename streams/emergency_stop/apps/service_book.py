@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.services import Services
 from emergency_stop.domain.messages import Hold, ServiceInstance
 from emergency_stop.wire.codec import Codec, WireError
@@ -40,13 +41,12 @@ class ServiceBook:
         return snapshot
 
 
-class PublishedEpochs:
-    """The newest epoch of every scope on ``estop.holds``, whoever wrote it."""
+class HoldBook:
+    """What ``estop.holds`` tells, whoever wrote it."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        #: By scope. Changes in place; about 150 bytes for every scope that was ever held.
-        self.epochs: dict[str, int] = {}
+        self.published = PublishedHolds()
 
     def record(self, value: bytes | None) -> None:
         """One record of the topic; what is no hold is logged and skipped."""
@@ -55,4 +55,4 @@ class PublishedEpochs:
         except (WireError, UnknownSchemaError) as error:
             log.warning("a hold was skipped: %s", error)
         else:
-            self.epochs[hold.scope] = max(hold.epoch, self.epochs.get(hold.scope, 0))
+            self.published.take(hold)

@@ -23,12 +23,17 @@ def changed_hold(before: ScopeState, after: ScopeState, event: HoldEvent, reason
             f"{event} took {after.scope} from {hold_state(before)} at epoch {before.epoch}"
             f" to {hold_state(after)} at epoch {after.epoch}"
         )
-    causes = after.in_force
+    return hold_of(after, reason, now_ms)
+
+
+def hold_of(state: ScopeState, reason: str, now_ms: int) -> Hold:
+    """The hold that follows from ``state``; ``reason`` is that of one which holds nothing."""
+    causes = state.in_force
     worst = max(causes, key=lambda case: LEVEL_SEVERITY[case.level], default=None)
     return Hold(
-        scope=after.scope,
-        epoch=after.epoch,
-        state=hold_state(after),
+        scope=state.scope,
+        epoch=state.epoch,
+        state=hold_state(state),
         level=worst.level if worst else None,
         causes=tuple(HoldCause(c.emergency_id, c.level, c.services, c.reason, c.epoch) for c in causes),
         reason=worst.reason if worst else reason,

@@ -12,7 +12,14 @@ from dataclasses import replace
 
 from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.coordinate.state import Case, Order, Target, World
-from emergency_stop.coordinate.tables import INSTANCE, InstanceEvent, Phase, RefusedMessageError, Standing
+from emergency_stop.coordinate.tables import (
+    INSTANCE,
+    IllegalTransitionError,
+    InstanceEvent,
+    Phase,
+    RefusedMessageError,
+    Standing,
+)
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, InstanceStop, ServiceInstance
 from emergency_stop.domain.values import AckState, Action, Scope
@@ -31,7 +38,6 @@ _STOP_EVENTS = {
     # an instance that refuses a stop, or cannot tell, has not stopped
     AckState.REFUSED: InstanceEvent.FAILED,
     AckState.UNKNOWN: InstanceEvent.FAILED,
-    AckState.RESUMED: InstanceEvent.RESUMED,
 }
 
 
@@ -76,6 +82,13 @@ def _new(service: str, instance_id: str, now_ms: int) -> Target:
     return Target(service, instance_id, INSTANCE.initial, "commanded, no answer yet", 0, now_ms)
 
 
+def _enlisted(service: str, instance_id: str, liveness: Liveness, now_ms: int) -> Target:
+    target = _new(service, instance_id, now_ms)
+    if liveness is Liveness.LOST:
+        return _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)
+    return target
+
+
 def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
     """The targets of a stop whose commands go out now: every instance that lives or was lost.
 
@@ -86,11 +99,7 @@ def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
     for service in world.services.named(case.services, Scope.parse(case.scope)):
         found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
         present = {key: liveness for key, (_, liveness) in found.items() if liveness is not Liveness.LEFT}
-        for instance_id, liveness in present.items():
-            target = _new(service, instance_id, now_ms)
-            if liveness is Liveness.LOST:
-                target = _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)
-            targets.append(target)
+        targets.extend(_enlisted(service, instance_id, liveness, now_ms) for instance_id, liveness in present.items())
         if not present and found:
             newest = max((instance for instance, _ in found.values()), key=lambda one: one.heartbeat_at)
             left = Target(service, newest.instance_id, Standing.STOPPED, "left in good order", 0, newest.heartbeat_at)
@@ -104,7 +113,8 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
     """(targets as the services' announcements now have them, services with instances that came up).
 
     An instance that comes up during a stop is a target too, and its service's command is sent again; also to one
-    that comes up again under its name, which reads commands from when it began.
+    that comes up again under its name, which reads commands from when it began. So is one that came up and was lost
+    before anybody looked: it may run all the same.
     """
     targets: list[Target] = []
     newcomers: set[str] = set()
@@ -121,12 +131,17 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
             elif _began_anew(present[instance_id], instance):
                 present[instance_id] = replace(present[instance_id], reason=BEGAN_ANEW, at=instance.started_at)
                 newcomers.add(service)
-        fresh = [key for key, (_, liveness) in found.items() if liveness is Liveness.LIVE and key not in present]
-        if fresh:
+        fresh = {key: liveness for key, (_, liveness) in found.items() if key not in present}
+        came = [
+            _enlisted(service, key, liveness, now_ms)
+            for key, liveness in fresh.items()
+            if liveness is not Liveness.LEFT
+        ]
+        if came:
             present.pop("", None)
+        if Liveness.LIVE in fresh.values():
             newcomers.add(service)
-        targets.extend(present.values())
-        targets.extend(_new(service, instance_id, now_ms) for instance_id in fresh)
+        targets.extend((*present.values(), *came))
     return tuple(targets), frozenset(newcomers)
 
 
@@ -203,6 +218,8 @@ def _event(order: Order, ack: Ack) -> tuple[InstanceEvent, str]:
         if ack.state in (AckState.RECEIVED, AckState.RESUMED):
             return InstanceEvent(ack.state.value), ack.reason
         return InstanceEvent.REFUSED, ack.reason or f"answered {ack.state.value} to a resume"
+    if ack.state is AckState.RESUMED:  # whatever has come since: it confirms no resume
+        raise IllegalTransitionError("command", order.action.value, ack.state.value)
     event = _STOP_EVENTS[ack.state]
     if ack.state is AckState.STOPPED and ack.in_flight > 0:
         return InstanceEvent.FAILED, f"claims stopped with {ack.in_flight} operations in flight"

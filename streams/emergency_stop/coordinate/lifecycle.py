@@ -153,12 +153,17 @@ def pass_time(state: ScopeState, now_ms: int, world: World) -> Change:
     return _forget_old(state, now_ms - world.policy.retention_ms), effects
 
 
-def _pass_stop(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
+def muster(case: Case, now_ms: int, world: World) -> tuple[Case, list[Effect]]:
+    """The case with the instances that the announcements now have, and its command to those that came up."""
     targets, newcomers = refresh(case, world, now_ms)
-    told: list[Effect] = []
-    if targets != case.targets:
-        case = replace(case, targets=targets)
-        told = [*commands(case, case.orders[-1], newcomers, world), to_wire_emergency(case)]
+    if targets == case.targets:
+        return case, []
+    case = replace(case, targets=targets)
+    return case, [*commands(case, case.orders[-1], newcomers, world), to_wire_emergency(case)]
+
+
+def _pass_stop(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
+    case, told = muster(case, now_ms, world)
     if not proven(case) and now_ms >= case.deadline_at:
         over = _escalate if case.phase is Phase.STOPPING else _give_up
         state, more = over(state, case, now_ms, world)

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
+from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.instances import OWING
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick
 from emergency_stop.coordinate.services import Member
@@ -75,6 +77,8 @@ class Coordinator:
         self._watched_at = 0
         self._deadlines_from: int | None = 0
         self._census: Counter[tuple[str, str]] = Counter()
+        #: The last occasion on which each scope's hold was said again.
+        self._restated: dict[str, int] = {}
 
     def state(self, scope: str) -> ScopeState:
         """The scope as it stands; a fresh one where nothing is remembered."""
@@ -117,7 +121,14 @@ class Coordinator:
                 if not change[0].cases and not change[0].seen:
                     self._retire(change[0])
             self._watched_at = now_ms
+        for scope in self.to_restate(world.overtaken):
+            self._restated[scope] = world.overtaken[scope]
+            self._restate(scope, now_ms, world)
         self._fill_slots(now_ms, world)
+
+    def to_restate(self, overtaken: Mapping[str, int]) -> list[str]:
+        """Scopes of ``overtaken`` whose hold is to be said again; while there is one, a tick is due."""
+        return [scope for scope, occasion in overtaken.items() if self._restated.get(scope) != occasion]
 
     def take_effects(self) -> list[Effect]:
         """What may be published now: everything decided before the last ``take_dirty``.
@@ -218,6 +229,14 @@ class Coordinator:
             scope = self._queued.get(emergency_id)
             if scope is not None:  # else it was resumed while it waited
                 self._adopt(step(self.state(scope), Admit(scope, emergency_id), now_ms, world))
+
+    def _restate(self, scope: str, now_ms: int, world: World) -> None:
+        """Publish the scope's hold once more; with a new epoch where the scope was forgotten, and its epoch with it."""
+        state = self.state(scope)
+        if state.epoch < world.published_epochs.get(scope, 0):
+            state = replace(state, epoch=world.next_epoch(state))
+        hold = hold_of(state, "said again, because a record of an older epoch came after it", now_ms)
+        self._adopt((state, [hold]))
 
     def _retire(self, state: ScopeState) -> None:
         """Forget a scope of which nothing is left but its epoch, which its hold on the broker keeps."""

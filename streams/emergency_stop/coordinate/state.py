@@ -53,6 +53,8 @@ class World:
     #: The newest epoch per scope on ``estop.holds``. A predecessor may have published more than it saved,
     #: and a scope may have been forgotten; both must not make an epoch stand for two different holds.
     published_epochs: Mapping[str, int] = field(default_factory=dict)
+    #: Scopes of this partition whose last hold on the topic is older than one before it; see ``published``.
+    overtaken: Mapping[str, int] = field(default_factory=dict)
 
     def next_epoch(self, state: ScopeState) -> int:
         return max(state.epoch, self.published_epochs.get(state.scope, 0)) + 1

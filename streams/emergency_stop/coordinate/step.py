@@ -15,12 +15,12 @@ from functools import singledispatch
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.holds import covers
-from emergency_stop.coordinate.instances import fold_ack
-from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, open_case, pass_time, settle
+from emergency_stop.coordinate.instances import fold_ack, proven
+from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, open_case, pass_time, settle
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
 from emergency_stop.coordinate.resume import refuse, resume
-from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, ScopeState, World
-from emergency_stop.coordinate.tables import EMERGENCY, InvariantViolationError, RefusedMessageError
+from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
+from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, AuditRecord, ConditionAnswer, Hit, Request
 from emergency_stop.domain.values import (
@@ -131,12 +131,15 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
             f"{message.service}/{message.instance_id} acknowledges for emergency {message.emergency_id}, which"
             f" {state.scope} does not have (any longer); the acknowledgement was ignored"
         )
-    del world
     folded = fold_ack(case, message, now_ms)
     if folded is case:
         return state, []
+    told: list[Effect] = []
+    if folded.phase in (*UNDER_WAY, Phase.PARTIAL) and proven(folded):
+        # the last proof of those that were asked; somebody may have come up since
+        folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
-    return state, effects or [to_wire(folded)]
+    return state, [*told, *(effects or [to_wire(folded)])]
 
 
 @_apply.register

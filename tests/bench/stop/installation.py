@@ -16,7 +16,8 @@ from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
-from emergency_stop.wire.signing import Signer, publish_public_key
+from emergency_stop.wire.signing import Signer
+from emergency_stop.wire.trusted_keys import trust_keys
 from tests.bench.stop.causes import triggers
 from tests.bench.stop.witness import Who, Witness
 
@@ -41,7 +42,7 @@ class Installation:
         private, public = self.folder / "signing-key.pem", self.folder / "verify-keys.pem"
         signer = Signer.generate()
         signer.save(private)
-        publish_public_key(signer, public)
+        trust_keys(public, signer.public_pem())
         self.settings = replace(self.settings, signing_key_file=private, verify_keys_file=public)
         self.publisher = KafkaPublisher(self.settings.brokers, client_id="bench-stop")
         self.witness = Witness(self.settings.brokers, self.settings.services)

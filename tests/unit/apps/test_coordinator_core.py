@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +12,15 @@ from prometheus_client import CollectorRegistry
 
 from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
-from emergency_stop.apps.service_book import PublishedEpochs, ServiceBook
+from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
+from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
-from emergency_stop.domain.values import AckState, StopLevel
+from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -39,7 +41,7 @@ def taken(core: CoordinatorCore) -> list[tuple[bytes, bytes | None]]:
 class Bench:
     """One core, its keys and its counters."""
 
-    def __init__(self, published: dict[str, int] | None = None, partitions: int = PARTITIONS) -> None:
+    def __init__(self, published: PublishedHolds | None = None, partitions: int = PARTITIONS) -> None:
         self.codec = Codec(LocalRegistry())
         self.signer = Signer.generate()
         self.counters = CollectorRegistry()
@@ -54,7 +56,7 @@ class Bench:
                 partitions=partitions,
                 policy=Policy(),
                 book=book,
-                published_epochs=published or {},
+                published=published or PublishedHolds(),
                 codec=self.codec,
                 signer=self.signer,
                 metrics=metrics,
@@ -197,12 +199,28 @@ def test_proofs_are_measured(bench: Bench) -> None:
 
 
 def test_epochs_go_on_from_what_was_published() -> None:
-    published = PublishedEpochs(Codec(LocalRegistry()))
-    bench = Bench(published.epochs)
+    book = HoldBook(Codec(LocalRegistry()))
+    bench = Bench(book.published)
     (hold,) = bench.read(Hold, bench.hear(topics.HITS, bench.value(hit())), topics.HOLDS)
     for value in (bench.codec.encode(hold, topics.HOLDS), b"garbage", None):
-        published.record(value)
-    assert published.epochs == {SCOPE: 1}
+        book.record(value)
+    assert book.published.epochs == {SCOPE: 1}
+
+
+def test_a_hold_that_an_older_record_overtook_is_said_again_by_its_owner_alone() -> None:
+    published = PublishedHolds()
+    bench = Bench(published)
+    (held,) = bench.read(Hold, bench.hear(topics.HITS, bench.value(hit())), topics.HOLDS)
+    stray = next(scope for scope in map("account:{}".format, range(99)) if home_partition(scope, PARTITIONS) != HOME)
+    for scope in (SCOPE, stray):
+        published.take(dataclasses.replace(held, scope=scope))
+        published.take(dataclasses.replace(held, scope=scope, epoch=0, state=HoldState.RUNNING, level=None, causes=()))
+    assert bench.core.next_deadline() == 0
+    bench.core.on_tick(50)
+    taken(bench.core)
+    (again,) = bench.read(Hold, [*bench.core.on_durable()], topics.HOLDS)
+    assert (again.scope, again.epoch, again.causes) == (SCOPE, held.epoch, held.causes)
+    assert bench.core.next_deadline() != 0
 
 
 def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_restart() -> None:

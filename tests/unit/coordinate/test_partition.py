@@ -228,6 +228,15 @@ class TestForgetting:
         (hold,) = holds(given(coordinator(), request("r9", scope="account:1"), 0, where))
         assert (hold.state, hold.epoch) == (HoldState.HELD, 8)
 
+    def test_a_forgotten_scope_whose_hold_was_overtaken_gets_a_new_epoch(self) -> None:
+        core = coordinator()
+        where = replace(world(), published_epochs={"account:1": 7}, overtaken={"account:1": 1})
+        for _ in range(2):
+            core.tick(0, where)
+        core.take_dirty()
+        (hold,) = holds(core.take_effects())
+        assert (hold.state, hold.epoch) == (HoldState.RUNNING, 8)
+
     def test_what_holds_is_never_forgotten(self) -> None:
         core = coordinator()
         core.apply(hit(), 0, world())

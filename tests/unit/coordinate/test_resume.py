@@ -132,6 +132,13 @@ class TestSeveralCauses:
         assert {case.phase.value for case in state.cases} == {"recovering"}
 
 
+def test_resumed_as_an_answer_to_the_stop_confirms_no_resume() -> None:
+    asked = after(stopped(), [resume("r1", epoch=1)], at=50)
+    wrong = ack(command_to(asked.cases[0], "x", order=0), AckState.RESUMED)
+    with pytest.raises(ValueError, match="command in state 'stop' has no transition for 'resumed'"):
+        step(asked, wrong, 60, world())
+
+
 def test_a_new_stop_ends_a_resume_under_way() -> None:
     state = after(stopped(), [resume("r1", epoch=1)], at=50)
     late = ack(command_to(state.cases[0], "x"), AckState.RESUMED)

@@ -287,10 +287,34 @@ class TestInstances:
         _, effects = step(state, Tick(SCOPE), 31_001, back)
         assert [c.service for c in commands(effects)] == ["y"]
 
-    def test_an_answer_may_come_before_the_announcement(self) -> None:
-        state = opened(hit(), where=world(instance("x")))
+    def test_one_that_came_up_unnoticed_is_asked_before_anything_is_claimed(self) -> None:
+        state = opened(hit(), where=world(instance("x"), known=("x",)))
         case = state.cases[0]
-        state = after(state, [ack(command_to(case, "x"), D), ack(command_to(case, "y"), D, "7")])
+        more = world(instance("x"), instance("x", "2"), known=("x",))
+        state, effects = step(state, ack(command_to(case, "x"), D), 10, more)
+        assert [c.command_id for c in commands(effects)] == [command_to(case, "x").command_id]
+        assert state.cases[0].phase.value == "stopping"
+        state = after(state, [ack(command_to(case, "x"), D, "2")], where=more)
+        assert state.cases[0].phase.value == "stopped"
+
+    def test_one_that_came_up_and_was_lost_unnoticed_leaves_the_stop_unproven(self) -> None:
+        """It may be cut off and act all the same."""
+        state = opened(hit(), where=world(instance("x"), known=("x",)))
+        late = POLICY.heartbeat_lost_ms + 10
+        more = world(instance("x", heartbeat_at=late), instance("x", "2"), known=("x",))
+        state, effects = step(state, ack(command_to(state.cases[0], "x"), D), late, more)
+        assert commands(effects) == []
+        assert [(t.instance_id, t.standing.value) for t in state.cases[0].targets] == [
+            ("1", "stopped"),
+            ("2", "unknown"),
+        ]
+        assert state.cases[0].phase.value == "stopping"
+
+    def test_an_answer_may_come_before_the_announcement(self) -> None:
+        where = world(instance("x"))
+        state = opened(hit(), where=where)
+        case = state.cases[0]
+        state = after(state, [ack(command_to(case, "x"), D), ack(command_to(case, "y"), D, "7")], where=where)
         assert state.cases[0].phase.value == "stopped"
 
     def test_a_stop_of_a_service_concerns_that_service_alone(self) -> None:
