@@ -89,6 +89,10 @@ bench-triggers: $(STAMP) ## What one more trigger costs, from 1 to 100, and the 
 test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
 	@$(BIN)/python -m tests.oracle
 
+.PHONY: simulate
+simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, and planted bugs (make simulate SEED=… N=…)
+	@SEED=$(SEED) N=$(N) $(BIN)/python -m tests.simulation
+
 .PHONY: test-kill
 test-kill: $(STAMP) ## At least 20 kill -9 and pauses under load on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.campaign

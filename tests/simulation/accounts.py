@@ -1,0 +1,208 @@
+"""The judge's book of emergencies: every cause, every word about it, and whether the accounts of it are true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
+from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Request
+from emergency_stop.domain.values import LEVEL_SEVERITY, AckState, Action, EmergencyState, Mode
+
+if TYPE_CHECKING:
+    from tests.simulation.judge import Judge
+    from tests.simulation.world import SimulatedWorld
+
+_ENDED: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL, EmergencyState.RESOLVED})
+_CLAIMS: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL})
+_LIFTED: Final = frozenset({EmergencyState.RECOVERING, EmergencyState.RESOLVED})
+_SAYS_NO: Final = frozenset({AckState.FAILED, AckState.REFUSED, AckState.UNKNOWN})
+Word = tuple[int, int, bool]
+
+
+class Accounts:
+    def __init__(self, judge: Judge, world: SimulatedWorld) -> None:
+        self._judge, self._world = judge, world
+        self._causes: dict[str, Hit | Request] = {}
+        self._commands: dict[str, Command] = {}
+        self._acks: dict[str, dict[str, Ack]] = {}
+        self._newest: dict[str, Emergency] = {}
+        self._once_stopped: set[str] = set()
+
+    def caused(self, message: Hit | Request) -> None:
+        """The broker has a cause: from here on its stop must not be lost."""
+        if isinstance(message, Request):
+            self._causes[emergency_id(request_cause(message.request_id))] = message
+        elif message.mode is Mode.ENFORCE:
+            self._causes[emergency_id(hit_cause(message.hit_id))] = message
+
+    def commanded(self, command: Command) -> None:
+        self._commands[command.command_id] = command
+
+    def epoch_of(self, command_id: str) -> int:
+        """The epoch of a command that was given; 0 where it never was."""
+        command = self._commands.get(command_id)
+        return command.epoch if command else 0
+
+    def acked(self, ack: Ack) -> None:
+        self._acks.setdefault(ack.emergency_id, {})[f"{ack}"] = ack
+
+    # -------------------------------------------------------------------------- each account as it is published
+
+    def told(self, emergency: Emergency) -> None:
+        former = self._newest.get(emergency.emergency_id)
+        self._newest[emergency.emergency_id] = emergency
+        if former is not None and former.started_at != emergency.started_at:
+            self._judge.violated("decided_twice", f"{former} and {emergency}")
+        if emergency.state in _CLAIMS:
+            self._judge_claims(emergency)
+            self._note_stop(emergency)
+            if emergency.state is EmergencyState.STOPPED:
+                self._once_stopped.add(emergency.emergency_id)
+        elif emergency.state is EmergencyState.RESOLVED:
+            self._judge_confirmations(emergency)
+
+    def _note_stop(self, emergency: Emergency) -> None:
+        """Of a STOPPED emergency every instance is stopped that lived in the coordinator's eyes when it said so."""
+        if emergency.state is EmergencyState.PARTIAL:
+            return self._judge.proofs.unclaim(emergency.scope, emergency.emergency_id)
+        decided_at = emergency.completed_at or 0
+        for instance in self._world.instances:
+            seen_at = self._world.seen_at(instance)
+            if (
+                seen_at is not None
+                and seen_at <= decided_at
+                and instance.is_alive
+                and self._concerns(emergency, instance.service)
+            ):
+                self._judge.proofs.claim(instance, emergency.scope, emergency.emergency_id, emergency.epoch)
+        return None
+
+    @staticmethod
+    def _concerns(emergency: Emergency, service: str) -> bool:
+        if emergency.scope.startswith("service:"):
+            return emergency.scope == f"service:{service}"
+        return "all" in emergency.target_services or service in emergency.target_services
+
+    def _judge_claims(self, emergency: Emergency) -> None:
+        words = self._verdicts(emergency.emergency_id)
+        for told in emergency.instances:
+            key = told.service, told.instance_id
+            stopped = told.state is AckState.STOPPED
+            if emergency.state is EmergencyState.STOPPED and not stopped:
+                self._judge.violated("false_account", f"{emergency} is STOPPED without {key}")
+            if stopped and not self._has_left(key) and not any(not no for _, _, no in words.get(key, ())):
+                self._judge.violated("false_account", f"{emergency}: {key} never proved the stop")
+            if emergency.state is EmergencyState.PARTIAL and not stopped and not told.reason:
+                self._judge.violated("false_account", f"{emergency} gives no reason for {key}")
+        if emergency.state is EmergencyState.PARTIAL and not self._second_attempt(emergency):
+            self._judge.violated("not_escalated", f"{emergency} is given up on without a second attempt")
+
+    def _second_attempt(self, emergency: Emergency) -> bool:
+        """Somebody who never answered was commanded again before the emergency was given up on at its deadline."""
+        given = [c for c in self._commands.values() if c.emergency_id == emergency.emergency_id]
+        again = any(command.attempt > 1 and command.action is Action.STOP for command in given)
+        in_doubt = (emergency.completed_at or 0) < emergency.deadline_at
+        words = self._verdicts(emergency.emergency_id)
+        silent = [
+            i for i in emergency.instances if i.state is AckState.UNKNOWN and (i.service, i.instance_id) not in words
+        ]
+        return again or in_doubt or not silent or emergency.emergency_id in self._once_stopped
+
+    def _judge_confirmations(self, emergency: Emergency) -> None:
+        acks = self._acks.get(emergency.emergency_id, {}).values()
+        for told in emergency.instances:
+            confirmed = any(
+                (ack.service, ack.instance_id, ack.state) == (told.service, told.instance_id, AckState.RESUMED)
+                for ack in acks
+                if self._order(ack, Action.RESUME) is not None
+            )
+            if told.state is AckState.RESUMED and not confirmed:
+                self._judge.violated("false_account", f"{emergency}: {told} never confirmed the resume")
+
+    def _has_left(self, key: tuple[str, str]) -> bool:
+        return any(i.key == key and i.left_at is not None for i in self._world.instances)
+
+    # ------------------------------------------------------------------------------------- the naive twin of acks
+
+    def _order(self, ack: Ack, action: Action) -> Command | None:
+        command = self._commands.get(ack.command_id)
+        if command is None or command.service != ack.service or command.action is not action:
+            return None
+        return command
+
+    def _verdicts(self, emergency: str) -> dict[tuple[str, str], list[Word]]:
+        """By instance (attempt, when it was said, whether it says no), of all verdicts on commands that were given."""
+        words: dict[tuple[str, str], list[Word]] = {}
+        for ack in self._acks.get(emergency, {}).values():
+            command = self._order(ack, Action.STOP)
+            if command is None:
+                continue
+            bad_proof = ack.in_flight > 0 or ack.epoch < command.epoch
+            if ack.state in _SAYS_NO or ack.state is AckState.STOPPED:
+                no = ack.state in _SAYS_NO or bad_proof
+                words.setdefault((ack.service, ack.instance_id), []).append((command.attempt, ack.acked_at, no))
+        return words
+
+    # ------------------------------------------------------------------------------------------------- the end
+
+    def unended(self) -> str | None:
+        """One emergency that has not ended, or a cause of which nothing was heard; ``None`` when all is over."""
+        for emergency in self._newest.values():
+            if emergency.state not in _ENDED:
+                return emergency.emergency_id
+        for held in self._judge.ledger.causes:
+            if held not in self._newest:
+                return held
+        return next((cause for cause in self._causes if not self._was_held(cause)), None)
+
+    def _was_held(self, emergency: str) -> bool:
+        """By its own hold; or it was lifted before that went out; or its hit joined one that stops as much."""
+        if emergency in self._judge.ledger.causes or self._was_lifted_at_once(emergency):
+            return True
+        cause = self._causes[emergency]
+        return isinstance(cause, Hit) and any(self._covers(other, cause) for other in self._newest.values())
+
+    def _was_lifted_at_once(self, emergency: str) -> bool:
+        told = self._newest.get(emergency)
+        return (
+            told is not None
+            and told.state in _LIFTED
+            and any(
+                request.scope == told.scope and (request.epoch or 0) >= told.epoch
+                for request in self._judge.ledger.resumes.values()
+                if request.emergency_id in (None, emergency)
+            )
+        )
+
+    def _covers(self, emergency: Emergency, hit: Hit) -> bool:
+        if (emergency.scope, emergency.trigger_id) != (hit.scope, hit.trigger_id):
+            return False
+        held = self._judge.ledger.severities.get(emergency.emergency_id, LEVEL_SEVERITY[emergency.level])
+        services = emergency.target_services
+        return held >= LEVEL_SEVERITY[hit.level] and ("all" in services or set(hit.target_services) <= set(services))
+
+    def conclude(self) -> None:
+        for emergency, cause in self._causes.items():
+            if not self._was_held(emergency):
+                self._judge.violated("stop_lost", f"nothing ever held {cause}")
+            elif self._judge.ledger.severities.get(emergency, 9) < LEVEL_SEVERITY[cause.level]:
+                self._judge.violated("milder_hold", f"{cause} was held less severely than asked")
+        for told in self._newest.values():
+            if told.state not in _ENDED:
+                self._judge.violated("never_ended", f"{told}")
+            elif told.state in _CLAIMS:
+                self._judge_last_words(told)
+        for emergency, (scope, _) in self._judge.ledger.causes.items():
+            if emergency not in self._newest:
+                self._judge.violated("never_ended", f"{emergency} holds {scope}, and nobody accounts for it")
+
+    def _judge_last_words(self, emergency: Emergency) -> None:
+        """By now everybody has been heard: what the emergency says of an instance is its last word."""
+        words = self._verdicts(emergency.emergency_id)
+        for told in emergency.instances:
+            key = told.service, told.instance_id
+            if key not in words or self._has_left(key):
+                continue
+            says_no = max(words[key])[2]
+            if says_no is (told.state is AckState.STOPPED):
+                self._judge.violated("false_account", f"{emergency}: the last word of {key} is {max(words[key])}")

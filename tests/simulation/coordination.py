@@ -1,0 +1,229 @@
+"""The coordinator's process around its core: inputs in, checkpoints, and death at any point of one.
+
+It keeps the order of ``apps/lane_partition.py``: records, effects, positions. What is in memory only is lost; a
+successor begins from the records and positions that were durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from emergency_stop.coordinate.partition import Coordinator
+from emergency_stop.coordinate.publication import without_superseded
+from emergency_stop.coordinate.snapshot import scope_key, scope_record
+from emergency_stop.coordinate.state import Effect, ScopeState, World
+from emergency_stop.coordinate.tables import RefusedMessageError
+from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SimulatedWorld
+
+Input = Hit | Request | Ack
+CRASH_POINTS: Final = ("before records", "amid records", "before effects", "amid effects", "before positions")
+#: How long one that stalls is away before it is succeeded, and how much longer until it wakes.
+SUCCEEDED_AFTER_MS: Final = 3_000
+WAKES_WITHIN_MS: Final = 6_000
+
+
+class Kept(NamedTuple):
+    """A state record, its bytes still to be made: most records are replaced before anybody reads them."""
+
+    state: ScopeState
+    outbox: tuple[Effect, ...]
+
+    def to_bytes(self) -> bytes:
+        return scope_record(self.state, self.outbox)
+
+
+class KeepingCoordinator(Coordinator):
+    """The production core, whose records become bytes only where a successor reads them."""
+
+    def _record(self, scope: str) -> bytes | None:
+        state, outbox = self._scopes.get(scope), self._recorded.get(scope, [])
+        if not state and not outbox:
+            return None
+        return cast("bytes", Kept(state or ScopeState(scope), tuple(outbox)))
+
+
+class Durable:
+    """What outlives every coordinator: its state log, and how far the inputs are applied."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, Kept] = {}
+        self.positions: dict[str, int] = {}
+
+    def write(self, records: Sequence[tuple[bytes, Kept | None]]) -> None:
+        for key, value in records:
+            if value is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = value
+
+    def record(self, scope: str) -> Kept | None:
+        return self.records.get(scope_key(scope))
+
+
+class CoordinatorProcess:
+    """One life of a coordinator, from its restoration to its death."""
+
+    def __init__(self, world: SimulatedWorld, core: Coordinator, durable: Durable) -> None:
+        self._world = world
+        self._engine = world.engine
+        self._core = core
+        self._durable = durable
+        self._positions = dict(durable.positions)
+        core.restore((key, kept.to_bytes()) for key, kept in durable.records.items())
+        self._is_alive = True
+        #: Succeeded while it stalled: its records and positions no longer count, what it sends does.
+        self.is_fenced = False
+        self._is_awake = False
+        self._is_writing = False
+        self._touched = False
+        self._armed_at: int | None = None
+
+    def start(self) -> None:
+        self.wake()
+
+    def die(self) -> None:
+        self._is_alive = False
+
+    def wake(self) -> None:
+        """There is something to read."""
+        if not self._is_awake and self._is_alive:
+            self._is_awake = True
+            self._engine.after(self._world.lag_ms(), self._poll)
+
+    def _poll(self) -> None:
+        self._is_awake = False
+        if not self._is_alive or self.is_fenced:
+            return
+        where = self._world.seen_by_coordinator()
+        for topic in self._world.input_order():
+            self._read(topic, where)
+        self._pass_time(where)
+        self._checkpoint()
+
+    def _read(self, topic: str, where: World) -> None:
+        log, start = self._world.inputs[topic], self._positions.get(topic, 0)
+        at_once: list[Effect] = []
+        for message in log.records[start:]:
+            self._touched = True
+            try:
+                at_once += self._core.apply(message, self._engine.now_ms, where)
+            except RefusedMessageError as error:
+                self._world.note("coordinator refuses %s: %s", message, error)
+        self._positions[topic] = len(log)
+        for effect in without_superseded(at_once):
+            self._world.publish(effect, late=False)
+
+    def _pass_time(self, where: World) -> None:
+        due = self._core.next_deadline()
+        if (due is not None and due <= self._engine.now_ms) or self._core.to_restate(where.overtaken):
+            self._core.tick(self._engine.now_ms, where)
+            self._touched = True
+
+    def _timer(self, at: int) -> None:
+        if self._armed_at == at:
+            self._armed_at = None
+            self._poll()
+
+    def _arm(self) -> None:
+        due = self._core.next_deadline()
+        if due is not None:
+            due = max(due, self._engine.now_ms + 1)
+            if self._armed_at is None or due < self._armed_at:
+                self._armed_at = due
+                self._engine.after(due - self._engine.now_ms, self._timer, due)
+
+    # ------------------------------------------------------------------------------------- the checkpoint
+
+    def _checkpoint(self) -> None:
+        if self._is_writing or not self._touched:
+            return self._arm()
+        self._touched = False
+        self._is_writing = True
+        dirty = cast("list[tuple[bytes, Kept | None]]", list(self._core.take_dirty()))
+        positions = dict(self._positions)
+        crash = self._crash_point()
+        if crash == "before records":
+            return self._world.coordinator_died(self, crash)
+        if crash == "amid records":
+            self._durable.write(dirty[: self._engine.random.randrange(len(dirty) + 1)])
+            return self._world.coordinator_died(self, crash)
+        return self._later(self._records_written, dirty, positions, crash)
+
+    def _crash_point(self) -> str:
+        if not self._engine.chance(self._world.weather.crash):
+            return ""
+        return self._engine.random.choice(CRASH_POINTS)
+
+    def _later(self, act: Callable[..., None], *args: object) -> None:
+        """Writing takes time: other things may happen meanwhile."""
+        if self._engine.chance(0.7):
+            act(*args)
+        else:
+            self._engine.after(self._world.lag_ms(), act, *args)
+
+    def _records_written(
+        self, dirty: Sequence[tuple[bytes, Kept | None]], positions: dict[str, int], crash: str
+    ) -> None:
+        if not self._is_alive:
+            return None
+        if not self.is_fenced:
+            self._durable.write(dirty)
+        if crash == "before effects":
+            return self._world.coordinator_died(self, crash)
+        effects = without_superseded(self._core.take_effects())
+        if crash == "amid effects":
+            for effect in self._some(effects):
+                self._world.publish(effect, late=self.is_fenced)
+            return self._world.coordinator_died(self, crash)
+        if effects and not self.is_fenced and self._engine.chance(self._world.weather.stall):
+            return self._stall(effects)
+        return self._later(self._send, effects, positions, crash)
+
+    def _some(self, effects: Sequence[Effect]) -> list[Effect]:
+        """What a crash lets through: of each topic's partition a beginning."""
+        cut: dict[str, bool] = {}
+        through = []
+        for effect in effects:
+            where = _partition(effect)
+            cut[where] = cut.get(where, False) or self._engine.chance(0.4)
+            if not cut[where]:
+                through.append(effect)
+        return through
+
+    def _stall(self, effects: list[Effect]) -> None:
+        """It stands still with records on their way out; a successor takes over, then it wakes and dies, fenced."""
+        self.is_fenced = True
+        self._world.note("coordinator stalls with %s effects on their way", len(effects))
+        self._world.succeed_coordinator(self, SUCCEEDED_AFTER_MS)
+        self._engine.after(
+            SUCCEEDED_AFTER_MS + self._engine.random.randrange(WAKES_WITHIN_MS), self._last_words, effects
+        )
+
+    def _last_words(self, effects: list[Effect]) -> None:
+        for effect in self._some(effects):
+            self._world.publish(effect, late=True)
+        self.die()
+
+    def _send(self, effects: Sequence[Effect], positions: dict[str, int], crash: str) -> None:
+        if not self._is_alive:
+            return None
+        for effect in effects:
+            self._world.publish(effect, late=self.is_fenced)
+        if crash:
+            return self._world.coordinator_died(self, crash)
+        if not self.is_fenced:
+            self._durable.positions = positions
+        self._is_writing = False
+        if self._touched:
+            return self._checkpoint()
+        return self._arm()
+
+
+def _partition(effect: Effect) -> str:
+    if isinstance(effect, Command):
+        return f"commands.{effect.service}"
+    return "holds" if isinstance(effect, Hold) else type(effect).__name__

@@ -1,0 +1,129 @@
+"""The omniscient judge: it sees what was really in flight, said, delivered and published, and asks no core anything.
+
+Invariants, by the kind of their violation:
+
+* ``acted_after_proof``, ``acted_after_stop``: a side effect after an instance's proof, or the emergency's; also a proof
+  while something was in flight, or before the stop handler had said true
+* ``acted_while_held``: a side effect although the newest hold, or a stop command ahead of it, had been delivered
+* ``stop_lost``, ``stuck_shut``: a cause without its hold, a permit in spite of a hold, a refusal without one
+* ``stale_resume``: a cause lifted by nobody, or by a resume that named an older epoch than the newest stop
+* ``unaudited``, ``undurable``: published before its audit record, or before its decision, was durable
+* ``milder_hold``, ``epoch_reused``: a hold less severe than its causes; two different holds of one epoch
+* ``false_account``: an emergency claims a proof or a confirmation that nobody gave, or ignores the last word
+* ``never_ended``, ``not_escalated``: an emergency without an end, or given up on without a second attempt
+* ``decided_twice``: one cause, two emergencies
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Hold, targets_service
+from emergency_stop.domain.values import Action, HoldState
+from tests.simulation.accounts import Accounts
+from tests.simulation.ledger import HoldLedger
+from tests.simulation.proofs import Proofs, View
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from emergency_stop.coordinate.state import Effect
+    from tests.simulation.coordination import Input
+    from tests.simulation.instance import Instance
+    from tests.simulation.world import SimulatedWorld
+
+__all__ = ["Judge", "Violation"]
+
+
+class Judge:
+    def __init__(self, world: SimulatedWorld) -> None:
+        self._world = world
+        self.violations: list[Violation] = []
+        self.ledger = HoldLedger(self)
+        self.proofs = Proofs(self)
+        self.accounts = Accounts(self, world)
+        self.newest_holds = self.ledger.newest
+
+    def violated(self, kind: str, text: str) -> None:
+        """Note it; the first one ends the schedule."""
+        self.violations.append(Violation(self._world.seed, self._world.engine.now_ms, kind, text))
+        self._world.note("VIOLATION %s: %s", kind, text)
+
+    @property
+    def now_ms(self) -> int:
+        return self._world.engine.now_ms
+
+    # ------------------------------------------------------------------------------------------- what it sees
+
+    def accepted(self, message: Input) -> None:
+        """The broker has an input."""
+        if isinstance(message, Ack):
+            self.accounts.acked(message)
+        elif isinstance(message, Hit) or message.action is Action.STOP:
+            self.accounts.caused(message)
+        else:
+            self.ledger.resumes[message.correlation_id] = message
+
+    def published(self, effect: Effect, *, late: bool) -> None:
+        """The broker has a record of a coordinator."""
+        if isinstance(effect, Hold):
+            self.ledger.published(effect, self._world.durable.record(effect.scope), late=late)
+            self.proofs.published(effect)
+        elif isinstance(effect, Command):
+            self.accounts.commanded(effect)
+        elif isinstance(effect, Emergency):
+            if not late:
+                self.accounts.told(effect)
+        elif effect.action == "resumed":
+            self.ledger.audited.add(effect.correlation_id)
+
+    def delivered_hold(self, instance: Instance, hold: Hold) -> None:
+        self.proofs.view(instance).take_hold(hold)
+
+    def delivered_command(self, instance: Instance, command: Command) -> None:
+        self.proofs.view(instance).take_command(command)
+
+    def handled(self, instance: Instance, command: Command, *, done: bool) -> None:
+        if done:
+            self.proofs.view(instance).handled.add(command.command_id)
+
+    def told(self, instance: Instance, ack: Ack) -> None:
+        """An instance says so, whether or not anybody will ever hear it."""
+        self.proofs.told(instance, ack)
+
+    def began(self, instance: Instance, account_id: str | None) -> None:
+        """A side effect begins."""
+        self.proofs.began(instance, account_id)
+
+    # -------------------------------------------------------------------------------------------- the verdict
+
+    def has_all_ended(self) -> bool:
+        return self.accounts.unended() is None
+
+    def conclude(self) -> None:
+        """After the end: everything that was begun has ended, and gates say what the newest holds say."""
+        self.accounts.conclude()
+        for instance in self._world.instances:
+            if instance.is_alive and instance.is_open and not instance.is_leaving:
+                self._compare_gate(instance, self.proofs.view(instance))
+
+    def _compare_gate(self, instance: Instance, view: View) -> None:
+        for account_id in dict.fromkeys(self._world.accounts):
+            wanted = [scope for scope in view.scopes(account_id) if self._is_held(scope, instance.service)]
+            acts = instance.attempt(account_id)
+            if wanted and acts:
+                self.violated("stop_lost", f"{instance} acts for {account_id}, which {wanted} hold")
+            if not wanted and not acts and not view.has_stray_order(account_id):
+                self.violated("stuck_shut", f"{instance} refuses {account_id}, which nothing holds")
+
+    def _is_held(self, scope: str, service: str) -> bool:
+        hold = self.newest_holds.get(scope)
+        return hold is not None and covers(hold, service)
+
+
+def covers(hold: Hold, service: str) -> bool:
+    """Whether a hold stops ``service``, told apart from the gate's own way to tell."""
+    if hold.state is not HoldState.HELD:
+        return False
+    if hold.scope.startswith("service:"):
+        return hold.scope == f"service:{service}"
+    return any(targets_service(cause.services, service) for cause in hold.causes)

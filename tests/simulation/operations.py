@@ -1,0 +1,196 @@
+"""What people, detectors, liars and fate do in a schedule: causes, resumes, crashes, cuts, forged and false words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from emergency_stop.domain.ids import ack_id, command_id
+from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
+from emergency_stop.domain.values import AckState, Action, HoldState, Mode, StopLevel, TriggerType
+from tests.simulation.instance import FORGED, Instance
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SimulatedWorld
+
+GAPS_MS = (1, 10, 200, 1_500, 4_000)
+_LEVELS = (StopLevel.IMMEDIATE, StopLevel.GRACEFUL, StopLevel.GRACEFUL, StopLevel.CASCADING)
+
+
+class Operations:
+    def __init__(self, world: SimulatedWorld) -> None:
+        self._world = world
+        self._engine = world.engine
+        self._random = world.engine.random
+        self._done: list[Hit | Request] = []
+        self._number = 0
+        self._trouble: tuple[Callable[[], None], ...] = (
+            self._kill_instance, self._start_instance, self._leave, self._cut_off, self._pause, self._lie, self._lie,
+            self._forge, self._kill_coordinator, self._read_anew,
+        )  # fmt: skip
+
+    def plan(self) -> None:
+        """The whole schedule's operations, each some time after the one before."""
+        at = 100
+        for _ in range(self._world.weather.operations):
+            self._engine.after(at, self._operate)
+            at += self._random.choice(GAPS_MS)
+        self._engine.after(at + 500, self._over)
+
+    def _over(self) -> None:
+        self._world.operations_are_over = True
+
+    def _operate(self) -> None:
+        self._number += 1
+        weather, draw = self._world.weather, self._random.random()
+        if draw < weather.trouble:
+            self._random.choice(self._trouble)()
+        elif self._done and self._engine.chance(weather.repeat):
+            self._send(self._random.choice(self._done))
+        elif self._random.random() < 0.35 and self._done:
+            self._resume()
+        elif self._random.random() < 0.5:
+            self._send(self._hit())
+        else:
+            self._send(self._stop())
+
+    def _send(self, message: Hit | Request) -> None:
+        """Accepted by the broker once or twice, at once or late: so anything may overtake anything."""
+        self._done.append(message)
+        times = 2 if self._engine.chance(self._world.weather.repeat) else 1
+        for _ in range(times):
+            self._engine.after(self._world.lag_ms(), self._world.take_input, message)
+
+    def _scope(self) -> str:
+        return self._random.choice(self._world.scopes)
+
+    def _services(self) -> tuple[str, ...]:
+        return self._random.choice((("all",), ("all",), (self._random.choice(self._world.weather.services),)))
+
+    def _hit(self) -> Hit:
+        scope, now_ms = self._scope(), self._engine.now_ms
+        account_id = scope.removeprefix("account:") if scope.startswith("account:") else None
+        mode = Mode.SHADOW if self._random.random() < 0.1 else Mode.ENFORCE
+        return Hit(
+            hit_id=f"h{self._number}", trigger_id=f"t{self._random.randrange(2)}", trigger_version=1,
+            trigger_type=TriggerType.HEALTH_SCORE_CRITICAL, trigger_name="low health", mode=mode, scope=scope,
+            account_id=account_id, level=self._random.choice(_LEVELS), target_services=self._services(),
+            priority=self._random.randrange(1, 5), reason="12 < 30", occurred_at=now_ms, detected_at=now_ms,
+            source_topic="telemetry.health", source_partition=0, source_offset=self._number, observed=12.0,
+            threshold=30.0, margin=18.0, window_ms=60_000, window_samples=5, window_contents="{}", late=False,
+            suppressed_before=0, correlation_id=f"corr-h{self._number}",
+        )  # fmt: skip
+
+    def _stop(self) -> Request:
+        return self._request(Action.STOP, self._scope(), level=self._random.choice(_LEVELS), services=self._services())
+
+    def _request(
+        self, action: Action, scope: str, *, level: StopLevel = StopLevel.IMMEDIATE,
+        services: tuple[str, ...] = ("all",), epoch: int | None = None, emergency_id: str | None = None,
+    ) -> Request:  # fmt: skip
+        number, now_ms = self._number, self._engine.now_ms
+        return Request(
+            f"r{number}", action, scope, level, services, "looks wrong", "ann", now_ms, f"corr-r{number}", epoch,
+            emergency_id,
+        )  # fmt: skip
+
+    def _resume(self) -> None:
+        """Of what somebody saw: mostly the newest hold, sometimes an older one, or none that was."""
+        held = [hold for hold in self._world.judge.newest_holds.values() if hold.state is HoldState.HELD]
+        if not held:
+            return self._send(self._request(Action.RESUME, self._scope(), epoch=self._random.randrange(3)))
+        seen: Hold = self._random.choice(held)
+        epoch = max(0, seen.epoch - self._random.choice((0, 0, 0, 0, 1, 2, -1)))
+        one = self._random.choice(seen.causes).emergency_id if self._random.random() < 0.3 else None
+        return self._send(self._request(Action.RESUME, seen.scope, epoch=epoch, emergency_id=one))
+
+    # ---------------------------------------------------------------------------------------------- trouble
+
+    def _alive(self) -> Instance | None:
+        alive = [instance for instance in self._world.instances if instance.is_alive]
+        return self._random.choice(alive) if alive else None
+
+    def _kill_instance(self) -> None:
+        """Kill -9, and a successor with another id, sooner or later."""
+        victim = self._alive()
+        if victim is not None:
+            self._world.note("kill -9 of %s", victim)
+            victim.die()
+            self._engine.after(self._random.randrange(2_000), self._world.start_instance, victim.service)
+
+    def _start_instance(self) -> None:
+        if len(self._world.instances) < 8:
+            self._world.start_instance(self._random.choice(self._world.weather.services))
+
+    def _leave(self) -> None:
+        instance = self._alive()
+        if instance is not None:
+            self._world.note("%s is asked to leave", instance)
+            instance.leave()
+
+    def _cut_off(self) -> None:
+        instance = self._alive()
+        if instance is not None:
+            for_ms = self._random.choice((500, 2_000, 8_000, 15_000))
+            self._world.note("%s is cut off from the broker for %s ms", instance, for_ms)
+            instance.cut_off(for_ms)
+
+    def _pause(self) -> None:
+        instance = self._alive()
+        if instance is not None:
+            for_ms = self._random.choice((500, 2_000, 8_000, 15_000))
+            self._world.note("%s is paused for %s ms", instance, for_ms)
+            instance.pause(for_ms)
+
+    def _read_anew(self) -> None:
+        instance = self._alive()
+        if instance is not None:
+            self._world.note("%s reads its holds anew", instance)
+            instance.read_holds_anew()
+
+    def _kill_coordinator(self) -> None:
+        if self._world.coordinator is not None:
+            self._world.coordinator_died(self._world.coordinator, "kill -9")
+
+    def _forge(self) -> None:
+        """Somebody without a key lifts what is held: nobody may heed it."""
+        held = [hold for hold in self._world.judge.newest_holds.values() if hold.state is HoldState.HELD]
+        if not held:
+            return
+        seen, service = self._random.choice(held), self._random.choice(self._world.weather.services)
+        cause, now_ms = self._random.choice(seen.causes), self._engine.now_ms
+        forged = Command(
+            f"forged-{self._number}", cause.emergency_id, "corr-forged", service, seen.scope, seen.epoch + 9,
+            Action.RESUME, StopLevel.IMMEDIATE, "all is well", "mallory", now_ms, now_ms + 2_000, 1, signature=FORGED,
+        )  # fmt: skip
+        self._world.note("forged: %s", forged)
+        self._world.commands[service].append(forged)
+
+    def _lie(self) -> None:
+        """An acknowledgement that is not true, and whose falsehood shows in it."""
+        given = [command for log in self._world.commands.values() for command in log.records]
+        if given:
+            self._world.take_input(self._false_word(self._random.choice(given)))
+
+    def _false_word(self, command: Command) -> Ack:
+        instances = [i.instance_id for i in self._world.instances if i.service == command.service]
+        teller = self._random.choice([*instances, "ghost"])
+        true = Ack(
+            ack_id(command.command_id, teller, AckState.STOPPED), command.command_id, command.emergency_id,
+            command.correlation_id, command.scope, command.epoch, command.service, teller, AckState.STOPPED, "", 0,
+            None, None, self._engine.now_ms,
+        )  # fmt: skip
+        kind = self._random.randrange(5)
+        if kind == 0 and command.action is Action.STOP:
+            return replace(true, in_flight=2)
+        if kind == 1 and command.action is Action.STOP:
+            return replace(true, epoch=command.epoch - 1)
+        if kind == 2:
+            return replace(true, state=AckState.RESUMED, command_id="never-given")
+        if kind == 3:
+            never = command_id(command.emergency_id, command.service, command.epoch + 1, Action.STOP, 9)
+            return replace(true, command_id=never)
+        if command.action is Action.STOP:
+            return replace(true, state=AckState.RESUMED)
+        return replace(true, in_flight=1)
