@@ -13,7 +13,7 @@ from emergency_stop.domain.messages import Hold
 #: No hold for so long is a pause.
 PAUSE_MS: Final = 200
 #: A burst that has no pause does not put a check off for longer than this.
-WAIT_MS_MAX: Final = 2_000
+WAIT_MS_MAX: Final = 10_000
 
 
 class Unverified:
