@@ -15,6 +15,17 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """An effect: one record for the broker. ``key`` decides the partition unless ``partition`` is given."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
 class Publisher(Protocol):
     """Writes to the broker. Every awaited send is acknowledged by all in-sync replicas (``acks=all``)."""
 
@@ -30,16 +41,9 @@ class Publisher(Protocol):
         """Enqueue in order; the awaitable ends when the broker has acknowledged, or raises."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """An effect: one record for the broker. ``key`` decides the partition unless ``partition`` is given."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    partition: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
+        """As ``publish`` for each of ``records``, in their order, at a fraction of the cost: they travel together."""
+        ...
 
 
 class PartitionCore(Protocol):

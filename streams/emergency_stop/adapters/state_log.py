@@ -11,7 +11,6 @@ broker forgets the group, and stays the same when a static member restarts; then
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from emergency_stop.adapters.kafka import stop_consumer
-from emergency_stop.ports import Publisher
+from emergency_stop.ports import Publish, Publisher
 
 log = logging.getLogger(__name__)
 
@@ -188,28 +187,30 @@ class StateLog:
 
     async def write_records(self, records: Iterable[tuple[bytes, bytes | None]]) -> int:
         """Make core records durable; ``None`` removes. Returns the bytes written."""
-        superseded, sends, size = [], [], 0
+        superseded, puts, size = list[bytes](), list[Publish](), 0
         for core_key, value in records:
             earlier = self._fences.get(core_key)
             if earlier is not None and earlier != self.fence:
                 superseded.append(state_key(earlier, core_key))
             self._fences[core_key] = self.fence
             size += len(value or b"")
-            sends.append(self._put(state_key(self.fence, core_key), value or b""))
-        await asyncio.gather(*sends)
+            puts.append(self._record(state_key(self.fence, core_key), value or b""))
+        await self._publisher.publish_all(puts)
         await self.remove(superseded)
         return size
 
     async def write_positions(self, positions: Mapping[str, int]) -> None:
         """Make the positions durable: from here on a restart goes on after them."""
-        await self._put(position_key(self.fence), json.dumps(dict(positions)).encode())
+        await self._publisher.publish_all(
+            [self._record(position_key(self.fence), json.dumps(dict(positions)).encode())]
+        )
         if self._position_fence not in (-1, self.fence):
             await self.remove([position_key(self._position_fence)])
         self._position_fence = self.fence
 
     async def remove(self, keys: Iterable[bytes]) -> None:
         """Tombstone keys that a higher fence has replaced."""
-        await asyncio.gather(*(self._put(key, None) for key in keys))
+        await self._publisher.publish_all([self._record(key, None) for key in keys])
 
-    async def _put(self, key: bytes, value: bytes | None) -> None:
-        await self._publisher.publish(self._topic, key, value, partition=self._partition)
+    def _record(self, key: bytes, value: bytes | None) -> Publish:
+        return Publish(self._topic, key, value, self._partition)

@@ -145,14 +145,7 @@ class LanePartition:
 
     def _sends(self, effects: Sequence[Publish]) -> list[asyncio.Future[None]]:
         self.counters.effects += len(effects)
-        return [
-            asyncio.ensure_future(
-                self.publisher.publish(
-                    effect.topic, effect.key, effect.value, partition=effect.partition, headers=effect.headers
-                )
-            )
-            for effect in effects
-        ]
+        return [asyncio.ensure_future(self.publisher.publish_all(effects))] if effects else []
 
     @property
     def needs_checkpoint(self) -> bool:

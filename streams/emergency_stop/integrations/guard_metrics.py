@@ -24,6 +24,7 @@ _COUNTERS: Final = {
 _GAUGES: Final = {
     "in_flight": ("estop_service_in_flight", "Actions in flight."),
     "held_scopes": ("estop_service_held_scopes", "Scopes that are shut for the service."),
+    "unverified": ("estop_service_unverified_scopes", "Scopes shut by holds whose signature is not checked yet."),
     "stops_under_way": ("estop_service_stops_under_way", "Stops not yet proven."),
 }
 

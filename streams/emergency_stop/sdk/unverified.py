@@ -11,9 +11,9 @@ from typing import Final
 from emergency_stop.domain.messages import Hold
 
 #: No hold for so long is a pause.
-PAUSE_MS: Final = 200
+PAUSE_MS: Final = 2_000
 #: A burst that has no pause does not put a check off for longer than this.
-WAIT_MS_MAX: Final = 2_000
+WAIT_MS_MAX: Final = 10_000
 
 
 class Unverified:

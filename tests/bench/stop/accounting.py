@@ -50,10 +50,10 @@ async def _send(installation: Installation, probes: Probes, count: int) -> list[
     """An event whenever fewer than ``_IN_FLIGHT_MAX`` emergencies are open."""
     sent: list[Probe] = []
     open_ones: set[str] = set()
-    by_scope = installation.witness.by_scope
+    witness = installation.witness
     for level in itertools.islice(itertools.cycle(probes.levels), count):
         while len(open_ones) >= _IN_FLIGHT_MAX:
-            open_ones -= {scope for scope in open_ones if scope in by_scope and by_scope[scope].has_ended}
+            open_ones -= {scope for scope in open_ones if witness.has_ended(scope)}
             await asyncio.sleep(_POLL_S)
         probe = probes.next(level)
         sent.append(probe)

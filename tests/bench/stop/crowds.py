@@ -41,7 +41,7 @@ async def everybody(installation: Installation, probes: Probes) -> dict[str, Any
     await probes.send(cause)
     found = await _gates(installation, ALL, cause.sent_ms)
     witness = installation.witness
-    await until(lambda: witness.ended(["global"]) == 1, lambda: "the stop of everything has not ended", CONFIRM_S)
+    await until(lambda: witness.has_ended("global"), lambda: "the stop of everything has not ended", CONFIRM_S)
     return found | {"time_to_stop_ms": witness.by_scope["global"].account.time_to_stop_ms}
 
 

@@ -73,13 +73,18 @@ class Probes:
 
     async def ended(self, probes: Sequence[Probe], within_s: float = ANSWER_S) -> None:
         """Wait until each has its emergency, and that is over. Raises ``TimeoutError``."""
-        witness, scopes = self.installation.witness, [probe.scope for probe in probes]
+        witness, left = self.installation.witness, [probe.scope for probe in reversed(probes)]
+
+        def are_over() -> bool:
+            while left and witness.has_ended(left[-1]):
+                left.pop()
+            return not left
 
         def missing() -> str:
-            left = [scope for scope in scopes if scope not in witness.by_scope or not witness.by_scope[scope].has_ended]
-            return f"{len(left)} of {len(scopes)} emergencies have not ended, the first of {left[:3]}"
+            missed = [scope for scope in left if not witness.has_ended(scope)]
+            return f"{len(missed)} of {len(probes)} emergencies have not ended, the first of {missed[:3]}"
 
-        await until(lambda: witness.ended(scopes) == len(scopes), missing, within_s)
+        await until(are_over, missing, within_s)
 
     def emergency(self, probe: Probe) -> Emergency:
         return self.installation.witness.by_scope[probe.scope].account

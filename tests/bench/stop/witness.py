@@ -87,9 +87,10 @@ class Witness:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def ended(self, scopes: list[str]) -> int:
-        """How many of ``scopes`` have an emergency that ended."""
-        return sum(scope in self.by_scope and self.by_scope[scope].has_ended for scope in scopes)
+    def has_ended(self, scope: str) -> bool:
+        """Whether ``scope`` has an emergency, and that is over."""
+        seen = self.by_scope.get(scope)
+        return seen is not None and seen.has_ended
 
     def effects_after_stop(self) -> int:
         """Side effects of an instance for an account, after it said that it had stopped for that account."""
