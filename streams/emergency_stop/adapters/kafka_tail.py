@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 RETRY_MS: Final = 500
 POLL_MS: Final = 250
 RESCAN_MS: Final = 5_000
+REBUILD_AFTER_MS: Final = 15_000
 RECORDS_MAX: Final = 5_000
 
 
@@ -142,8 +143,21 @@ class CompactedTail:
             if sum(map(len, fetched.values())) < RECORDS_MAX:
                 await self._note_positions(consumer, goals)
             if time.monotonic() > rescan_at:
-                partitions = await self._assign(consumer, partitions)
-                rescan_at = time.monotonic() + RESCAN_MS / 1000
+                partitions, again_ms = await self._rescan(consumer, partitions)
+                rescan_at = time.monotonic() + again_ms / 1000
+
+    async def _rescan(self, consumer: AIOKafkaConsumer, known: set[int]) -> tuple[set[int], int]:
+        """(the partitions, when to look again). Raises ``KafkaError`` where nobody has answered for long.
+
+        A broker that is away for a moment comes back to the connections that are there; only one that does not is
+        looked for at the bootstrap addresses, with a new consumer.
+        """
+        try:
+            return await self._assign(consumer, known), RESCAN_MS
+        except KafkaError:
+            if self.silent_ms() > REBUILD_AFTER_MS:
+                raise
+            return known, RETRY_MS
 
     def _hand_over(self, record: Any) -> None:
         self._next[record.partition] = record.offset + 1

@@ -24,7 +24,9 @@ def _times(report: Mapping[str, Any]) -> Iterator[str]:
     for phase in ONE_BY_ONE:
         longest = report.get(phase, {}).get("immediate_ms", {}).get("max", 0)
         if longest >= ALWAYS_MS:
-            yield f"{phase}: an immediate stop took {longest} ms; the bound is {ALWAYS_MS}"
+            away_ms = max(report[phase].get("outages_ms", [0]))
+            away = f" (the broker itself was away for {away_ms} ms)" if away_ms else ""
+            yield f"{phase}: an immediate stop took {longest} ms; the bound is {ALWAYS_MS}{away}"
         if report.get(phase, {}).get("partial", 0):
             yield f"{phase}: {report[phase]['partial']} emergencies ended PARTIAL, and nobody was killed"
     permit_us = report.get("permit_us", {}).get("async with", 0.0)

@@ -97,6 +97,10 @@ GOOD: dict[str, Any] = {
         ({}, ""),
         ({"unloaded": {"immediate_ms": {"p99": 500, "max": 600}}}, "within 500 ms; the bound is 500"),
         ({"rebalance": {"immediate_ms": {"max": 5_000}}}, "rebalance: an immediate stop took 5000 ms"),
+        (
+            {"broker_bounced": {"immediate_ms": {"max": 7_000}, "outages_ms": [3_000, 6_000]}},
+            "took 7000 ms; the bound is 5000 (the broker itself was away for 6000 ms)",
+        ),
         ({"overload": {"partial": 1}}, "overload: 1 emergencies ended PARTIAL"),
         (
             {"accounting": {"acks_expected": 10, "acks_accounted": 9, "claims_without_ack": 0}},
