@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -16,19 +16,12 @@ import pytest
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.values import Action, EmergencyState, HoldState, Mode, StopLevel
 from emergency_stop.sdk import StopGuard, Stopped
-from emergency_stop.testing.brokers import EmbeddedBroker
 from emergency_stop.wire.signing import SignatureVerdict
 from tests.integration.coordinator_office import SERVICES, CoordinatorOffice, now_ms, until
 from tests.unit.coordinate.scenario import hit, request, resume
 
 pytestmark = pytest.mark.needs("broker")
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 @pytest.fixture

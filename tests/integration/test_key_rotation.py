@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from emergency_stop.domain.ids import emergency_id, request_cause
 from emergency_stop.domain.messages import Command, Hold
 from emergency_stop.domain.values import Action, EmergencyState, StopLevel
 from emergency_stop.sdk import KeyFileVerifier, StopGuard
-from emergency_stop.testing.brokers import EmbeddedBroker
 from emergency_stop.wire.signing import SignatureVerdict
 from tests.integration.coordinator_office import SERVICES, CoordinatorOffice, now_ms, until
 from tests.unit.coordinate.scenario import request, resume
@@ -61,12 +60,6 @@ class Terminal:
         outcome = await self.types(*arguments, "--json", **variables)
         assert outcome.code == EXIT_OK, outcome
         return json.loads(outcome.out)
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,18 +15,11 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.values import AckState, Action, InstanceState, StopLevel
 from emergency_stop.integrations.twikit_session_manager import TwikitSessionManager
 from emergency_stop.sdk import GuardStartError, StopGuard, Stopped
-from emergency_stop.testing.brokers import EmbeddedBroker
 from emergency_stop.wire.signing import Signer, Verifier
 from tests.integration.sdk_office import Office, until
 
 pytestmark = pytest.mark.needs("broker")
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from emergency_stop.domain.values import AckState, InstanceState
-from emergency_stop.testing.brokers import EmbeddedBroker
 from tests.alone import Alone, build_wheel, requirements_of
 from tests.integration.sdk_office import Office, until
 
@@ -85,12 +83,6 @@ def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
 @pytest.fixture(scope="module")
 def with_httpx(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     return Alone(tmp_path_factory.mktemp("httpx"), wheel, "httpx")
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 def test_the_metadata_asks_for_the_sdk_s_needs_and_leaves_the_server_s_to_an_extra(wheel: Path) -> None:

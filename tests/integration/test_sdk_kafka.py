@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import describe_topics, ensure_topics
 from emergency_stop.domain.topics import TopicSpec
-from emergency_stop.testing.brokers import EmbeddedBroker
 from tests.integration.sdk_office import until
 
 pytestmark = pytest.mark.needs("broker")
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 async def publish(broker: str, topic: str, *values: bytes) -> None:

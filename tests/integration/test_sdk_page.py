@@ -6,13 +6,12 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from emergency_stop.domain.values import StopLevel
-from emergency_stop.testing.brokers import EmbeddedBroker
 from tests.integration.sdk_office import Office, until
 from tests.platform_server import PlatformServer
 
@@ -20,12 +19,6 @@ pytestmark = pytest.mark.needs("broker")
 PAGE = Path(__file__).parents[2] / "docs/sdk.md"
 SCRIPTS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 ACCOUNT = "account:account-123"
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 @pytest.fixture

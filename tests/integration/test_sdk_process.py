@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from emergency_stop.config import Settings
 from emergency_stop.domain.values import AckState, Action, InstanceState, StopLevel
 from emergency_stop.integrations.run import SERVICES, account_names
-from emergency_stop.testing.brokers import ApacheKafka, EmbeddedBroker
+from emergency_stop.testing.brokers import ApacheKafka
 from tests.integration.sdk_office import Office, until
 
 ACCOUNTS = 20
@@ -39,12 +39,6 @@ class Process:
     def end(self, how: signal.Signals) -> int:
         self._process.send_signal(how)
         return self._process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
-        yield running.bootstrap
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from emergency_stop.coordinate.partition import Coordinator
-from emergency_stop.coordinate.publication import without_superseded
+from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.snapshot import scope_key, scope_record
 from emergency_stop.coordinate.state import Effect, ScopeState, World
 from emergency_stop.coordinate.tables import RefusedMessageError
@@ -114,7 +114,7 @@ class CoordinatorProcess:
             except RefusedMessageError as error:
                 self._world.note("coordinator refuses %s: %s", message, error)
         self._positions[topic] = len(log)
-        for effect in without_superseded(at_once):
+        for effect in publishable(at_once):
             self._world.publish(effect, late=False)
 
     def _pass_time(self, where: World) -> None:
@@ -174,7 +174,7 @@ class CoordinatorProcess:
             self._durable.write(dirty)
         if crash == "before effects":
             return self._world.coordinator_died(self, crash)
-        effects = without_superseded(self._core.take_effects())
+        effects = publishable(self._core.take_effects())
         if crash == "amid effects":
             for effect in self._some(effects):
                 self._world.publish(effect, late=self.is_fenced)

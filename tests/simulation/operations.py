@@ -130,18 +130,17 @@ class Operations:
             instance.leave()
 
     def _cut_off(self) -> None:
-        instance = self._alive()
-        if instance is not None:
-            for_ms = self._random.choice((500, 2_000, 8_000, 15_000))
-            self._world.note("%s is cut off from the broker for %s ms", instance, for_ms)
-            instance.cut_off(for_ms)
+        self._for_a_while("is cut off from the broker", Instance.cut_off)
 
     def _pause(self) -> None:
+        self._for_a_while("is paused", Instance.pause)
+
+    def _for_a_while(self, told: str, disturb: Callable[[Instance, int], None]) -> None:
         instance = self._alive()
         if instance is not None:
             for_ms = self._random.choice((500, 2_000, 8_000, 15_000))
-            self._world.note("%s is paused for %s ms", instance, for_ms)
-            instance.pause(for_ms)
+            self._world.note("%s %s for %s ms", instance, told, for_ms)
+            disturb(instance, for_ms)
 
     def _read_anew(self) -> None:
         instance = self._alive()

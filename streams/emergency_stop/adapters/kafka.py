@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -79,32 +79,19 @@ class KafkaPublisher:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Awaitable[None]:
         """Start sending now, in call order; await the result for the broker's acknowledgement."""
-        return self._keep(self._send(topic, key, value, partition, headers))
+        return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         """Start sending now, in call order; await the result for the acknowledgement of all. Raises the first error."""
-        return self._keep(self._send_all(records))
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
-        sending = asyncio.ensure_future(work)
+        sending = asyncio.ensure_future(self._send(records))
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)
         return sending
 
-    async def _send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        partition: int | None,
-        headers: Sequence[tuple[str, bytes]],
-    ) -> None:
-        async with self._order:
-            acknowledged = await self._running().send(topic, value, key, partition, headers=list(headers))
-        await acknowledged
-
-    async def _send_all(self, records: Sequence[Publish]) -> None:
+    async def _send(self, records: Sequence[Publish]) -> None:
         """In one task and without a pause per record, so that whole batches are full when the sender looks."""
+        if not records:  # nothing need wait for its turn
+            return
         acknowledged: list[asyncio.Future[Any]] = []
         async with self._order:
             producer = self._running()

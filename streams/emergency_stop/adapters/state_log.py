@@ -201,9 +201,8 @@ class StateLog:
 
     async def write_positions(self, positions: Mapping[str, int]) -> None:
         """Make the positions durable: from here on a restart goes on after them."""
-        await self._publisher.publish_all(
-            [self._record(position_key(self.fence), json.dumps(dict(positions)).encode())]
-        )
+        record = self._record(position_key(self.fence), json.dumps(dict(positions)).encode())
+        await self._publisher.publish_all([record])
         if self._position_fence not in (-1, self.fence):
             await self.remove([position_key(self._position_fence)])
         self._position_fence = self.fence

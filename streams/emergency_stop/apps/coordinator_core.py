@@ -21,7 +21,7 @@ from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.partition import Coordinator
-from emergency_stop.coordinate.publication import without_superseded
+from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
@@ -195,7 +195,7 @@ class CoordinatorCore:
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        return [self._publish(effect) for effect in without_superseded(effects)]
+        return [self._publish(effect) for effect in publishable(effects)]
 
     def _publish(self, effect: Effect) -> Publish:
         self._metrics.observe(effect)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +86,17 @@ class SigningKey:
         )
 
     def _states(self) -> tuple[FileState, FileState]:
-        return tuple(file_state(path) if path else None for path in (self._path, self._trusted))  # type: ignore[return-value]
+        return file_state(self._path), file_state(self._trusted)
+
+
+def with_own_key(settings: Settings, folder: Path) -> Settings:
+    """The settings with a signing key of an installation's own in ``folder``, made at its first start, and trusted."""
+    private, public = folder / "signing-key.pem", folder / VERIFY_KEYS_NAME
+    if not private.exists():
+        signer = Signer.generate()
+        signer.save(private)
+        trust_keys(public, signer.public_pem())
+    return replace(settings, signing_key_file=private, verify_keys_file=public)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""What of a moment's effects is worth publishing."""
+"""What of a moment's effects is worth publishing, and what of it goes first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from emergency_stop.coordinate.state import Effect
 from emergency_stop.domain.messages import Command, Emergency, Hold
 
 
-def without_superseded(effects: Sequence[Effect]) -> list[Effect]:
+def publishable(effects: Sequence[Effect]) -> list[Effect]:
     """The effects in their order, but what shuts gates goes first; of a scope's holds, and of accounts of one
     emergency in one state, only the newest: what is superseded within the same moment would only be a risk to
     whoever reads it last.

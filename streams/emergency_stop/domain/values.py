@@ -170,3 +170,12 @@ class Scope:
 
 
 GLOBAL_SCOPE: Final = Scope(ScopeKind.GLOBAL)
+
+
+def is_scope(text: str) -> bool:
+    """Whether ``Scope.parse`` reads it."""
+    try:
+        Scope.parse(text)
+    except ValueError:
+        return False
+    return True

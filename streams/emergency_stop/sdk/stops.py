@@ -23,7 +23,7 @@ from typing import Final
 
 from emergency_stop.domain.ids import ack_id
 from emergency_stop.domain.messages import Ack, Command, Hold
-from emergency_stop.domain.values import AckState, Action, HoldState, Scope, ScopeKind, StopLevel
+from emergency_stop.domain.values import AckState, Action, HoldState, Scope, ScopeKind, StopLevel, is_scope
 from emergency_stop.sdk.gate import Gate, InFlight, Verdict
 
 #: Finished commands that are remembered, to answer duplicates alike.
@@ -262,7 +262,7 @@ class Stops:
         self, command: Command, state: AckState, reason: str, now_ms: int, saved_state: str | None = None
     ) -> Ack:
         # a scope that cannot be read covers, for all we know, everything
-        scope = command.scope if _is_scope(command.scope) else "global"
+        scope = command.scope if is_scope(command.scope) else "global"
         last_at = self._gate.last_side_effect_at(scope, now_ms)
         ack = Ack(
             ack_id=ack_id(command.command_id, self._instance_id, state),
@@ -285,11 +285,3 @@ class Stops:
         if len(self._answers) > ANSWERED_COMMANDS_MAX:
             del self._answers[next(iter(self._answers))]
         return ack
-
-
-def _is_scope(text: str) -> bool:
-    try:
-        Scope.parse(text)
-    except ValueError:
-        return False
-    return True

@@ -46,8 +46,10 @@ class UnknownKeyError(KeyRefusedError):
     """No key, or several, are called that."""
 
 
-def file_state(path: Path) -> FileState:
-    """Changes when the file is replaced or written."""
+def file_state(path: Path | None) -> FileState:
+    """Changes when the file is replaced or written; without a path, never."""
+    if path is None:
+        return None
     try:
         found = path.stat()
     except OSError:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.stack.child import Child
 from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
-from emergency_stop.wire.signing import Signer
-from emergency_stop.wire.trusted_keys import trust_keys
 from tests.bench.stop.causes import triggers
 from tests.bench.stop.witness import Who, Witness
 
@@ -39,11 +38,7 @@ class Installation:
     children: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        private, public = self.folder / "signing-key.pem", self.folder / "verify-keys.pem"
-        signer = Signer.generate()
-        signer.save(private)
-        trust_keys(public, signer.public_pem())
-        self.settings = replace(self.settings, signing_key_file=private, verify_keys_file=public)
+        self.settings = with_own_key(self.settings, self.folder)
         self.publisher = KafkaPublisher(self.settings.brokers, client_id="bench-stop")
         self.witness = Witness(self.settings.brokers, self.settings.services)
         self._stack = AsyncExitStack()

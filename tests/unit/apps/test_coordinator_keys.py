@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,20 +105,21 @@ def test_the_three_steps_leave_no_moment_without_trust(keys: Keys) -> None:
 
 async def test_a_signal_makes_it_look_at_once(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emergency_stop.apps.coordinator_keys.WATCH_S", 3_600.0)
-    key = load_signing_key(keys.settings())
-    async with following(key):
-        trust_keys(keys.trusted, keys.new.public_pem())
-        keys.replace(keys.new)
-        os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: key.key_id == keys.new.key_id, "the new key signs")
+    await _takes_over(keys, lambda: os.kill(os.getpid(), signal.SIGHUP))
 
 
 async def test_without_a_signal_it_looks_again_and_again(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emergency_stop.apps.coordinator_keys.WATCH_S", 0.001)
+    await _takes_over(keys, lambda: None)
+
+
+async def _takes_over(keys: Keys, then: Callable[[], None]) -> None:
+    """The new key is trusted, and in its file; ``then`` something, and it signs."""
     key = load_signing_key(keys.settings())
     async with following(key):
         trust_keys(keys.trusted, keys.new.public_pem())
         keys.replace(keys.new)
+        then()
         await until(lambda: key.key_id == keys.new.key_id, "the new key signs")
 
 

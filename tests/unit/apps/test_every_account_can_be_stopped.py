@@ -26,7 +26,14 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Command, Hit, Hold
 from emergency_stop.domain.reasons import Reject
 from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
-from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, Scope, ScopeKind, is_account_id, is_service_name
+from emergency_stop.domain.values import (
+    SERVICE_NAME_LENGTH_MAX,
+    Scope,
+    ScopeKind,
+    is_account_id,
+    is_scope,
+    is_service_name,
+)
 from emergency_stop.sdk.gate import Gate
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -129,14 +136,6 @@ def is_good(account_id: str) -> bool:
     """What the kernel says of an account's id."""
     is_process = False
     return bool(is_name_of(np.frombuffer(account_id.encode(), np.uint8), is_process))
-
-
-def is_scope(text: str) -> bool:
-    try:
-        Scope.parse(text)
-    except ValueError:
-        return False
-    return True
 
 
 def test_domain_and_twin_agree() -> None:

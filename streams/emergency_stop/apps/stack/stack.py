@@ -14,6 +14,7 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.stack.child import Child
 from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
@@ -21,8 +22,6 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
-from emergency_stop.wire.signing import Signer
-from emergency_stop.wire.trusted_keys import trust_keys
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +65,7 @@ class Stack:
         """A signing key of this installation's own, unless the settings bring one."""
         if settings.signing_key_file is not None:
             return settings
-        private, public = settings.data_dir / "signing-key.pem", settings.data_dir / "verify-keys.pem"
-        if not private.exists():
-            signer = Signer.generate()
-            signer.save(private)
-            trust_keys(public, signer.public_pem())
-        return replace(settings, signing_key_file=private, verify_keys_file=public)
+        return with_own_key(settings, settings.data_dir)
 
     async def _start(self) -> None:
         if self._broker is not None:
