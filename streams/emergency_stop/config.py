@@ -20,6 +20,7 @@ from emergency_stop.domain.topics import (
     DETECTOR_STATE_B,
     DETECTOR_STATE_B_SPEC,
     LANES,
+    QUESTIONS,
     TopicSpec,
     all_topics,
 )
@@ -41,7 +42,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: How the names begin that are made up: nothing comes back under them after a restart.
 _UNNAMED: Final = "unnamed-"
 #: Topics with a partition beside each of telemetry's.
-_BESIDE_TELEMETRY: Final = frozenset({DETECTOR_STATE, DETECTOR_STATE_B, *(spec.name for spec in DETECTOR_LOOPS)})
+_BESIDE_TELEMETRY: Final = frozenset(
+    {DETECTOR_STATE, DETECTOR_STATE_B, QUESTIONS, *(spec.name for spec in DETECTOR_LOOPS)}
+)
 _TRUE: Final = ("true", "1", "yes", "on")
 _FALSE: Final = ("false", "0", "no", "off")
 

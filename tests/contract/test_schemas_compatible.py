@@ -195,6 +195,16 @@ def as_json(value: Any) -> str:
     return json.dumps(value, default=bytes.hex, sort_keys=True)
 
 
+def as_far_as(told: Any, written: Any) -> Any:
+    """What is ``told``, without the fields that ``written`` does not know, however deep they lie."""
+    if isinstance(written, dict):
+        return {name: as_far_as(told[name], inner) for name, inner in written.items()}
+    if isinstance(written, list):
+        assert len(told) == len(written)
+        return [as_far_as(*pair) for pair in zip(told, written, strict=True)]
+    return told
+
+
 FORMER = json.loads((schemas_root() / "avro" / "history" / "ids.json").read_text())
 
 
@@ -211,8 +221,7 @@ def test_what_was_written_under_a_former_id_is_still_read(schema_id: str, versio
         fastavro.schemaless_writer(out, parsed, written)
         kind = next(kind for kind in (*get_args(ControlMessage), Trigger) if kind.__name__ == record_name)
         message = Codec(LocalRegistry()).decode(kind, frame(int(schema_id), out.getvalue()))
-        told = to_plain(message)
-        assert as_json({name: told[name] for name in written}) == as_json(written), seed
+        assert as_json(as_far_as(to_plain(message), written)) == as_json(written), seed
 
 
 def test_a_trigger_of_the_first_schema_is_read_with_todays_defaults() -> None:

@@ -26,7 +26,7 @@ from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -34,11 +34,12 @@ from emergency_stop.wire.signing import MessageSigner
 
 log = logging.getLogger(__name__)
 
-Input = Hit | Request | Ack
-_INPUTS: Final[Mapping[str, type[Hit | Request | Ack]]] = {
+Input = Hit | Request | Ack | ConditionAnswer
+_INPUTS: Final[Mapping[str, type[Input]]] = {
     topics.HITS: Hit,
     topics.REQUESTS: Request,
     topics.ACKS: Ack,
+    topics.ANSWERS: ConditionAnswer,
 }
 
 
@@ -218,6 +219,8 @@ def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:
         actor, cause = f"{message.service}/{message.instance_id}", message.ack_id
     elif isinstance(message, Request):
         actor, cause = message.requested_by, message.request_id
+    elif isinstance(message, ConditionAnswer):
+        actor, cause = "detector", message.question_id
     else:
         actor, cause = f"trigger:{message.trigger_id}", message.hit_id
     return decision(

@@ -26,7 +26,7 @@ from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_reco
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
 from emergency_stop.coordinate.tables import UNDER_WAY, Phase, RefusedMessageError
-from emergency_stop.domain.messages import Ack, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
 
 #: How soon a change among the instances is noticed while a stop is under way.
@@ -93,7 +93,7 @@ class Coordinator:
         """How many emergencies there are by (phase, level); for metrics."""
         return +self._census
 
-    def apply(self, message: Hit | Request | Ack, now_ms: int, world: World) -> list[Effect]:
+    def apply(self, message: Hit | Request | Ack | ConditionAnswer, now_ms: int, world: World) -> list[Effect]:
         """Apply one input; a repeated one changes nothing. Returns effects that rest on no change of state.
 
         Raises ``RefusedMessageError`` for one that does not fit, or whose scope is none; nothing is changed then.

@@ -22,7 +22,7 @@ from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
-from emergency_stop.domain.messages import Ack, AuditRecord, Hit, Request
+from emergency_stop.domain.messages import Ack, AuditRecord, ConditionAnswer, Hit, Request
 from emergency_stop.domain.values import (
     ALL_SERVICES,
     LEVEL_SEVERITY,
@@ -34,7 +34,7 @@ from emergency_stop.domain.values import (
     TriggerType,
 )
 
-Message = Hit | Request | Ack | Tick | Admit
+Message = Hit | Request | Ack | ConditionAnswer | Tick | Admit
 
 #: A person's stop goes before any automatic one but the most urgent.
 MANUAL_PRIORITY = 4
@@ -140,6 +140,12 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
     return state, [*told, *(effects or [to_wire(folded)])]
+
+
+@_apply.register
+def _answer(message: ConditionAnswer, state: ScopeState, now_ms: int, world: World) -> Change:
+    del message, now_ms, world  # nothing asks yet
+    return state, []
 
 
 @_apply.register

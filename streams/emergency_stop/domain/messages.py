@@ -12,10 +12,16 @@ from emergency_stop.domain.values import (
     ALL_SERVICES,
     AckState,
     Action,
+    ClearRule,
+    ConditionState,
     EmergencyState,
     HoldState,
     InstanceState,
+    LifecycleKind,
     Mode,
+    NoticeKind,
+    RecoveryOutcome,
+    RecoveryPhase,
     StopLevel,
     TriggerType,
 )
@@ -51,6 +57,8 @@ class Hit:
     late: bool
     suppressed_before: int
     correlation_id: str
+    #: What must happen before a stop that it causes may be undone.
+    clear_rule: ClearRule = ClearRule.NEVER_AUTOMATICALLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,12 @@ class Request:
     #: For a resume: the epoch that it clears. Refused if a newer stop exists.
     epoch: int | None = None
     emergency_id: str | None = None
+    #: For a recovery: the name of a procedure; ``None``: chosen by the coordinator.
+    procedure: str | None = None
+    #: For a maintenance stop: when it begins; ``None``: now.
+    starts_at: int | None = None
+    #: For a service-specific stop: the level that it carries; ``None``: graceful.
+    carries: StopLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,8 @@ class Command:
     attempt: int
     key_id: str = ""
     signature: bytes = b""
+    #: For a probe: how much of the service's work is admitted in ``scope``; 0: prepare, and admit nothing yet.
+    share_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,14 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a service's work a cause admits while it is being undone, percent."""
+
+    service: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class HoldCause:
     """One emergency's part in a hold."""
 
@@ -121,6 +145,10 @@ class HoldCause:
     services: tuple[str, ...]
     reason: str
     epoch: int
+    #: ``None``: a person asked for it.
+    trigger_id: str | None = None
+    #: What is half open; a service that is not named admits nothing.
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +209,44 @@ class Emergency:
     completed_at: int | None = None
     time_to_stop_ms: int | None = None
     success: bool | None = None
+    #: A rehearsal: the whole path is walked, and nothing is stopped.
+    drill: bool = False
+    #: Of a stop that is planned: when it begins.
+    starts_at: int | None = None
+    clear_rule: ClearRule = ClearRule.NEVER_AUTOMATICALLY
+    #: An operator must reset it before anything may undo it.
+    latched: bool = False
+    failed_recoveries: int = 0
+    #: The level that was asked for; ``level`` is the one in force.
+    asked_level: StopLevel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """One attempt to undo an emergency; the newest record per id stands."""
+
+    recovery_id: str
+    emergency_id: str
+    scope: str
+    correlation_id: str
+    #: From 1.
+    attempt: int
+    procedure: str
+    #: Why this procedure, one line each.
+    reasons: tuple[str, ...]
+    #: The phase, or the one in which it failed.
+    phase: RecoveryPhase
+    outcome: RecoveryOutcome
+    started_by: str
+    started_at: int
+    #: When the phase is over at the latest.
+    deadline_at: int
+    #: Checks passed in a row, while validating.
+    checks_passed: int
+    shares: tuple[Share, ...]
+    #: What the recovery waits for, or why it failed; for people.
+    detail: str
+    ended_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +263,119 @@ class ServiceInstance:
     held_scopes: int
     depends_on: tuple[str, ...] = ()
     version: str = ""
+    #: What the service says of itself; an unhealthy one keeps recoveries from passing.
+    healthy: bool = True
+    #: What ails it; empty where nothing does.
+    problem: str = ""
+    #: Side effects since the instance started, and those of them that raised.
+    actions: int = 0
+    failed_actions: int = 0
+    #: Since when the instance has no lease; ``None``: it has one, or asks for none.
+    lease_lost_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The newest heartbeat of an instance that the coordinator had seen, as the instance dated it."""
+
+    service: str
+    instance_id: str
+    heartbeat_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A coordinator partition's heartbeat. An instance may act for ``lease_ms`` from the heartbeat that comes back.
+
+    Signed like a command.
+    """
+
+    partition: int
+    partitions: int
+    issued_by: str
+    issued_at: int
+    lease_ms: int
+    renewals: tuple[Renewal, ...]
+    key_id: str = ""
+    signature: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionQuestion:
+    """A coordinator asks a detector how a trigger's condition stands for a scope now."""
+
+    question_id: str
+    trigger_id: str
+    scope: str
+    emergency_id: str
+    asked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionAnswer:
+    """The detector's answer. ``clear`` only with a margin: see ``detect.clearance``."""
+
+    question_id: str
+    trigger_id: str
+    scope: str
+    emergency_id: str
+    state: ConditionState
+    #: Why, for people: values, thresholds and margins.
+    detail: str
+    answered_at: int
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """One of the guide's events. Key: scope. Fields that do not apply are ``None``."""
+
+    event_id: str
+    event: LifecycleKind
+    at: int
+    scope: str
+    account_id: str | None
+    correlation_id: str
+    reason: str
+    emergency_id: str | None = None
+    trigger_id: str | None = None
+    trigger_type: TriggerType | None = None
+    level: StopLevel | None = None
+    service: str | None = None
+    success: bool | None = None
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that people must hear of. Which channels carry it is the notifier's decision."""
+
+    notice_id: str
+    kind: NoticeKind
+    at: int
+    subject: str
+    text: str
+    scope: str
+    correlation_id: str
+    emergency_id: str | None = None
+    trigger_id: str | None = None
+    service: str | None = None
+    #: Named by the trigger; empty: all configured ones.
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Hides notices that match, never state. Empty fields match everything; a blank ``silence_id`` never occurs."""
+
+    silence_id: str
+    author: str
+    reason: str
+    starts_at: int
+    expires_at: int
+    scope: str = ""
+    trigger_id: str = ""
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +399,8 @@ class Freshness:
     topics: tuple[TopicFreshness, ...]
     fresh_at: int
     written_at: int
+    #: Accounts of the partition that sent telemetry lately.
+    live_accounts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,4 +468,11 @@ ControlMessage = (
     | Activity
     | Tick
     | Partial
+    | Lease
+    | ConditionQuestion
+    | ConditionAnswer
+    | Lifecycle
+    | Recovery
+    | Notice
+    | Silence
 )

@@ -34,9 +34,16 @@ TICKS: Final = "estop.ticks"
 PARTIALS: Final = "estop.partials"
 REQUESTS: Final = "estop.requests"
 ACKS: Final = "estop.acks"
+QUESTIONS: Final = "estop.questions"
+ANSWERS: Final = "estop.answers"
+LEASES: Final = "estop.leases"
+LIFECYCLE: Final = "estop.lifecycle"
+NOTICES: Final = "estop.notices"
+SILENCES: Final = "estop.silences"
 HOLDS: Final = "estop.holds"
 SERVICES: Final = "estop.services"
 EMERGENCIES: Final = "estop.emergencies"
+RECOVERIES: Final = "estop.recoveries"
 AUDIT: Final = "estop.audit"
 FRESHNESS: Final = "estop.freshness"
 DEAD_LETTER: Final = "estop.dead-letter"
@@ -59,11 +66,15 @@ TELEMETRY: Final[tuple[TopicSpec, ...]] = (
 #: telemetry has, because one worker owns a partition number of all of them.
 DETECTOR_LOOPS: Final[tuple[TopicSpec, ...]] = (TopicSpec(TICKS, "Tick"), TopicSpec(PARTIALS, "Partial"))
 
+#: Keyed by account like telemetry, and with as many partitions: the detector that has the account's windows answers.
+QUESTIONS_SPEC: Final = TopicSpec(QUESTIONS, "ConditionQuestion")
+
 #: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
 COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(HITS, "Hit"),
     TopicSpec(REQUESTS, "Request"),
     TopicSpec(ACKS, "Ack"),
+    TopicSpec(ANSWERS, "ConditionAnswer"),
 )
 
 #: How far detectors are: who sees, and which partition nobody sees.
@@ -76,7 +87,12 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(HOLDS, "Hold", compacted=True),
     TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
+    TopicSpec(RECOVERIES, "Recovery", compacted=True),
     TopicSpec(AUDIT, "AuditRecord"),
+    TopicSpec(LEASES, "Lease", partitions=1),
+    TopicSpec(LIFECYCLE, "Lifecycle"),
+    TopicSpec(NOTICES, "Notice", partitions=1),
+    TopicSpec(SILENCES, "Silence", compacted=True, partitions=1),
     FRESHNESS_SPEC,
     TopicSpec(DEAD_LETTER, None),
     TopicSpec(DETECTOR_STATE, None, compacted=True),
@@ -114,4 +130,5 @@ def commands_spec(service: str) -> TopicSpec:
 
 def all_topics(services: tuple[str, ...]) -> tuple[TopicSpec, ...]:
     """Every topic of an installation whose services are ``services``."""
-    return (*TELEMETRY, *DETECTOR_LOOPS, *CONTROL, ACTIVITY_SPEC, *(commands_spec(service) for service in services))
+    commands = (commands_spec(service) for service in services)
+    return (*TELEMETRY, *DETECTOR_LOOPS, QUESTIONS_SPEC, *CONTROL, ACTIVITY_SPEC, *commands)

@@ -66,10 +66,17 @@ class ClearRule(StrEnum):
 
 
 class Action(StrEnum):
+    """What is asked of the coordinator, or ordered of a service; the last two are asked only.
+
+    ``probe`` orders a service to admit a share of its work, and to say whether it is well at that share.
+    """
+
     STOP = "stop"
     RESUME = "resume"
     PROBE = "probe"
     DRILL = "drill"
+    RECOVER = "recover"
+    RESET = "reset"
 
 
 class AckState(StrEnum):
@@ -82,14 +89,59 @@ class AckState(StrEnum):
     UNKNOWN = "unknown"
     RESUMED = "resumed"
     REFUSED = "refused"
+    READY = "ready"
 
 
 class EmergencyState(StrEnum):
+    SCHEDULED = "scheduled"
     STOPPING = "stopping"
     STOPPED = "stopped"
     PARTIAL = "partial"
     RECOVERING = "recovering"
     RESOLVED = "resolved"
+
+
+class RecoveryPhase(StrEnum):
+    VALIDATION = "validation"
+    PREPARATION = "preparation"
+    GRADUAL_RESTORE = "gradual_restore"
+    FULL_RESTORE = "full_restore"
+    MONITORING = "monitoring"
+
+
+class RecoveryOutcome(StrEnum):
+    """What became of a recovery; an abandoned one was overtaken by a newer stop or a person's resume."""
+
+    UNDER_WAY = "under_way"
+    COMPLETED = "completed"
+    ROLLED_BACK = "rolled_back"
+    ABANDONED = "abandoned"
+
+
+class ConditionState(StrEnum):
+    """Whether a trigger's condition holds for a scope now; ``unknown`` where nothing fresh tells."""
+
+    CLEAR = "clear"
+    HOLDS = "holds"
+    UNKNOWN = "unknown"
+
+
+class LifecycleKind(StrEnum):
+    """The guide's events, under the guide's names."""
+
+    EMERGENCY_STARTED = "emergencyStarted"
+    EMERGENCY_COMPLETED = "emergencyCompleted"
+    RECOVERY_COMPLETED = "recoveryCompleted"
+    TRIGGER_EVALUATED = "triggerEvaluated"
+    SERVICE_STOP_ATTEMPTED = "serviceStopAttempted"
+
+
+class NoticeKind(StrEnum):
+    """How urgently people are told: a page wakes somebody."""
+
+    PAGE = "page"
+    WARNING = "warning"
+    INFO = "info"
 
 
 class HoldState(StrEnum):

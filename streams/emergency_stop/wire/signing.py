@@ -30,9 +30,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from emergency_stop.domain.messages import Command, Hold
+from emergency_stop.domain.messages import Command, Hold, Lease
 
-Signed = TypeVar("Signed", bound=Command | Hold)
+#: What carries a signature.
+Signable = Command | Hold | Lease
+Signed = TypeVar("Signed", bound=Signable)
 
 SCHEME: Final = "estop-ed25519-v1"
 KEY_ID_HEX_DIGITS: Final = 16
@@ -59,7 +61,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def canonical_bytes(message: Command | Hold) -> bytes:
+def canonical_bytes(message: Signable) -> bytes:
     """What a signature covers: equal messages give equal bytes, and no two different ones do."""
     body = json.dumps(_plain(message), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"{SCHEME}:{type(message).__name__}\n{body}".encode()
@@ -146,7 +148,7 @@ class Verifier:
         """The trusted keys; empty where none are configured, and every message is then UNKNOWN_KEY or UNSIGNED."""
         return tuple(self._keys)
 
-    def verify(self, message: Command | Hold) -> SignatureVerdict:
+    def verify(self, message: Signable) -> SignatureVerdict:
         """What the signature is worth. Obeying is the caller's decision: a stop is obeyed even when it is bad."""
         if not message.key_id or not message.signature:
             return SignatureVerdict.UNSIGNED

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from emergency_stop.domain.messages import Command, Hold
 from emergency_stop.wire.signing import (
     KeyFileError,
+    Signable,
     SignatureVerdict,
     Signer,
     Verifier,
@@ -108,7 +108,7 @@ class KeyFileVerifier(Verifier):
         self._looked_at_ms = self._monotonic_ms()
         super().__init__(public_keys_of(self._path))
 
-    def verify(self, message: Command | Hold) -> SignatureVerdict:
+    def verify(self, message: Signable) -> SignatureVerdict:
         """See ``Verifier.verify``. May read the file."""
         unknown = bool(message.key_id) and message.key_id not in self._keys
         now_ms = self._monotonic_ms()

@@ -8,13 +8,13 @@ import pytest
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, Command, Hold
+from emergency_stop.domain.messages import Ack, Command, Hold, Lease
 from emergency_stop.domain.values import Action, StopLevel
 from emergency_stop.sdk import StopGuard
 from emergency_stop.sdk.unverified import PAUSE_MS, WAIT_MS_MAX, Unverified
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
-from emergency_stop.wire.signing import SignatureVerdict, Signer, Verifier
+from emergency_stop.wire.signing import Signable, SignatureVerdict, Signer, Verifier
 from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, SERVICE, command, held, running
 
 CODEC = Codec(LocalRegistry())
@@ -29,7 +29,8 @@ class CountingVerifier(Verifier):
         super().__init__([SIGNER.public_key])
         self.asked: list[str] = []
 
-    def verify(self, message: Command | Hold) -> SignatureVerdict:
+    def verify(self, message: Signable) -> SignatureVerdict:
+        assert not isinstance(message, Lease)
         self.asked.append(f"{type(message).__name__} {message.epoch}")
         return super().verify(message)
 

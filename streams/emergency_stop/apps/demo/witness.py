@@ -21,6 +21,7 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import Registry
 
 _FUTURE_MS_MAX: Final = 60_000
+_ACCOUNT_ID_LENGTH_MAX: Final = 248
 _FRAME_BYTES: Final = 5
 _POLL_MS: Final = 50
 T = TypeVar("T")
@@ -111,7 +112,9 @@ class Witness:
         whole = stream.tell() == len(value) - _FRAME_BYTES and written == name
         finite = all(math.isfinite(field) for field in event.values() if isinstance(field, float))
         timely = 0 <= event["occurred_at"] <= record.timestamp_ms + _FUTURE_MS_MAX
-        return whole and finite and timely and event["account_id"].encode() == record.key
+        account_id = event["account_id"]
+        stoppable = account_id == account_id.strip() and 0 < len(account_id) <= _ACCOUNT_ID_LENGTH_MAX
+        return whole and finite and timely and stoppable and account_id.encode() == record.key
 
 
 def _dead_letter_tail(brokers: str, seen: set[tuple[str, str, str]]) -> CompactedTail:

@@ -40,6 +40,12 @@ TABLES: Final = {
     "AuditRecord": "audit",
     "Trigger": "triggers",
     "Activity": "activity",
+    "ConditionQuestion": "condition_questions",
+    "ConditionAnswer": "condition_answers",
+    "Recovery": "recoveries",
+    "Lifecycle": "lifecycle",
+    "Notice": "notices",
+    "Silence": "silences",
 }
 DEAD_LETTERS: Final = "dead_letters"
 DEAD_LETTER_COLUMNS: Final = (
@@ -111,6 +117,7 @@ class Intaker:
         self._records = records
         self._decoders: dict[str, ColumnDecoder] = {}
         self._readers: dict[tuple[int | str, str], Any] = {}
+        self._fits: dict[tuple[str, int | str], bool] = {}
 
     def take(self, batch: FetchedBatch, start: int) -> Intake:
         """Everything of ``batch`` from offset ``start`` on."""
@@ -204,10 +211,35 @@ class Intaker:
     def container_schema(self, schema: int | str) -> dict[str, Any]:
         return container_schema(self._registry.writer_schema(schema))
 
+    def fits(self, name: str, schema: int | str) -> bool:
+        """Whether ClickHouse takes rows of this writer's schema as they are: it fills in fields that a former schema
+        lacks, but not within a nested record.
+        """
+        if (name, schema) not in self._fits:
+            written, committed = self.container_schema(schema), container_schema(load_record_schema(name))
+            former = {field["name"]: field["type"] for field in written["fields"]}
+            self._fits[name, schema] = all(
+                nested_names(former[field["name"]]) == nested_names(field["type"])
+                for field in committed["fields"]
+                if field["name"] in former
+            )
+        return self._fits[name, schema]
+
     def uniform(self, name: str, rows: list[tuple[int | str, bytes]]) -> list[bytes]:
         """Rows of several writer's schemas, written anew by the committed one, so that one block takes them."""
         target = fastavro.parse_schema(container_schema(load_record_schema(name)), named_schemas={})
         return [_rewritten(self.container_schema(schema), target, data) for schema, data in rows]
+
+
+def nested_names(kind: Any) -> list[Any]:
+    """The names of the fields of all records within an Avro type, in order."""
+    if isinstance(kind, list):
+        return [name for branch in kind for name in nested_names(branch)]
+    if not isinstance(kind, dict):
+        return []
+    if kind["type"] == "record":
+        return [(field["name"], nested_names(field["type"])) for field in kind["fields"]]
+    return nested_names(kind.get("items", kind.get("values", kind["type"])))
 
 
 def _rewritten(source: dict[str, Any], target: Any, data: bytes) -> bytes:

@@ -23,9 +23,17 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "estop-sink"
 EXIT_UNAVAILABLE: Final = 69
-#: State is nobody's business, and what the history of triggers has comes with ``estop.triggers`` too.
+#: State is nobody's business, a lease renews what the services' own records tell, and what the history of triggers has
+#: comes with ``estop.triggers`` too.
 _NOT_STORED: Final = frozenset(
-    {topics.DETECTOR_STATE, topics.COORDINATOR_STATE, topics.TICKS, topics.PARTIALS, topics.TRIGGER_HISTORY}
+    {
+        topics.DETECTOR_STATE,
+        topics.COORDINATOR_STATE,
+        topics.TICKS,
+        topics.PARTIALS,
+        topics.TRIGGER_HISTORY,
+        topics.LEASES,
+    }
 )
 
 

@@ -51,7 +51,7 @@ def _insert(intaker: Intaker, table: str, record: str | None, parts: list[Intake
     count = sum(sum(one.counts.values()) for one in parts)
     schemas = list(dict.fromkeys(schema for one in parts for schema in one.rows))
     rows = [(schema, data) for one in parts for schema, pieces in one.rows.items() for data in pieces]
-    if len(schemas) <= 1:
+    if not schemas or (len(schemas) == 1 and intaker.fits(record, schemas[0])):
         schema = intaker.container_schema(schemas[0]) if schemas else {}
         block = container(schema, count, [data for _, data in rows]) if schemas else None
     else:
