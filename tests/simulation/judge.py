@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Hold, targets_service
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, targets_service
 from emergency_stop.domain.values import Action, HoldState
 from tests.simulation.accounts import Accounts
 from tests.simulation.ledger import HoldLedger
@@ -73,7 +73,7 @@ class Judge:
         elif isinstance(effect, Emergency):
             if not late:
                 self.accounts.told(effect)
-        elif effect.action == "resumed":
+        elif isinstance(effect, AuditRecord) and effect.action == "resumed":
             self.ledger.audited.add(effect.correlation_id)
 
     def delivered_hold(self, instance: Instance, hold: Hold) -> None:

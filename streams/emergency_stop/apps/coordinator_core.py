@@ -26,7 +26,17 @@ from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, ConditionAnswer, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import (
+    Ack,
+    AuditRecord,
+    Command,
+    ConditionAnswer,
+    Emergency,
+    Hit,
+    Hold,
+    Recovery,
+    Request,
+)
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -208,6 +218,8 @@ class CoordinatorCore:
         if isinstance(effect, Emergency):
             # compacted: the newest record per emergency stands
             return self._record(topics.EMERGENCIES, effect.emergency_id, effect)
+        if isinstance(effect, Recovery):
+            return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
     def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:

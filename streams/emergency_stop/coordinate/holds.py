@@ -35,7 +35,7 @@ def hold_of(state: ScopeState, reason: str, now_ms: int) -> Hold:
         epoch=state.epoch,
         state=hold_state(state),
         level=worst.level if worst else None,
-        causes=tuple(HoldCause(c.emergency_id, c.level, c.services, c.reason, c.epoch) for c in causes),
+        causes=tuple(HoldCause(c.emergency_id, c.level, c.services, c.reason, c.epoch, c.trigger_id) for c in causes),
         reason=worst.reason if worst else reason,
         updated_at=now_ms,
     )

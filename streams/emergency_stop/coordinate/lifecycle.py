@@ -67,6 +67,12 @@ def to_wire_emergency(case: Case) -> Emergency:
         completed_at=case.completed_at,
         time_to_stop_ms=case.time_to_stop_ms,
         success=case.success,
+        drill=case.drill,
+        starts_at=case.starts_at,
+        clear_rule=case.clear_rule,
+        latched=case.latched,
+        failed_recoveries=case.failed_recoveries,
+        asked_level=case.asked_level or case.level,
     )
 
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from emergency_stop.coordinate.services import Services
 from emergency_stop.coordinate.tables import IN_FORCE, Phase, Standing
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold
-from emergency_stop.domain.values import Action, StopLevel, TriggerType
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold, Recovery
+from emergency_stop.domain.values import Action, ClearRule, StopLevel, TriggerType
 
-Effect = Hold | Command | Emergency | AuditRecord
+Effect = Hold | Command | Emergency | Recovery | AuditRecord
 
 #: Ids of causes remembered per scope, so that a repeated one is recognised. Past it the oldest is
 #: forgotten: at worst a very old duplicate stops again, which errs on the safe side.
@@ -111,6 +111,16 @@ class Case:
     completed_at: int | None = None
     time_to_stop_ms: int | None = None
     success: bool | None = None
+    #: What must happen before it may be undone, and whether an operator must reset it first.
+    clear_rule: ClearRule = ClearRule.NEVER_AUTOMATICALLY
+    latched: bool = False
+    failed_recoveries: int = 0
+    #: A rehearsal: never in force, holds nothing.
+    drill: bool = False
+    #: Of a planned stop: when it begins.
+    starts_at: int | None = None
+    #: The level that was asked for; ``None``: ``level``.
+    asked_level: StopLevel | None = None
     #: When it became RESOLVED; it is forgotten a retention later.
     resolved_at: int | None = None
 

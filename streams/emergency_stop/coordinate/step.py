@@ -92,6 +92,7 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         level=level, epoch=0, priority=message.priority, reason=message.reason + note, cause=cause,
         trigger_id=message.trigger_id, trigger_type=message.trigger_type, services=services,
         correlation_id=message.correlation_id, occurred_at=message.occurred_at, started_at=now_ms,
+        clear_rule=message.clear_rule,
     )  # fmt: skip
     return open_case(state, case, f"trigger:{message.trigger_id}", now_ms, world)
 
