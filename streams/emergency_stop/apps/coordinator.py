@@ -71,6 +71,9 @@ def policy_of(settings: Settings) -> Policy:
         max_concurrent_stops=settings.max_concurrent_stops,
         issued_by=f"coordinator-{settings.instance_id}",
         automatic_stops=settings.enabled,
+        dependencies=dict(settings.dependencies),
+        global_resume_people=settings.global_resume_people,
+        approval_expiry_ms=settings.approval_expiry_ms,
     )
 
 

@@ -10,7 +10,8 @@ from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, Machine
 
 _INTRODUCTION: Final = {
     "instance": "Where one instance of one target service stands in one emergency.",
-    "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire.",
+    "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire."
+    " A drill walks the same way, holds nothing, and is released when its answers are in.",
     "hold": "Whether a scope may act. Every change has a new epoch.",
 }
 
@@ -21,9 +22,15 @@ def diagram(machine: Machine[Any, Any]) -> str:
     for (state, event), following in machine.table.items():
         arrows.setdefault((state, following), []).append(event.value)
     lines = [f"    {a.value} --> {b.value}: {', '.join(events)}" for (a, b), events in arrows.items()]
+    begins = (machine.initial, *machine.other_initials)
     ends = sorted({b.value for _, b in arrows} - {a.value for a, _ in arrows})
     return "\n".join(
-        ["stateDiagram-v2", f"    [*] --> {machine.initial.value}", *lines, *(f"    {end} --> [*]" for end in ends)]
+        [
+            "stateDiagram-v2",
+            *(f"    [*] --> {begin.value}" for begin in begins),
+            *lines,
+            *(f"    {end} --> [*]" for end in ends),
+        ]
     )
 
 
