@@ -28,6 +28,7 @@ _VERDICTS = frozenset({Standing.STOPPED, Standing.FAILED})
 _RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED})
 #: Standings of an instance that is alive and still owes its proof.
 OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
+LEFT_IN_GOOD_ORDER = "left in good order"
 BEGAN_ANEW = "started anew during the stop, commanded again"
 _WIRE = {Standing.PENDING: AckState.UNKNOWN, Standing.RESUMING: AckState.UNKNOWN}
 _STOP_EVENTS = {
@@ -102,7 +103,7 @@ def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
         targets.extend(_enlisted(service, instance_id, liveness, now_ms) for instance_id, liveness in present.items())
         if not present and found:
             newest = max((instance for instance, _ in found.values()), key=lambda one: one.heartbeat_at)
-            left = Target(service, newest.instance_id, Standing.STOPPED, "left in good order", 0, newest.heartbeat_at)
+            left = Target(service, newest.instance_id, Standing.STOPPED, LEFT_IN_GOOD_ORDER, 0, newest.heartbeat_at)
             targets.append(left)
         elif not present:
             targets.append(_absent(service, world.services, now_ms))
@@ -148,7 +149,7 @@ def _left(case: Case, target: Target, instance: ServiceInstance) -> Target:
     """Nothing of it runs any more; but nobody knows whether its state was saved, where the stop is for maintenance."""
     if case.level is StopLevel.MAINTENANCE and not case.drill and target.standing is not Standing.STOPPED:
         return _concluded(target, InstanceEvent.FAILED, "left without a saved state", instance.heartbeat_at)
-    return _concluded(target, InstanceEvent.LEFT, "left in good order", instance.heartbeat_at, len(case.orders))
+    return _concluded(target, InstanceEvent.LEFT, LEFT_IN_GOOD_ORDER, instance.heartbeat_at, len(case.orders))
 
 
 def _began_anew(target: Target, instance: ServiceInstance) -> bool:
