@@ -81,6 +81,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     book, published = ServiceBook(settings.services, codec), HoldBook(codec)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
+    tells = await _can_tell(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
     cores: dict[int, CoordinatorCore] = {}
@@ -97,6 +98,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             metrics=metrics,
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
+            tells=tells,
         )
         return cores[partition]
 
@@ -143,6 +145,15 @@ async def _partitions(settings: Settings) -> tuple[int, int]:
         raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
     telemetry = found.get(topics.TELEMETRY_HEALTH)
     return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
+
+
+async def _can_tell(settings: Settings) -> bool:
+    """Whether ``estop.notices`` exists: waiting for one that does not would keep stops from being made durable."""
+    if topics.NOTICES in await describe_topics(settings.brokers, (topics.NOTICES,)):
+        return True
+    text = "there is no topic %s, so nobody is told of emergencies: create it ('estop check'), then restart"
+    log.error(text, topics.NOTICES)
+    return False
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
+from emergency_stop.coordinate.notices import notices_of
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
@@ -34,6 +35,7 @@ from emergency_stop.domain.messages import (
     Emergency,
     Hit,
     Hold,
+    Notice,
     Recovery,
     Request,
 )
@@ -74,8 +76,12 @@ class CoordinatorCore:
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,
+        tells: bool = True,
     ) -> None:
-        """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them."""
+        """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
+
+        ``tells``: whether there is a topic for notices; without one, everything else goes on.
+        """
         self._partition = partition
         self._partitions = partitions
         self._policy = policy
@@ -89,6 +95,7 @@ class CoordinatorCore:
         self._positions: dict[str, int] = {}
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
+        self._tells = tells
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -121,7 +128,7 @@ class CoordinatorCore:
             log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
-        return [*self._publishes(effects), *strays]
+        return [*self._publishes(effects), *strays, *self._notices(effects)]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
@@ -143,7 +150,19 @@ class CoordinatorCore:
         blind = self.watch.take_effects()
         for effect in blind:
             self._tell(effect)
-        return [*self._publishes(self.coordinator.take_effects()), *map(self._publish_blind, blind)]
+        effects = self.coordinator.take_effects()
+        return [*self._publishes(effects), *map(self._publish_blind, blind), *self._notices([*effects, *blind])]
+
+    def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
+        """What people must hear of, behind everything that stops. No fault in it may keep a stop from going out."""
+        if not effects or not self._tells:
+            return []
+        try:
+            return [self._record(topics.NOTICES, notice.subject, notice) for notice in notices_of(effects)]
+        except Exception:
+            self._metrics.notices_failed()
+            log.exception("notices of %d effects were not written; their stops are", len(effects))
+            return []
 
     def _tell(self, effect: BlindEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -222,7 +241,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Notice) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

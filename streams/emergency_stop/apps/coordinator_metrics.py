@@ -50,6 +50,10 @@ class CoordinatorMetrics:
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
         )
 
+        self._notices_failed = Counter(
+            "estop_notices_failed_total", "Times that notices could not be written.", registry=registry
+        )
+
     def observe(self, effect: Effect) -> None:
         """Count something that is about to be published."""
         if isinstance(effect, Hold):
@@ -73,6 +77,9 @@ class CoordinatorMetrics:
     def blindness(self, what: str) -> None:
         """A partition became blind, or sees again."""
         self._blindness.labels(what).inc()
+
+    def notices_failed(self) -> None:
+        self._notices_failed.inc()
 
     def strays(self, count: int) -> None:
         self._strays.inc(count)

@@ -23,7 +23,7 @@ from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency,
 from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
-from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Signer, Verifier
 from tests.unit.coordinate.scenario import ack, hit, instance, request, resume
 from tests.unit.coordinate.test_blindness import trigger
@@ -101,14 +101,26 @@ def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
     records = bench.hear(topics.HITS, bench.value(hit()))
     assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
     assert {r.topic for r in records} == {
-        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y",
+        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y", topics.NOTICES,
     }  # fmt: skip
+    assert [record.topic for record in records].index(topics.NOTICES) == len(records) - 1, "people are told last"
     trusted = Verifier([bench.signer.public_key])
     signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
     assert {trusted.verify(message) for message in signed} == {SignatureVerdict.VALID}
     (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)
     keys = {record.key for record in records if record.topic == topics.EMERGENCIES}
     assert keys == {emergency.emergency_id.encode()}, "compacted: the newest account of each emergency stands"
+
+
+def test_a_stop_goes_out_though_nobody_can_be_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_effects: object) -> list[object]:
+        raise UnknownSchemaError("no schema for notices")
+
+    monkeypatch.setattr("emergency_stop.apps.coordinator_core.notices_of", fails)
+    records = bench.hear(topics.HITS, bench.value(hit()))
+    assert [record.topic for record in records if record.topic == topics.NOTICES] == []
+    assert len(bench.read(Command, records, topics.COMMANDS_PREFIX)) == len(SERVICES)
+    assert bench.count("estop_notices_failed_total") > 0
 
 
 def test_nothing_that_was_decided_is_published_before_it_is_on_record(bench: Bench) -> None:
