@@ -32,6 +32,8 @@ from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.coordinate.blast import BlastLimits
+from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
@@ -74,11 +76,17 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
+def blast_limits_of(settings: Settings) -> BlastLimits:
+    """The blast guard's settings; without automatic stops there is nothing to guard against."""
+    percent = settings.blast_percent if settings.enabled else 0
+    return BlastLimits(percent, settings.blast_window_ms, settings.blast_accounts_min)
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
     codec = Codec(build_registry(settings.registry_url))
     signer = load_signing_key(settings)
-    book, published = ServiceBook(settings.services, codec), HoldBook(codec)
+    book, published = ServiceBook(settings.services, codec), HoldBook(codec, settings.blast_window_ms)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
     tells = await _can_tell(settings)
@@ -99,6 +107,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
             tells=tells,
+            blast=BlastWatch(blast_limits_of(settings), published.stops),
+            live_accounts=sight.live_accounts,
         )
         return cores[partition]
 

@@ -14,12 +14,14 @@ from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.coordinate.blast import BlastLimits, RecentStops
+from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, HoldCause, Notice, Request
 from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
@@ -50,9 +52,12 @@ class Bench:
             book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
         metrics = CoordinatorMetrics(self.counters)
 
-        def make(watch: BlindWatch | None = None, view: Callable[[], View] | None = None) -> CoordinatorCore:
+        def make(
+            watch: BlindWatch | None = None, view: Callable[[], View] | None = None,
+            blast: BlastWatch | None = None, scope: str = SCOPE,
+        ) -> CoordinatorCore:  # fmt: skip
             return CoordinatorCore(
-                partition=home_partition(SCOPE, partitions),
+                partition=home_partition(scope, partitions),
                 partitions=partitions,
                 policy=Policy(),
                 book=book,
@@ -62,6 +67,7 @@ class Bench:
                 metrics=metrics,
                 watch=watch,
                 view=view,
+                blast=blast,
             )
 
         self.make = make
@@ -262,3 +268,35 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
     repeated = [one for one in second.on_durable() if one.topic == topics.HITS]
     assert repeated == [one for one in sent if one.topic == topics.HITS]
     assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)
+
+
+def many_stops() -> RecentStops:
+    stops = RecentStops(60_000)
+    for number in range(20):
+        cause = HoldCause(f"e{number}", StopLevel.GRACEFUL, ("all",), "why", 1, "t1")
+        stops.take(Hold(f"account:{number}", 1, HoldState.HELD, StopLevel.GRACEFUL, (cause,), "why", 1_000))
+    return stops
+
+
+def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> None:
+    bench = Bench()
+    assert home_partition("global", PARTITIONS) != HOME
+    elsewhere = bench.make(blast=BlastWatch(BlastLimits(), many_stops()))
+    elsewhere.on_tick(2_000)
+    taken(elsewhere)
+    assert list(elsewhere.on_durable()) == []
+
+    core = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    assert core.next_deadline() is not None
+    core.on_tick(2_000)
+    records = taken(core)
+    sent = list(core.on_durable())
+    assert [(one.topic, one.key) for one in sent if one.topic == topics.HITS] == [(topics.HITS, b"global")]
+    assert len(bench.read(Notice, sent, topics.NOTICES)) == 1
+    assert bench.count("estop_common_causes_total", what="common_cause_raised") == 1
+
+    second = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    second.restore([(key, value) for key, value in records if value is not None], {})
+    second.on_tick(3_000)
+    taken(second)
+    assert list(second.on_durable()) == sent
