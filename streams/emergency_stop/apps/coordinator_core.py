@@ -20,6 +20,7 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
+from emergency_stop.coordinate.leases import LeaseTurns
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
@@ -34,6 +35,7 @@ from emergency_stop.domain.messages import (
     Emergency,
     Hit,
     Hold,
+    Lease,
     Recovery,
     Request,
 )
@@ -74,8 +76,12 @@ class CoordinatorCore:
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,
+        leases: LeaseTurns | None = None,
     ) -> None:
-        """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them."""
+        """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
+
+        ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
+        """
         self._partition = partition
         self._partitions = partitions
         self._policy = policy
@@ -89,6 +95,7 @@ class CoordinatorCore:
         self._positions: dict[str, int] = {}
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
+        self._leases = leases
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -126,12 +133,15 @@ class CoordinatorCore:
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
         self.watch.tick(now_ms, self._view())
+        if self._leases is not None:
+            self._leases.tick(now_ms)
         return ()
 
     def next_deadline(self) -> int | None:
         if self.coordinator.to_restate(self._overtaken()):
             return 0
-        deadlines = (self.coordinator.next_deadline(), self.watch.next_deadline(self._view()))
+        leases = None if self._leases is None else self._leases.next_deadline()
+        deadlines = (self.coordinator.next_deadline(), self.watch.next_deadline(self._view()), leases)
         return min((at for at in deadlines if at is not None), default=None)
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
@@ -139,11 +149,20 @@ class CoordinatorCore:
         yield [*self.coordinator.take_dirty(), *self.watch.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
+
+        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
+        reaches the broker.
+        """
         blind = self.watch.take_effects()
         for effect in blind:
             self._tell(effect)
-        return [*self._publishes(self.coordinator.take_effects()), *map(self._publish_blind, blind)]
+        leases = self._leases.take() if self._leases is not None else ()
+        return [
+            *self._publishes(self.coordinator.take_effects()),
+            *map(self._publish_blind, blind),
+            *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
+        ]
 
     def _tell(self, effect: BlindEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -222,7 +241,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

@@ -16,10 +16,11 @@ from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
+from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, Lease, Request
 from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
@@ -50,7 +51,11 @@ class Bench:
             book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
         metrics = CoordinatorMetrics(self.counters)
 
-        def make(watch: BlindWatch | None = None, view: Callable[[], View] | None = None) -> CoordinatorCore:
+        def make(
+            watch: BlindWatch | None = None,
+            view: Callable[[], View] | None = None,
+            leases: LeaseTurns | None = None,
+        ) -> CoordinatorCore:
             return CoordinatorCore(
                 partition=home_partition(SCOPE, partitions),
                 partitions=partitions,
@@ -62,6 +67,7 @@ class Bench:
                 metrics=metrics,
                 watch=watch,
                 view=view,
+                leases=leases,
             )
 
         self.make = make
@@ -250,3 +256,21 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
     repeated = [one for one in second.on_durable() if one.topic == topics.HITS]
     assert repeated == [one for one in sent if one.topic == topics.HITS]
     assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)
+
+
+def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(bench: Bench) -> None:
+    attendance = Attendance(30_000)
+    book = ServiceBook(SERVICES, bench.codec, attendance)
+    turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
+    core = bench.make(leases=turns)
+    book.record(b"x/1", bench.codec.encode(instance("x", heartbeat_at=7), topics.SERVICES), 1_000)
+    assert core.next_deadline() == 0
+    assert list(core.on_tick(1_000)) == []
+    taken(core)
+    (record,) = core.on_durable()
+    (lease,) = bench.read(Lease, [record], topics.LEASES)
+    assert (record.key, lease.partition, lease.partitions) == (b"2", 2, PARTITIONS)
+    assert [(one.service, one.instance_id, one.heartbeat_at) for one in lease.renewals] == [("x", "1", 7)]
+    assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
+    assert core.next_deadline() == 11_000
+    assert core.on_durable() == []
