@@ -23,6 +23,7 @@ from emergency_stop.coordinate.blast_watch import KEY as BLAST_KEY
 from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
+from emergency_stop.coordinate.leases import LeaseTurns
 from emergency_stop.coordinate.notices import notices_of
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
@@ -38,6 +39,7 @@ from emergency_stop.domain.messages import (
     Emergency,
     Hit,
     Hold,
+    Lease,
     Notice,
     Recovery,
     Request,
@@ -86,11 +88,13 @@ class CoordinatorCore:
         tells: bool = True,
         blast: BlastWatch | None = None,
         live_accounts: Callable[[], int] = lambda: 0,
+        leases: LeaseTurns | None = None,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
 
         ``tells``: whether there is a topic for notices; without one, everything else goes on.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
+        ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
         """
         self._partition = partition
         self._partitions = partitions
@@ -109,6 +113,7 @@ class CoordinatorCore:
         is_home = home_partition(_EVERYTHING, partitions) == partition
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
+        self._leases = leases
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -149,13 +154,16 @@ class CoordinatorCore:
         self.coordinator.tick(now_ms, self._world())
         self.watch.tick(now_ms, self._view())
         self.blast.tick(now_ms, self._live_accounts(), self.coordinator.state(_EVERYTHING))
+        if self._leases is not None:
+            self._leases.tick(now_ms)
         return ()
 
     def next_deadline(self) -> int | None:
         if self.coordinator.to_restate(self._overtaken()):
             return 0
         watches = (self.watch.next_deadline(self._view()), self.blast.next_deadline())
-        deadlines = (self.coordinator.next_deadline(), *watches)
+        leases = None if self._leases is None else self._leases.next_deadline()
+        deadlines = (self.coordinator.next_deadline(), *watches, leases)
         return min((at for at in deadlines if at is not None), default=None)
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
@@ -163,13 +171,23 @@ class CoordinatorCore:
         yield [*self.coordinator.take_dirty(), *self.watch.take_dirty(), *self.blast.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
+
+        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
+        reaches the broker.
+        """
         blind, blast = self.watch.take_effects(), self.blast.take_effects()
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
         watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
-        return [*self._publishes(effects), *watched, *self._notices([*effects, *blind])]
+        leases = self._leases.take() if self._leases is not None else ()
+        return [
+            *self._publishes(effects),
+            *watched,
+            *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
+            *self._notices([*effects, *blind]),
+        ]
 
     def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
         """What people must hear of, behind everything that stops. No fault in it may keep a stop from going out."""
@@ -261,7 +279,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit | Notice) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Notice) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

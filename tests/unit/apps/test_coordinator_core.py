@@ -18,10 +18,22 @@ from emergency_stop.coordinate.blast import BlastLimits, RecentStops
 from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
+from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, HoldCause, Notice, Request
+from emergency_stop.domain.messages import (
+    Ack,
+    AuditRecord,
+    Command,
+    Emergency,
+    Hit,
+    Hold,
+    HoldCause,
+    Lease,
+    Notice,
+    Request,
+)
 from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
@@ -54,7 +66,7 @@ class Bench:
 
         def make(
             watch: BlindWatch | None = None, view: Callable[[], View] | None = None,
-            blast: BlastWatch | None = None, scope: str = SCOPE,
+            blast: BlastWatch | None = None, scope: str = SCOPE, leases: LeaseTurns | None = None,
         ) -> CoordinatorCore:  # fmt: skip
             return CoordinatorCore(
                 partition=home_partition(scope, partitions),
@@ -68,6 +80,7 @@ class Bench:
                 watch=watch,
                 view=view,
                 blast=blast,
+                leases=leases,
             )
 
         self.make = make
@@ -300,3 +313,21 @@ def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> No
     second.on_tick(3_000)
     taken(second)
     assert list(second.on_durable()) == sent
+
+
+def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(bench: Bench) -> None:
+    attendance = Attendance(30_000)
+    book = ServiceBook(SERVICES, bench.codec, attendance)
+    turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
+    core = bench.make(leases=turns)
+    book.record(b"x/1", bench.codec.encode(instance("x", heartbeat_at=7), topics.SERVICES), 1_000)
+    assert core.next_deadline() == 0
+    assert list(core.on_tick(1_000)) == []
+    taken(core)
+    (record,) = core.on_durable()
+    (lease,) = bench.read(Lease, [record], topics.LEASES)
+    assert (record.key, lease.partition, lease.partitions) == (b"2", 2, PARTITIONS)
+    assert [(one.service, one.instance_id, one.heartbeat_at) for one in lease.renewals] == [("x", "1", 7)]
+    assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
+    assert core.next_deadline() == 11_000
+    assert core.on_durable() == []
