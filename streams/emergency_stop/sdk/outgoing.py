@@ -1,0 +1,128 @@
+"""What goes out: answers to commands, calls of the service's handlers, and the timer of ``Stops``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka.errors import KafkaError
+
+from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.domain import topics
+from emergency_stop.domain.messages import Ack, Command
+from emergency_stop.domain.values import AckState
+from emergency_stop.sdk.handlers import Handlers
+from emergency_stop.sdk.stops import Effect, RunHandler, Stops
+from emergency_stop.wire.codec import Codec
+
+log = logging.getLogger(__name__)
+
+RETRY_MS: Final = 500
+
+
+@dataclass(slots=True)
+class OutgoingCounts:
+    """What was answered so far."""
+
+    proven: int = 0
+    failed: int = 0
+    resumes: int = 0
+
+
+class Outgoing:
+    """Performs the effects of ``stops``. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        service: str,
+        stops: Stops,
+        handlers: Handlers,
+        publisher: KafkaPublisher,
+        codec: Codec,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._service = service
+        self._stops = stops
+        self._handlers = handlers
+        self._publisher = publisher
+        self._codec = codec
+        self._now_ms = now_ms
+        self._timer: asyncio.TimerHandle | None = None
+        #: Answers on their way, and handlers that run.
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.counts = OutgoingCounts()
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Begin every effect, in order; does not wait for any."""
+        for effect in effects:
+            if isinstance(effect, RunHandler):
+                self._spawn(self.handle(effect.command))
+            else:
+                self._count(effect.state)
+                self._spawn(self.deliver(effect))
+        self._set_timer()
+
+    def wake(self) -> None:
+        """``Stops`` has something to give, from within a permit's exit: take it in the loop's next round."""
+        asyncio.get_running_loop().call_soon(lambda: self.perform(self._stops.take_quiet()))
+
+    def cancel(self) -> None:
+        """Answer nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self.tasks:
+            task.cancel()
+
+    async def deliver(self, ack: Ack) -> None:
+        """Publish ``ack``, and try again until the broker has it."""
+        value = self._codec.encode(ack, topics.ACKS)
+        while True:
+            try:
+                await self._publisher.publish(topics.ACKS, ack.scope.encode(), value)
+            except KafkaError as error:
+                log.warning("%s: ack %s of %s was not accepted: %r", self._service, ack.state.value, ack.scope, error)
+                await asyncio.sleep(RETRY_MS / 1000)
+            else:
+                return
+
+    async def handle(self, command: Command) -> None:
+        """Call the service's handlers for a stop, and go on with their outcome."""
+        outcome = await self._handlers.stop(self._service, command)
+        self.perform(
+            self._stops.on_handled(
+                command.command_id,
+                self._now_ms(),
+                done=outcome.done,
+                reason=outcome.reason,
+                saved_state=outcome.saved_state,
+            )
+        )
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _count(self, state: AckState) -> None:
+        if state is AckState.STOPPED:
+            self.counts.proven += 1
+        elif state is AckState.FAILED:
+            self.counts.failed += 1
+        elif state is AckState.RESUMED:
+            self.counts.resumes += 1
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._stops.next_deadline()
+        if due is not None:
+            delay_s = max(0, due - self._now_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.perform(self._stops.on_tick(self._now_ms()))
