@@ -10,7 +10,7 @@
 
 RECEIVED and STOPPING are told at once, FAILED when the deadline passes without proof, STOPPED only when
 nothing is in flight in the scope, the user's handler said true, and the gate was shut all along. A stop
-that is lifted under way ends without a verdict. A command seen before gets its last answer again.
+that is lifted under way, in part or wholly, ends without a verdict. A command seen before gets its last answer again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from emergency_stop.domain.ids import ack_id
 from emergency_stop.domain.messages import Ack, Command, Hold
 from emergency_stop.domain.values import AckState, Action, HoldState, Scope, ScopeKind, StopLevel, is_scope
 from emergency_stop.sdk.gate import Gate, InFlight, Verdict
+from emergency_stop.sdk.shares import ALL_PERCENT
+from emergency_stop.sdk.shut import Shut
 
 #: Finished commands that are remembered, to answer duplicates alike.
 ANSWERED_COMMANDS_MAX: Final = 10_000
@@ -115,19 +117,31 @@ class Stops:
 
     def on_hold(self, hold: Hold, *, trusted: bool, now_ms: int) -> tuple[Verdict, list[Effect]]:
         """Take over a hold. Raises ``ValueError`` for a bad scope."""
+        admitted = self._gate.percent_of(hold.scope)
         verdict = self._gate.apply_hold(hold, trusted=trusted)
         shut = self._gate.shut_of(hold.scope)
+        self._lift(hold.scope)
         if hold.state is HoldState.HELD and shut is not None:
-            if shut.level is StopLevel.IMMEDIATE:
-                self._gate.revoke(hold.scope)
-            elif hold.scope not in self._by_scope and self._gate.in_flight(hold.scope):
-                self._holds_due.setdefault(hold.scope, now_ms + self._graceful_timeout_ms)
+            self._end_what_runs(shut, tightens=shut.percent < admitted, now_ms=now_ms)
         effects: list[Effect] = []
-        if shut is None:
-            self._lift(hold.scope)
         for waiting in self._resumes.pop(hold.scope, []):
             effects += self._resume(waiting, True, "", now_ms)
         return verdict, effects
+
+    def _end_what_runs(self, shut: Shut, *, tightens: bool, now_ms: int) -> None:
+        """See to work in flight that a hold stops: at once, or in the time of a graceful stop if no command does.
+
+        A share that grows ends nothing: what is in flight was admitted by the smaller one. Nor can anybody tell later
+        which work of an account a smaller share would have admitted.
+        """
+        if shut.percent and not tightens:
+            return
+        if shut.level is StopLevel.IMMEDIATE:
+            self._gate.revoke(shut.scope)
+            return
+        by_command, unknowable = shut.scope in self._by_scope, shut.percent and _is_account(shut.scope)
+        if not by_command and not unknowable and self._gate.in_flight(shut.scope):
+            self._holds_due.setdefault(shut.scope, now_ms + self._graceful_timeout_ms)
 
     def _stop(self, command: Command, trusted: bool, note: str, now_ms: int) -> list[Effect]:
         self._gate.apply_stop(command, trusted=trusted)
@@ -235,9 +249,11 @@ class Stops:
         return RunHandler(stop.command)
 
     def _lift(self, scope: str) -> None:
-        """The scope may act again: stops under way end without a verdict."""
-        if self._gate.shut_of(scope) is None:
+        """If the scope may act again, in part or wholly, stops under way end without a verdict."""
+        percent = self._gate.percent_of(scope)
+        if percent == ALL_PERCENT or (percent and _is_account(scope)):
             self._holds_due.pop(scope, None)
+        if percent:
             for stop in [*self._by_scope.get(scope, {}).values()]:
                 self._end(stop, Phase.LIFTED)
 
@@ -254,7 +270,8 @@ class Stops:
     def _still_shut(self, scope: str) -> str:
         parsed = Scope.parse(scope)
         shut = self._gate.shut_for(parsed.name) if parsed.kind is ScopeKind.ACCOUNT else self._gate.wide
-        return f"{scope} is free, but {shut.scope} is still stopped: {shut.reason}" if shut else ""
+        state = f"half open ({shut.percent} %)" if shut and shut.percent else "stopped"
+        return f"{scope} is free, but {shut.scope} is still {state}: {shut.reason}" if shut else ""
 
     # ----------------------------------------------------------------------------------------- the answer
 
@@ -285,3 +302,7 @@ class Stops:
         if len(self._answers) > ANSWERED_COMMANDS_MAX:
             del self._answers[next(iter(self._answers))]
         return ack
+
+
+def _is_account(scope: str) -> bool:
+    return Scope.parse(scope).kind is ScopeKind.ACCOUNT
