@@ -9,9 +9,10 @@ from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, Command, Hold, HoldCause, Share
 from emergency_stop.domain.telemetry import TelemetryEvent
 from emergency_stop.domain.values import Action, HoldState, StopLevel
+from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Gate
 from emergency_stop.sdk.shares import cohort_of
-from emergency_stop.sdk.stops import Effect, RunHandler, Stops
+from emergency_stop.sdk.stops import Stops
 
 SERVICE = "sessionManager"
 ACCOUNT = "account:a"
@@ -42,11 +43,13 @@ def command(
     level: StopLevel = GRACEFUL,
     deadline_at: int = 60_000,
     attempt: int = 1,
+    share_percent: int = 0,
 ) -> Command:
     known_as = command_id("e1", SERVICE, epoch, action, attempt)
     return Command(
-        known_as, "e1", "corr", SERVICE, scope, epoch, action, level, "because", "c1", 0, deadline_at, attempt
-    )
+        known_as, "e1", "corr", SERVICE, scope, epoch, action, level, "because", "c1", 0, deadline_at, attempt,
+        share_percent=share_percent,
+    )  # fmt: skip
 
 
 def account_in_cohort_below(percent: int, above: int = 0) -> str:

@@ -220,8 +220,8 @@ def test_a_badly_signed_stop_is_obeyed_and_flagged_and_a_badly_signed_resume_ref
     assert instance.gate.shut_for("a") is not None
 
 
-@pytest.mark.parametrize("action", [Action.DRILL, Action.PROBE])
-def test_an_action_that_this_version_lacks_is_refused_not_ignored(action: Action) -> None:
+@pytest.mark.parametrize("action", [Action.RECOVER, Action.RESET])
+def test_an_action_that_is_no_order_to_a_service_is_refused_not_ignored(action: Action) -> None:
     instance = Instance()
     assert instance.order(command(action)) == ["refused"]
     assert instance.gate.shut_for("a") is None
