@@ -17,7 +17,7 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Notice, Request
 from emergency_stop.sdk import StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -55,6 +55,8 @@ class CoordinatorOffice:
         self.emergencies: list[Emergency] = []
         self.audit: list[AuditRecord] = []
         self.commands: list[Command] = []
+        self.hits: list[Hit] = []
+        self.notices: list[Notice] = []
         self.verifier = Verifier()
         #: One instance of each service.
         self.guards: dict[str, StopGuard] = {}
@@ -64,6 +66,8 @@ class CoordinatorOffice:
             self._tail(topics.HOLDS, Hold, self.holds),
             self._tail(topics.EMERGENCIES, Emergency, self.emergencies),
             self._tail(topics.AUDIT, AuditRecord, self.audit),
+            self._tail(topics.HITS, Hit, self.hits),
+            self._tail(topics.NOTICES, Notice, self.notices),
             *(self._tail(topics.commands_topic(name), Command, self.commands) for name in SERVICES),
         ]
 
@@ -100,6 +104,8 @@ class CoordinatorOffice:
             "ESTOP_SIGNING_KEY_FILE": str(self._folder / "signing.pem"),
             "ESTOP_INSTANCE_ID": "c1",
             "ESTOP_SESSION_TIMEOUT_MS": "6000",
+            # tests of one broker stop many accounts within a minute, each for itself
+            "ESTOP_BLAST_PERCENT": "0",
             **variables,
         }
         with (self._folder / f"coordinator-{self._starts}.log").open("wb") as log:

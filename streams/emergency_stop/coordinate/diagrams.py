@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from emergency_stop.coordinate.lease_table import LEASE
 from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, Machine
 
 _INTRODUCTION: Final = {
@@ -13,6 +14,7 @@ _INTRODUCTION: Final = {
     "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire."
     " A drill walks the same way, holds nothing, and is released when its answers are in.",
     "hold": "Whether a scope may act. Every change has a new epoch.",
+    "lease": "Whether an instance may act, as far as the coordinator's word goes; what holds say applies besides.",
 }
 
 
@@ -36,10 +38,12 @@ def diagram(machine: Machine[Any, Any]) -> str:
 
 def documents() -> Mapping[str, str]:
     """Every page of ``docs/state-machines``: file name → Markdown."""
-    machines: tuple[Machine[Any, Any], ...] = (EMERGENCY, INSTANCE, HOLD)
+    machines: tuple[Machine[Any, Any], ...] = (EMERGENCY, INSTANCE, HOLD, LEASE)
+    tables = {LEASE.name: "lease_table.py"}
     return {
         f"{machine.name}.md": f"# The {machine.name} machine\n\n{_INTRODUCTION[machine.name]}\n\n"
-        "Generated from `streams/emergency_stop/coordinate/tables.py` by `docs/state-machines/generate.py`;"
+        f"Generated from `streams/emergency_stop/coordinate/{tables.get(machine.name, 'tables.py')}` by"
+        " `docs/state-machines/generate.py`;"
         " a pair of state and event that has no arrow is refused and changes nothing.\n\n"
         f"```mermaid\n{diagram(machine)}\n```\n"
         for machine in machines
