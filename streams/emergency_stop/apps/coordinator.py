@@ -71,6 +71,8 @@ def policy_of(settings: Settings) -> Policy:
         max_concurrent_stops=settings.max_concurrent_stops,
         issued_by=f"coordinator-{settings.instance_id}",
         automatic_stops=settings.enabled,
+        automatic_recovery=settings.auto_recovery_enabled,
+        condition_interval_ms=settings.health_monitoring_interval_ms,
     )
 
 
