@@ -36,6 +36,7 @@ from emergency_stop.domain.messages import (
     AuditRecord,
     Command,
     ConditionAnswer,
+    ConditionQuestion,
     Emergency,
     Hit,
     Hold,
@@ -44,7 +45,7 @@ from emergency_stop.domain.messages import (
     Recovery,
     Request,
 )
-from emergency_stop.domain.values import GLOBAL_SCOPE
+from emergency_stop.domain.values import GLOBAL_SCOPE, Scope, ScopeKind
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -215,7 +216,8 @@ class CoordinatorCore:
         return self._publish(effect)
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services(), self._published.epochs, self._overtaken())
+        published = self._published
+        return World(self._policy, self._book.services(), published.epochs, self._overtaken(), published.wide)
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""
@@ -277,6 +279,12 @@ class CoordinatorCore:
             return self._record(topics.EMERGENCIES, effect.emergency_id, effect)
         if isinstance(effect, Recovery):
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
+        if isinstance(effect, ConditionQuestion):
+            # keyed as telemetry is: whoever has the account's windows answers
+            scope = Scope.parse(effect.scope)
+            return self._record(
+                topics.QUESTIONS, scope.name if scope.kind is ScopeKind.ACCOUNT else effect.scope, effect
+            )
         return self._record(topics.AUDIT, effect.subject, effect)
 
     def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Notice) -> Publish:

@@ -35,11 +35,16 @@ def hold_of(state: ScopeState, reason: str, now_ms: int) -> Hold:
         epoch=state.epoch,
         state=hold_state(state),
         level=worst.level if worst else None,
-        causes=tuple(
-            HoldCause(c.emergency_id, c.level, c.held_services, c.reason, c.epoch, c.trigger_id) for c in causes
-        ),
+        causes=tuple(map(_cause, causes)),
         reason=worst.reason if worst else reason,
         updated_at=now_ms,
+    )
+
+
+def _cause(case: Case) -> HoldCause:
+    shares = case.recovering.shares if case.recovering else ()
+    return HoldCause(
+        case.emergency_id, case.level, case.held_services, case.reason, case.epoch, case.trigger_id, shares
     )
 
 

@@ -99,12 +99,24 @@ def _stopped(record: AuditRecord, emergency: Emergency | None) -> _Said:
     took = emergency.time_to_stop_ms if emergency else None
     in_time = f" after {took} ms" if took is not None else ""
     subject = f"{_what(emergency)} of {_where(emergency)} is proven{in_time}"
-    return NoticeKind.INFO, subject, record.reason, "When the cause is mended: 'estop resume'."
+    next_step = "" if emergency is not None and emergency.drill else "When the cause is mended: 'estop resume'."
+    return NoticeKind.INFO, subject, record.reason, next_step
 
 
 def _resumed(record: AuditRecord, emergency: Emergency | None) -> _Said:
     del emergency  # a resume is of a scope
     return NoticeKind.INFO, f"{record.subject} was resumed by {record.actor}", record.reason, ""
+
+
+def _approved(record: AuditRecord, emergency: Emergency | None) -> _Said:
+    del emergency  # an approval is of a scope
+    subject = f"{record.actor} wants {record.subject} undone, and another person must ask for the same"
+    return (
+        NoticeKind.WARNING,
+        subject,
+        record.reason,
+        "Look at 'estop status' first. A hold of everything needs you both.",
+    )
 
 
 def _warned(record: AuditRecord, emergency: Emergency | None) -> _Said:
@@ -131,10 +143,15 @@ _OF_EMERGENCIES: Final[Mapping[str, Callable[[AuditRecord, Emergency | None], _S
     "stop_escalated": _escalated,
     "emergency_partial": _partial,
     "emergency_stopped": _stopped,
+    "drill_opened": _opened,
+    "drill_partial": _partial,
+    "drill_stopped": _stopped,
 }
 _DECISIONS: Final[Mapping[str, Callable[[AuditRecord, Emergency | None], _Said]]] = {
     **_OF_EMERGENCIES,
     "resumed": _resumed,
+    "resume_approved": _approved,
+    "recover_approved": _approved,
     "hit_warn": _warned,
     BECAME_BLIND: _blind,
     SEES_AGAIN: _sees_again,

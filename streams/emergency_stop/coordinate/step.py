@@ -16,7 +16,7 @@ from functools import singledispatch
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.authority import reset, reset_refusal
-from emergency_stop.coordinate.cascade import advance, planned
+from emergency_stop.coordinate.cascade import begin_tiers, planned
 from emergency_stop.coordinate.drills import drill_under_way, open_drill
 from emergency_stop.coordinate.holds import covers
 from emergency_stop.coordinate.instances import fold_ack, proven
@@ -24,6 +24,10 @@ from emergency_stop.coordinate.levels import begins_later, in_force
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, open_case, pass_time, settle
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
 from emergency_stop.coordinate.plans import PLANS_MAX, begin_due, plans, schedule
+from emergency_stop.coordinate.recovery_phases import advance
+from emergency_stop.coordinate.recovery_probes import answers_probe, fold_probe
+from emergency_stop.coordinate.recovery_rollback import fail_for_hit, give_way
+from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_time, recover
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
@@ -44,7 +48,7 @@ Message = Hit | Request | Ack | ConditionAnswer | Tick | Admit
 #: A person's stop goes before any automatic one but the most urgent.
 MANUAL_PRIORITY = 4
 #: What may be asked for.
-_ASKED = (Action.STOP, Action.DRILL, Action.RESUME, Action.RESET)
+_ASKED = (Action.STOP, Action.DRILL, Action.RESUME, Action.RECOVER, Action.RESET)
 
 
 class UnknownEmergencyError(RefusedMessageError):
@@ -87,11 +91,12 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         return state, []
     level, note = in_force(message.level, message.target_services, Scope.parse(state.scope).kind)
     services = message.target_services or (ALL_SERVICES,)
+    state, failed = fail_for_hit(state, message, now_ms, world)
     same = (case for case in state.in_force if case.trigger_id == message.trigger_id)
     joined = next((case for case in same if covers(case, services, level)), None)
     if joined is not None:
         why = f"joins emergency {joined.emergency_id}, which already stops as much"
-        return state.with_seen(cause, now_ms), [_noted(message, "hit_joined", why, now_ms)]
+        return state.with_seen(cause, now_ms), [*failed, _noted(message, "hit_joined", why, now_ms)]
     case = Case(
         emergency_id=emergency_id(cause), phase=EMERGENCY.initial, scope=state.scope, account_id=message.account_id,
         level=level, epoch=0, priority=message.priority, reason=message.reason + note, cause=cause,
@@ -100,7 +105,8 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         clear_rule=message.clear_rule, latched=message.clear_rule is ClearRule.AFTER_OPERATOR_RESET,
         asked_level=message.level,
     )  # fmt: skip
-    return open_case(state, planned(case, world, now_ms), f"trigger:{message.trigger_id}", now_ms, world)
+    state, opened = _open(state, case, f"trigger:{message.trigger_id}", now_ms, world)
+    return state, [*failed, *opened]
 
 
 @_apply.register
@@ -114,6 +120,8 @@ def _request(message: Request, state: ScopeState, now_ms: int, world: World) -> 
         return _drill(message, state, now_ms, world)
     if message.action is Action.RESUME:
         return resume(state, message, now_ms, world)
+    if message.action is Action.RECOVER:
+        return recover(state, message, now_ms, world)
     if message.action is Action.RESET:
         refusal = reset_refusal(state, message)
         return refuse(state, message, refusal, now_ms, "reset_refused") if refusal else reset(state, message, now_ms)
@@ -131,11 +139,18 @@ def _stop(message: Request, state: ScopeState, now_ms: int, world: World) -> Cha
             return refuse(state, message, why, now_ms, action="stop_joined")
     case = replace(case, reason=case.reason + note, starts_at=message.starts_at if later else None)
     if not later:
-        return open_case(state, planned(case, world, now_ms), message.requested_by, now_ms, world)
+        return _open(state, case, message.requested_by, now_ms, world)
     if len(plans(state)) >= PLANS_MAX:
         why = f"{PLANS_MAX} stops of this scope are planned; call one off first"
         return refuse(state, message, why, now_ms, action="stop_not_scheduled")
     return schedule(state, case, message.requested_by, now_ms)
+
+
+def _open(state: ScopeState, case: Case, actor: str, now_ms: int, world: World) -> Change:
+    """A newer stop of the scope: recoveries under way give way to it."""
+    state, ended = give_way(state, f"overtaken by a newer stop, of {actor}", now_ms, world)
+    state, opened = open_case(state, planned(case, world, now_ms), actor, now_ms, world)
+    return state, [*ended, *opened]
 
 
 def _drill(message: Request, state: ScopeState, now_ms: int, world: World) -> Change:
@@ -168,6 +183,9 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
             f"{message.service}/{message.instance_id} acknowledges for emergency {message.emergency_id}, which"
             f" {state.scope} does not have (any longer); the acknowledgement was ignored"
         )
+    if answers_probe(case, message):
+        probed = fold_probe(case, message)
+        return (state, []) if probed is case else advance(state.with_case(probed), case.emergency_id, now_ms, world)
     folded = fold_ack(case, message, now_ms)
     if folded is case:
         return state, []
@@ -176,29 +194,30 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
-    state, more = advance(state, now_ms, world)
-    return state, [*told, *(effects or [to_wire(folded)]), *more]
+    state, more = begin_tiers(state, now_ms, world)
+    state, recovering = advance(state, folded.emergency_id, now_ms, world)
+    return state, [*told, *(effects or [to_wire(folded)]), *more, *recovering]
 
 
 @_apply.register
 def _answer(message: ConditionAnswer, state: ScopeState, now_ms: int, world: World) -> Change:
-    del message, now_ms, world  # nothing asks yet
-    return state, []
+    return hear_answer(state, message, now_ms, world)
 
 
 @_apply.register
 def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change:
     del message
     state, begun = begin_due(state, now_ms, world)
-    state, advanced = advance(state, now_ms, world, overdue=True)
+    state, advanced = begin_tiers(state, now_ms, world, overdue=True)
     state, effects = pass_time(state, now_ms, world)
-    return state, [*begun, *advanced, *effects]
+    state, recovering = pass_recovery_time(state, now_ms, world)
+    return state, [*begun, *advanced, *effects, *recovering]
 
 
 @_apply.register
 def _admit(message: Admit, state: ScopeState, now_ms: int, world: World) -> Change:
     state, effects = admit(state, message.emergency_id, now_ms, world)
-    state, more = advance(state, now_ms, world)
+    state, more = begin_tiers(state, now_ms, world)
     return state, [*effects, *more]
 
 
