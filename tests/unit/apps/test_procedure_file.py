@@ -63,3 +63,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_the_coordinator_does_not_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run(settings(tmp_path, "procedures:\n- name: mine\n  checks: 0\n")) == EXIT_CONFIG
     assert "checks=0 must be a whole number from 1 to 100" in caplog.text
+
+
+def test_the_file_in_the_documentation_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "recovery.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    weekend, *_ = load_procedures(settings(tmp_path, example))
+    assert (weekend.name, weekend.shares, len(weekend.when)) == ("weekend", (2, 20, 100), 2)
