@@ -9,13 +9,16 @@ import pytest
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Effect, ScopeState
 from emergency_stop.coordinate.step import step
+from emergency_stop.coordinate.tables import Phase
 from emergency_stop.domain.messages import AuditRecord, Request
-from emergency_stop.domain.values import Action, ClearRule, HoldState
+from emergency_stop.domain.values import AckState, Action, ClearRule, HoldState
 from tests.unit.coordinate.scenario import (
     POLICY,
     SCOPE,
+    ack,
     after,
     audits,
+    command_to,
     emergencies,
     hit,
     holds,
@@ -176,3 +179,32 @@ class TestTwoPeople:
         state, effects = step(state, self.ask("ann"), 5, world())
         assert audits(effects) == ["resume_refused"]
         assert state.approvals == ()
+
+    def test_a_recovery_of_everything_needs_two_as_well_and_its_own_words(self) -> None:
+        state = self.held()
+        state = after(state, [ack(command_to(state.cases[0], s), AckState.STOPPED) for s in "xy"])
+        state = after(state, [self.ask("ann")], at=100)
+        state, effects = step(state, self.ask("ben", action=Action.RECOVER), 200, world())
+        assert audits(effects) == ["recover_approved"], "a word for a resume is none for a recovery"
+        state, effects = step(state, self.ask("ann", action=Action.RECOVER), 300, world())
+        assert state.cases[0].phase is Phase.RESTORING
+        assert any("with ben" in reason for reason in state.cases[0].recovery.reasons)  # type: ignore[union-attr]
+        assert state.approvals == ()
+
+    def test_a_recovery_of_everything_names_its_epoch(self) -> None:
+        state = self.held()
+        state = after(state, [ack(command_to(state.cases[0], s), AckState.STOPPED) for s in "xy"])
+        asked = replace(self.ask("ann", action=Action.RECOVER), epoch=None)
+        _, effects = step(state, asked, 200, world())
+        assert audits(effects) == ["recovery_refused"]
+        assert "no epoch named" in reasons(effects)
+
+    def test_what_is_latched_does_not_recover_before_its_reset(self) -> None:
+        state = opened(hit(clear_rule=ClearRule.AFTER_OPERATOR_RESET))
+        state = after(state, [ack(command_to(state.cases[0], s), AckState.STOPPED) for s in "xy"])
+        _, effects = step(state, request("r1", Action.RECOVER, epoch=1), 5, world())
+        assert audits(effects) == ["recovery_refused"]
+        assert "estop reset EMERGENCY" in reasons(effects)
+        state = after(state, [request("s1", Action.RESET, epoch=1)])
+        state, _ = step(state, request("r2", Action.RECOVER, epoch=1), 6, world())
+        assert state.cases[0].phase is Phase.RESTORING
