@@ -94,15 +94,21 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
     state, failed = fail_for_hit(state, message, now_ms, world)
     same = (case for case in state.in_force if case.trigger_id == message.trigger_id)
     joined = next((case for case in same if covers(case, services, level)), None)
+    latches = message.clear_rule is ClearRule.AFTER_OPERATOR_RESET
     if joined is not None:
         why = f"joins emergency {joined.emergency_id}, which already stops as much"
-        return state.with_seen(cause, now_ms), [*failed, _noted(message, "hit_joined", why, now_ms)]
+        noted: list[Effect] = [*failed, _noted(message, "hit_joined", why, now_ms)]
+        if latches and not joined.latched:
+            # its cause is back after the reset, or was never gone
+            joined = replace(joined, latched=True)
+            state, noted = state.with_case(joined), [*noted, to_wire(joined)]
+        return state.with_seen(cause, now_ms), noted
     case = Case(
         emergency_id=emergency_id(cause), phase=EMERGENCY.initial, scope=state.scope, account_id=message.account_id,
         level=level, epoch=0, priority=message.priority, reason=message.reason + note, cause=cause,
         trigger_id=message.trigger_id, trigger_type=message.trigger_type, services=services,
         correlation_id=message.correlation_id, occurred_at=message.occurred_at, started_at=now_ms,
-        clear_rule=message.clear_rule, latched=message.clear_rule is ClearRule.AFTER_OPERATOR_RESET,
+        clear_rule=message.clear_rule, latched=latches,
         asked_level=message.level,
     )  # fmt: skip
     state, opened = _open(state, case, f"trigger:{message.trigger_id}", now_ms, world)

@@ -79,6 +79,14 @@ class TestLatches:
         assert why in reasons(effects)
         assert state.cases[0].latched
 
+    def test_a_hit_after_the_reset_latches_anew(self) -> None:
+        """The cause is not gone: whoever resumes must look again."""
+        state = after(self.latched(), [self.reset()])
+        state, effects = step(state, hit("h2", clear_rule=ClearRule.AFTER_OPERATOR_RESET), 6, world())
+        assert audits(effects) == ["hit_joined"]
+        assert [e.latched for e in emergencies(effects)] == [True]
+        assert audits(step(state, resume("r1", 1), 7, world())[1]) == ["resume_refused"]
+
     def test_a_second_reset_finds_nothing(self) -> None:
         state = after(self.latched(), [self.reset()])
         assert audits(step(state, self.reset(request_id="s2"), 6, world())[1]) == ["reset_refused"]
