@@ -58,7 +58,8 @@ class CoordinatorOffice:
         self.verifier = Verifier()
         #: One instance of each service.
         self.guards: dict[str, StopGuard] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        #: By instance id.
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._starts = 0
         self._tails = [
             self._tail(topics.HOLDS, Hold, self.holds),
@@ -86,41 +87,43 @@ class CoordinatorOffice:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.kill()
+        for name in [*self._processes]:
+            self.kill(name)
         for tail in self._tails:
             await tail.stop()
         await self.publisher.stop()
 
-    def start(self, **variables: str) -> None:
+    def start(self, name: str = "c1", **variables: str) -> None:
         self._starts += 1
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ESTOP_")}
         environment |= {
             "ESTOP_BROKERS": self.brokers,
             "ESTOP_SERVICES": ",".join(SERVICES),
             "ESTOP_SIGNING_KEY_FILE": str(self._folder / "signing.pem"),
-            "ESTOP_INSTANCE_ID": "c1",
+            "ESTOP_INSTANCE_ID": name,
             "ESTOP_SESSION_TIMEOUT_MS": "6000",
             **variables,
         }
         with (self._folder / f"coordinator-{self._starts}.log").open("wb") as log:
-            self._process = subprocess.Popen(
+            self._processes[name] = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM],
                 env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent,
             )  # fmt: skip
 
-    def kill(self) -> None:
+    def kill(self, name: str = "c1") -> None:
         """As ``kill -9``."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        process = self._processes.pop(name, None)
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def hang_up(self) -> None:
         """As ``kill -HUP``: look at the key files now."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        for process in self._processes.values():
+            process.send_signal(signal.SIGHUP)
 
     def log(self) -> str:
+        """Of the one that was started last."""
         return (self._folder / f"coordinator-{self._starts}.log").read_text()
 
     async def send(self, message: Hit | Request, *, key: str | None = None, partition: int | None = None) -> None:
