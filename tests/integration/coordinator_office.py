@@ -17,7 +17,7 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Lease, Request
 from emergency_stop.sdk import StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -55,6 +55,7 @@ class CoordinatorOffice:
         self.emergencies: list[Emergency] = []
         self.audit: list[AuditRecord] = []
         self.commands: list[Command] = []
+        self.leases: list[Lease] = []
         self.verifier = Verifier()
         #: One instance of each service.
         self.guards: dict[str, StopGuard] = {}
@@ -65,6 +66,7 @@ class CoordinatorOffice:
             self._tail(topics.HOLDS, Hold, self.holds),
             self._tail(topics.EMERGENCIES, Emergency, self.emergencies),
             self._tail(topics.AUDIT, AuditRecord, self.audit),
+            self._tail(topics.LEASES, Lease, self.leases),
             *(self._tail(topics.commands_topic(name), Command, self.commands) for name in SERVICES),
         ]
 
@@ -84,6 +86,7 @@ class CoordinatorOffice:
         for tail in self._tails:
             await tail.start()
             await tail.caught_up()
+        self.leases.clear()  # of coordinators before this office's
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -134,6 +137,10 @@ class CoordinatorOffice:
     def emergency(self, emergency_id: str) -> Emergency | None:
         """The newest account of it."""
         return next((e for e in reversed(self.emergencies) if e.emergency_id == emergency_id), None)
+
+    def lessors(self) -> dict[int, str]:
+        """Who published the newest lease of each partition."""
+        return {lease.partition: lease.issued_by for lease in self.leases}
 
     def hold(self, scope: str) -> Hold | None:
         return next((hold for hold in reversed(self.holds) if hold.scope == scope), None)
