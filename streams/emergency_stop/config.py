@@ -256,6 +256,22 @@ class Settings:
         "A telemetry partition of which nothing newer than this was evaluated is blind, ms: detectors are not ready,"
         " and triggers with on_blind: hold stop.",
     )
+    blast_percent: int = _setting(
+        "ESTOP_BLAST_PERCENT",
+        30,
+        _integer(0, 100),
+        "When triggers stop more than this share of the live accounts within ESTOP_BLAST_WINDOW, everything is held"
+        " gracefully and one page goes out, percent; 0: never.",
+    )
+    blast_window_ms: int = _setting(
+        "ESTOP_BLAST_WINDOW", 60_000, _integer(1_000, 3_600_000), "The window of ESTOP_BLAST_PERCENT, ms."
+    )
+    blast_accounts_min: int = _setting(
+        "ESTOP_BLAST_MIN_ACCOUNTS",
+        20,
+        _integer(1, 1_000_000),
+        "Fewer stopped accounts than this are no common cause; the only bound while nobody knows how many are live.",
+    )
     lease_ms: int = _setting(
         "ESTOP_LEASE",
         30_000,

@@ -17,7 +17,7 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Lease, Request
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Lease, Notice, Request
 from emergency_stop.sdk import StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -56,6 +56,8 @@ class CoordinatorOffice:
         self.audit: list[AuditRecord] = []
         self.commands: list[Command] = []
         self.leases: list[Lease] = []
+        self.hits: list[Hit] = []
+        self.notices: list[Notice] = []
         self.verifier = Verifier()
         #: One instance of each service.
         self.guards: dict[str, StopGuard] = {}
@@ -67,6 +69,8 @@ class CoordinatorOffice:
             self._tail(topics.EMERGENCIES, Emergency, self.emergencies),
             self._tail(topics.AUDIT, AuditRecord, self.audit),
             self._tail(topics.LEASES, Lease, self.leases),
+            self._tail(topics.HITS, Hit, self.hits),
+            self._tail(topics.NOTICES, Notice, self.notices),
             *(self._tail(topics.commands_topic(name), Command, self.commands) for name in SERVICES),
         ]
 
@@ -105,6 +109,8 @@ class CoordinatorOffice:
             "ESTOP_SIGNING_KEY_FILE": str(self._folder / "signing.pem"),
             "ESTOP_INSTANCE_ID": name,
             "ESTOP_SESSION_TIMEOUT_MS": "6000",
+            # tests of one broker stop many accounts within a minute, each for itself
+            "ESTOP_BLAST_PERCENT": "0",
             **variables,
         }
         with (self._folder / f"coordinator-{self._starts}.log").open("wb") as log:

@@ -32,6 +32,8 @@ from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.coordinate.blast import BlastLimits
+from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch
 from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.state import Policy
@@ -77,14 +79,21 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
+def blast_limits_of(settings: Settings) -> BlastLimits:
+    """The blast guard's settings; without automatic stops there is nothing to guard against."""
+    percent = settings.blast_percent if settings.enabled else 0
+    return BlastLimits(percent, settings.blast_window_ms, settings.blast_accounts_min)
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
     codec = Codec(build_registry(settings.registry_url))
     signer = load_signing_key(settings)
     attendance = Attendance(settings.lease_ms)
-    book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec)
+    book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
+    tells = await _can_tell(settings)
     _compare_with_takeover(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
@@ -102,6 +111,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             metrics=metrics,
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
+            tells=tells,
+            blast=BlastWatch(blast_limits_of(settings), published.stops),
+            live_accounts=sight.live_accounts,
             leases=LeaseTurns(
                 attendance,
                 partition=partition,
@@ -171,6 +183,15 @@ async def _partitions(settings: Settings) -> tuple[int, int]:
         raise TopicsError(f"{topics.LEASES} does not exist, and without leases services stop; create it (estop check)")
     telemetry = found.get(topics.TELEMETRY_HEALTH)
     return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
+
+
+async def _can_tell(settings: Settings) -> bool:
+    """Whether ``estop.notices`` exists: waiting for one that does not would keep stops from being made durable."""
+    if topics.NOTICES in await describe_topics(settings.brokers, (topics.NOTICES,)):
+        return True
+    text = "there is no topic %s, so nobody is told of emergencies: create it ('estop check'), then restart"
+    log.error(text, topics.NOTICES)
+    return False
 
 
 @contextlib.asynccontextmanager

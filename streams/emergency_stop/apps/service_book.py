@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from emergency_stop.coordinate.blast import RecentStops
 from emergency_stop.coordinate.leases import Attendance
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.services import Services
@@ -49,9 +50,10 @@ class ServiceBook:
 class HoldBook:
     """What ``estop.holds`` tells, whoever wrote it."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, stops_window_ms: int = 60_000) -> None:
         self._codec = codec
         self.published = PublishedHolds()
+        self.stops = RecentStops(stops_window_ms)
 
     def record(self, value: bytes | None) -> None:
         """One record of the topic; what is no hold is logged and skipped."""
@@ -61,3 +63,5 @@ class HoldBook:
             log.warning("a hold was skipped: %s", error)
         else:
             self.published.take(hold)
+            if hold.scope not in self.published.overtaken:  # else it is an older one, written late
+                self.stops.take(hold)
