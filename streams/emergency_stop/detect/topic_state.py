@@ -46,6 +46,8 @@ class TopicState:
         self.accounts = Accounts()
         self.counts = DetectorCounts()
         self.next_offset = 0
+        #: Event time of the newest accepted row since start, whoever's.
+        self.newest_at = 0
         self.plan = TopicPlan(topic)
         self.groups: dict[str, GroupState] = {}
         self.across: dict[Series, AcrossSeries] = {}
@@ -97,6 +99,8 @@ class TopicState:
     def apply(self, columns: Columns) -> tuple[I32, dict[Series, Folded]]:
         """The rows' slots (-1: applied before), and every series as each row saw it."""
         self._count(columns)
+        if columns.n:
+            self.newest_at = max(self.newest_at, int(columns.occurred_at.max()))
         self._apply_across(columns)
         if not self.plan.series:
             return np.full(columns.n, -1, np.int32), {}
