@@ -256,6 +256,12 @@ class Settings:
         "A telemetry partition of which nothing newer than this was evaluated is blind, ms: detectors are not ready,"
         " and triggers with on_blind: hold stop.",
     )
+    clear_margin_percent: int = _setting(
+        "ESTOP_CLEAR_MARGIN_PERCENT",
+        10,
+        _integer(0, 50),
+        "How far from its threshold a value must be, percent of it, before a trigger's condition counts as cleared.",
+    )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
     )
