@@ -113,13 +113,12 @@ def test_an_answer_goes_to_the_coordinator_of_the_scope_and_says_what_was_asked(
 
 
 def test_a_question_waits_for_telemetry_that_was_there_before_it(bench: Bench) -> None:
-    bench.health(80)
+    bench.health(40)
     bench.ask(question())
     bench.sight.fresh = NOW - 1
     assert bench.answers(NOW + 50) == []
     assert (bench.core.next_deadline(), bench.sight.looks >= 2) == (0, True)
-    bench.health(0)
-    bench.health(0)
+    bench.health(24)  # on average 32: it does not fire, and is not clear
     bench.sight.fresh = NOW
     (answer,) = bench.answers(NOW + 100)
     assert answer.state is ConditionState.HOLDS
