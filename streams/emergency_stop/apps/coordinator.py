@@ -97,6 +97,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             metrics=metrics,
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
+            telemetry_partitions=telemetry_partitions,
         )
         return cores[partition]
 
