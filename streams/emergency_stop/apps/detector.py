@@ -138,7 +138,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     health.start()
     await publisher.start()
-    writer = FreshnessWriter(settings, codec, worker, SystemClock(), client_id=f"{name}-freshness")
+    writer = FreshnessWriter(settings, codec, worker, cores, SystemClock(), client_id=f"{name}-freshness")
     writing = asyncio.create_task(writer.run())
     try:
         return await worker.serve(stop)

@@ -143,6 +143,14 @@ class TopicState:
     def series_state(self, series: Series) -> SeriesState:
         return self._series[series]
 
+    def newest_moments(self) -> list[I64]:
+        """Views of rows per account that begin with its newest moment, as distance from ``EMPTY``: those of one series
+        that every event is a sample of, or of all where there is none.
+        """
+        whole = [series for series in self._series if not series.filters and series.quiet is None]
+        chosen = whole[:1] or list(self._series)
+        return [self._series[series].table.rows[: self.accounts.count] for series in chosen]
+
     def slot_of(self, account: bytes) -> int:
         """-1 for an account without events."""
         return self.accounts.slot_of(account, self._hash_key(account))
