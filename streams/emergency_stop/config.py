@@ -291,6 +291,12 @@ class Settings:
         "For a service, without the coordinator's lease: stop (fail-safe), run on and say so (fail-open), or ignore"
         " leases.",
     )
+    clear_margin_percent: int = _setting(
+        "ESTOP_CLEAR_MARGIN_PERCENT",
+        10,
+        _integer(0, 50),
+        "How far from its threshold a value must be, percent of it, before a trigger's condition counts as cleared.",
+    )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
     )

@@ -121,6 +121,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
                 lease_ms=settings.lease_ms,
                 issued_by=policy.issued_by,
             ),
+            telemetry_partitions=telemetry_partitions,
         )
         return cores[partition]
 

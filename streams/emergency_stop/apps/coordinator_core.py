@@ -25,6 +25,7 @@ from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.leases import LeaseTurns
 from emergency_stop.coordinate.notices import notices_of
+from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
@@ -36,6 +37,7 @@ from emergency_stop.domain.messages import (
     AuditRecord,
     Command,
     ConditionAnswer,
+    ConditionQuestion,
     Emergency,
     Hit,
     Hold,
@@ -44,6 +46,7 @@ from emergency_stop.domain.messages import (
     Recovery,
     Request,
 )
+from emergency_stop.domain.questions import question_routes
 from emergency_stop.domain.values import GLOBAL_SCOPE
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
@@ -89,12 +92,14 @@ class CoordinatorCore:
         blast: BlastWatch | None = None,
         live_accounts: Callable[[], int] = lambda: 0,
         leases: LeaseTurns | None = None,
+        telemetry_partitions: int = 1,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
 
         ``tells``: whether there is a topic for notices; without one, everything else goes on.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
         ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
+        ``telemetry_partitions`` is how many there are, whoever looks after them: some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions
@@ -114,6 +119,8 @@ class CoordinatorCore:
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
         self._leases = leases
+        self._telemetry_partitions = telemetry_partitions
+        self._part_answers = PartAnswers()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -140,6 +147,9 @@ class CoordinatorCore:
                     continue
                 if self._is_stray(message.scope, key):
                     strays.append(Publish(batch.topic, message.scope.encode(), value))
+                elif isinstance(message, ConditionAnswer):
+                    whole = self._part_answers.take(message)
+                    effects += [] if whole is None else self._apply(whole, now_ms)
                 else:
                     effects += self._apply(message, now_ms)
         except KafkaError as error:
@@ -263,9 +273,20 @@ class CoordinatorCore:
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        return [self._publish(effect) for effect in publishable(effects)]
+        records: list[Publish] = []
+        for effect in publishable(effects):
+            records += self._ask(effect) if isinstance(effect, ConditionQuestion) else [self._publish(effect)]
+        return records
 
-    def _publish(self, effect: Effect) -> Publish:
+    def _ask(self, question: ConditionQuestion) -> list[Publish]:
+        """To every partition that knows a part of the answer; what comes back is put together in ``on_batch``."""
+        return [
+            Publish(topics.QUESTIONS, route.key.encode(), self._codec.encode(route.question, topics.QUESTIONS),
+                    route.partition)
+            for route in question_routes(question, self._telemetry_partitions)
+        ]  # fmt: skip
+
+    def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:
         self._metrics.observe(effect)
         if isinstance(effect, Hold):
             signed_hold = self._signer.sign(effect)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emergency_stop.coordinate.state import Effect
-from emergency_stop.domain.messages import Command, Emergency, Hold, Recovery
+from emergency_stop.domain.messages import Command, ConditionQuestion, Emergency, Hold, Recovery
 
 
 def publishable(effects: Sequence[Effect]) -> list[Effect]:
@@ -32,4 +32,6 @@ def _identity(effect: Effect) -> tuple[str, ...]:
         return "emergency", effect.emergency_id, effect.state.value
     if isinstance(effect, Recovery):
         return "recovery", effect.recovery_id, effect.phase.value, effect.outcome.value
+    if isinstance(effect, ConditionQuestion):
+        return "question", effect.question_id
     return "audit", effect.audit_id

@@ -12,10 +12,10 @@ from typing import Final
 
 from emergency_stop.coordinate.services import Services
 from emergency_stop.coordinate.tables import IN_FORCE, Phase, Standing
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold, Recovery
+from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuestion, Emergency, Hold, Recovery
 from emergency_stop.domain.values import Action, ClearRule, StopLevel, TriggerType
 
-Effect = Hold | Command | Emergency | Recovery | AuditRecord
+Effect = Hold | Command | Emergency | Recovery | ConditionQuestion | AuditRecord
 
 #: Ids of causes remembered per scope, so that a repeated one is recognised. Past it the oldest is
 #: forgotten: at worst a very old duplicate stops again, which errs on the safe side.

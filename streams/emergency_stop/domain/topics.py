@@ -69,12 +69,14 @@ DETECTOR_LOOPS: Final[tuple[TopicSpec, ...]] = (TopicSpec(TICKS, "Tick"), TopicS
 #: Keyed by account like telemetry, and with as many partitions: the detector that has the account's windows answers.
 QUESTIONS_SPEC: Final = TopicSpec(QUESTIONS, "ConditionQuestion")
 
+ANSWERS_SPEC: Final = TopicSpec(ANSWERS, "ConditionAnswer")
+
 #: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
 COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(HITS, "Hit"),
     TopicSpec(REQUESTS, "Request"),
     TopicSpec(ACKS, "Ack"),
-    TopicSpec(ANSWERS, "ConditionAnswer"),
+    ANSWERS_SPEC,
 )
 
 #: How far detectors are: who sees, and which partition nobody sees.

@@ -20,12 +20,15 @@ from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.published import PublishedHolds
-from emergency_stop.coordinate.state import Policy
+from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
+from emergency_stop.coordinate.state import Policy, ScopeState
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import (
     Ack,
     AuditRecord,
     Command,
+    ConditionAnswer,
+    ConditionQuestion,
     Emergency,
     Hit,
     Hold,
@@ -34,7 +37,7 @@ from emergency_stop.domain.messages import (
     Notice,
     Request,
 )
-from emergency_stop.domain.values import AckState, HoldState, StopLevel
+from emergency_stop.domain.values import AckState, ConditionState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
@@ -81,12 +84,13 @@ class Bench:
                 view=view,
                 blast=blast,
                 leases=leases,
+                telemetry_partitions=3,
             )
 
         self.make = make
         self.core = make()
 
-    def value(self, message: Hit | Request | Ack) -> bytes:
+    def value(self, message: Hit | Request | Ack | ConditionAnswer) -> bytes:
         return self.codec.encode(message, "any")
 
     def batch(self, topic: str, *values: bytes | None, at: int = 0, fetch_offset: int | None = None) -> FetchedBatch:
@@ -331,3 +335,38 @@ def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(be
     assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
     assert core.next_deadline() == 11_000
     assert core.on_durable() == []
+
+
+def test_a_question_goes_to_the_partitions_that_know(bench: Bench) -> None:
+    """As any effect: recorded with its scope's state, read back by a successor, then published."""
+
+    def asked(scope: str) -> list[Publish]:
+        question = ConditionQuestion("q", "t", scope, "e", 1_000)
+        return bench.core._publishes([question])
+
+    (record,) = asked(SCOPE)
+    assert (record.topic, record.key, record.partition) == (topics.QUESTIONS, b"a", None)
+    assert bench.read(ConditionQuestion, [record], topics.QUESTIONS)[0].question_id == "q"
+    records = asked("service:x")
+    assert [(record.key, record.partition) for record in records] == [(b"service:x", number) for number in range(3)]
+    key, value = scope_key(SCOPE), scope_record(ScopeState(SCOPE), [ConditionQuestion("q", "t", SCOPE, "e", 1_000)])
+    assert read_scope(key, value)[1] == [ConditionQuestion("q", "t", SCOPE, "e", 1_000)]
+
+
+def test_answers_to_parts_are_heard_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    def hear(message: Any, *_: Any) -> list[Any]:
+        heard.append(message)
+        return []
+
+    monkeypatch.setattr(bench.core.coordinator, "apply", hear)
+
+    def answer(question_id: str, state: ConditionState) -> bytes:
+        return bench.value(ConditionAnswer(question_id, "t", SCOPE, "e", state, "", 1_000, subjects=1))
+
+    clear = ConditionState.CLEAR
+    bench.hear(topics.ANSWERS, answer("q#0/3", clear), answer("q#2/3", clear), answer("whole", clear))
+    assert [(one.question_id, one.state) for one in heard] == [("whole", clear)]
+    bench.hear(topics.ANSWERS, answer("q#1/3", clear), at=3)
+    assert [(one.question_id, one.state) for one in heard[1:]] == [("q", clear)]
