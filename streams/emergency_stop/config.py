@@ -312,6 +312,12 @@ class Settings:
         lambda text: StopLevel(_choice(StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)(text)),
         "Level of the stop that a preventive_measure event of the platform causes: immediate or graceful.",
     )
+    procedures_file: Path | None = _setting(
+        "ESTOP_PROCEDURES",
+        None,
+        Path,
+        "YAML file of recovery procedures of your own, asked before the four that are there; none: only those.",
+    )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(
         "ESTOP_KERNEL_CACHE", None, Path, "Where compiled kernels are kept; none: beside the code."

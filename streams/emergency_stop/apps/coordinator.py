@@ -29,6 +29,7 @@ from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, Coordi
 from emergency_stop.apps.freshness import freshness_interval_ms
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
+from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
@@ -59,7 +60,7 @@ def run(settings: Settings) -> int:
     """Coordinate until SIGINT or SIGTERM. Returns an exit code: 0, 69 without broker, 78 for wrong settings."""
     try:
         return run_until_signal(lambda stop: serve(settings, stop))
-    except (KeyFileError, TopicsError) as error:
+    except (KeyFileError, TopicsError, ProcedureFileError) as error:
         log.error("the coordinator does not start: %s", error)  # noqa: TRY400  # the text says all
         return EXIT_CONFIG
     except KafkaError as error:
@@ -68,7 +69,7 @@ def run(settings: Settings) -> int:
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The settings that decide, as the core takes them."""
+    """The settings that decide, as the core takes them. Raises ``ProcedureFileError``."""
     return Policy(
         immediate_stop_timeout_ms=settings.immediate_stop_timeout_ms,
         graceful_stop_timeout_ms=settings.graceful_stop_timeout_ms,
@@ -76,6 +77,9 @@ def policy_of(settings: Settings) -> Policy:
         max_concurrent_stops=settings.max_concurrent_stops,
         issued_by=f"coordinator-{settings.instance_id}",
         automatic_stops=settings.enabled,
+        automatic_recovery=settings.auto_recovery_enabled,
+        condition_interval_ms=settings.health_monitoring_interval_ms,
+        procedures=load_procedures(settings),
     )
 
 

@@ -225,7 +225,8 @@ class CoordinatorCore:
         return self._publish(effect)
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services(), self._published.epochs, self._overtaken())
+        published = self._published
+        return World(self._policy, self._book.services(), published.epochs, self._overtaken(), published.wide)
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""

@@ -17,8 +17,8 @@ from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
-from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Hold, Request, ServiceInstance
-from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Hold, Recovery, Request, ServiceInstance
+from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, RECOVERIES, REQUESTS, SERVICES, TRIGGERS
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -33,6 +33,7 @@ _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
     SERVICES: ServiceInstance,
     EMERGENCIES: Emergency,
+    RECOVERIES: Recovery,
     FRESHNESS: Freshness,
     TRIGGERS: Trigger,
 }
@@ -62,6 +63,10 @@ class Installation:
 
     def emergency(self, emergency_id: str) -> Emergency | None:
         return next((one for one in self.all_of(EMERGENCIES, Emergency) if one.emergency_id == emergency_id), None)
+
+    def recovery(self, emergency_id: str) -> Recovery | None:
+        """The last recovery of an emergency."""
+        return next((one for one in self.all_of(RECOVERIES, Recovery) if one.emergency_id == emergency_id), None)
 
     @contextlib.asynccontextmanager
     async def following(self, *topics: str) -> AsyncIterator[None]:
@@ -152,5 +157,5 @@ class Installation:
             await publisher.stop()
 
     async def request(self, request: Request) -> None:
-        """Ask the coordinator for a stop or a resume."""
+        """Ask the coordinator for a stop, a resume or a recovery."""
         await self.publish(REQUESTS, request.scope, request)

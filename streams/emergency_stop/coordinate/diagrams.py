@@ -7,13 +7,15 @@ from enum import StrEnum
 from typing import Any, Final
 
 from emergency_stop.coordinate.lease_table import LEASE
-from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, Machine
+from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, RECOVERY, Machine
 
 _INTRODUCTION: Final = {
     "instance": "Where one instance of one target service stands in one emergency.",
-    "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire.",
+    "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire,"
+    " and restoring is `recovering`.",
     "hold": "Whether a scope may act. Every change has a new epoch.",
     "lease": "Whether an instance may act, as far as the coordinator's word goes; what holds say applies besides.",
+    "recovery": "One attempt to undo an emergency. The hold is in force until full restore.",
 }
 
 
@@ -31,7 +33,7 @@ def diagram(machine: Machine[Any, Any]) -> str:
 
 def documents() -> Mapping[str, str]:
     """Every page of ``docs/state-machines``: file name → Markdown."""
-    machines: tuple[Machine[Any, Any], ...] = (EMERGENCY, INSTANCE, HOLD, LEASE)
+    machines: tuple[Machine[Any, Any], ...] = (EMERGENCY, INSTANCE, HOLD, RECOVERY, LEASE)
     tables = {LEASE.name: "lease_table.py"}
     return {
         f"{machine.name}.md": f"# The {machine.name} machine\n\n{_INTRODUCTION[machine.name]}\n\n"
