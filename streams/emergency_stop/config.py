@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +59,8 @@ class SettingsError(ValueError):
 
 
 Parser = Callable[[str], Any]
+#: A service and what it depends on.
+Dependencies = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def _integer(low: int, high: int) -> Parser:
@@ -107,6 +110,24 @@ def _choice(*allowed: str) -> Parser:
         return lowered
 
     return parse
+
+
+def _dependencies(text: str) -> Dependencies:
+    """``a:b,c;b:d``: a depends on b and c, and b on d."""
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        service, _, others = entry.partition(":")
+        service, needed = service.strip(), tuple(name.strip() for name in others.split(",") if name.strip())
+        if not service or not needed or service in found:
+            why = "is named twice" if service in found else "is not"
+            raise ValueError(f"has {entry!r}, which {why}; allowed: service:dependency,…;…, each service once")
+        found[service] = needed
+    try:
+        TopologicalSorter(found).prepare()
+    except CycleError as error:
+        circle = " depends on ".join(reversed(error.args[1]))
+        raise ValueError(f"has a circle: {circle}; a cascading stop would have no order, so remove one") from None
+    return tuple(found.items())
 
 
 def _brokers(text: str) -> str:
@@ -208,6 +229,24 @@ class Settings:
     )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
     services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
+    dependencies: Dependencies = _setting(
+        "ESTOP_DEPENDENCIES",
+        (),
+        _dependencies,
+        "What services depend on, beside what they announce: a:b,c;b:d. A cascading stop ends dependents first.",
+    )
+    global_resume_people: int = _setting(
+        "ESTOP_GLOBAL_RESUME_PEOPLE",
+        2,
+        _integer(1, 5),
+        "Different people who must ask before a hold of everything is lifted; 1: anyone alone.",
+    )
+    approval_expiry_ms: int = _setting(
+        "ESTOP_APPROVAL_EXPIRY",
+        900_000,
+        _integer(10_000, DAY_MS),
+        "How long one person's word for lifting a hold of everything waits for the next one's, ms.",
+    )
     instance_id: str = _setting(
         "ESTOP_INSTANCE_ID",
         _instance_id,
@@ -385,8 +424,12 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(value) if all(isinstance(one, str) for one in value) else _dependencies_text(value)
     return str(value)
+
+
+def _dependencies_text(value: Dependencies) -> str:
+    return ";".join(f"{service}:{','.join(needed)}" for service, needed in value)
 
 
 def _unknown_variables(environment: Mapping[str, str], known: tuple[str, ...]) -> list[str]:
@@ -406,6 +449,13 @@ def _contradictions(settings: Settings) -> list[str]:
             f" IMMEDIATE_STOP_TIMEOUT={settings.immediate_stop_timeout_ms};"
             " graceful escalates to immediate, so it must be longer"
         )
+    named = dict.fromkeys(name for service, needed in settings.dependencies for name in (service, *needed))
+    problems += [
+        f"ESTOP_DEPENDENCIES={_dependencies_text(settings.dependencies)!r} names {name!r}, which ESTOP_SERVICES does"
+        f" not{did_you_mean(name, settings.services)}; allowed: {', '.join(settings.services)}"
+        for name in named
+        if name not in settings.services
+    ]
     return problems
 
 

@@ -53,6 +53,17 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
         ("ESTOP_SERVICES", " , ", "name at least one service"),
         ("ESTOP_SERVICES", "a b", "letters, digits, dots and hyphens only"),
         ("ESTOP_LOG_LEVEL", "warn", "did you mean 'warning'?"),
+        ("ESTOP_GLOBAL_RESUME_PEOPLE", "6", "is out of range; allowed: 1 to 5"),
+        ("ESTOP_APPROVAL_EXPIRY", "9999", "is out of range; allowed: 10000 to 86400000"),
+        ("ESTOP_DEPENDENCIES", "realtimeSync", "has 'realtimeSync', which is not; allowed: service:dependency,…;…"),
+        ("ESTOP_DEPENDENCIES", "realtimeSync:a;realtimeSync:b", "'realtimeSync:b', which is named twice"),
+        ("ESTOP_DEPENDENCIES", "realtimeSync:sesionManager", "did you mean 'sessionManager'?"),
+        (
+            "ESTOP_DEPENDENCIES",
+            "realtimeSync:sessionManager;sessionManager:behavioralEngine;behavioralEngine:realtimeSync",
+            "has a circle: ",
+        ),
+        ("ESTOP_DEPENDENCIES", "realtimeSync:realtimeSync", "circle: realtimeSync depends on realtimeSync"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_name_and_what_is_allowed(variable: str, value: str, reason: str) -> None:
@@ -77,3 +88,14 @@ def test_an_empty_variable_is_as_good_as_none_and_settings_survive_the_way_to_a_
     assert Settings.from_env({"MAX_CPU_USAGE": ""}).cpu_percent_max == 80
     settings = Settings.from_env({"ESTOP_SERVICES": "alpha, beta", "ESTOP_INSTANCE_ID": "one", "ESTOP_CLUSTER": "c"})
     assert Settings.from_env(settings.as_env()) == settings
+
+
+def test_dependencies_are_read_and_passed_on_to_child_processes() -> None:
+    text = "realtimeSync:sessionManager,antiDetectionManager;sessionManager:antiDetectionManager"
+    settings = Settings.from_env({"ESTOP_DEPENDENCIES": f" {text.replace(';', ' ; ')} "})
+    assert dict(settings.dependencies) == {
+        "realtimeSync": ("sessionManager", "antiDetectionManager"),
+        "sessionManager": ("antiDetectionManager",),
+    }
+    assert Settings.from_env(settings.as_env()) == settings
+    assert Settings.from_env(Settings().as_env()).dependencies == ()

@@ -80,6 +80,9 @@ def policy_of(settings: Settings) -> Policy:
         automatic_recovery=settings.auto_recovery_enabled,
         condition_interval_ms=settings.health_monitoring_interval_ms,
         procedures=load_procedures(settings),
+        dependencies=dict(settings.dependencies),
+        global_resume_people=settings.global_resume_people,
+        approval_expiry_ms=settings.approval_expiry_ms,
     )
 
 

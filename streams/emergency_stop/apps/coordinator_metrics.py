@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emergency_stop.apps.coordinator_core import CoordinatorCore
     from emergency_stop.apps.lane_worker import LaneWorker
 
+_ENDED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
 #: Seconds; the promise is under one second, and the graceful deadline is a minute.
 _STOP_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -67,7 +68,7 @@ class CoordinatorMetrics:
             self._holds.labels(effect.state.value).inc()
         elif isinstance(effect, Command):
             self._commands.labels(effect.service, effect.action.value).inc()
-        elif isinstance(effect, Emergency) and effect.state in (EmergencyState.STOPPED, EmergencyState.PARTIAL):
+        elif isinstance(effect, Emergency) and effect.state in _ENDED and not effect.drill:
             self._ended.labels(effect.state.value).inc()
             if effect.time_to_stop_ms is not None:
                 self._time_to_stop.labels(effect.level.value).observe(effect.time_to_stop_ms / 1000)

@@ -120,6 +120,23 @@ class Installation:
         finally:
             await tail.stop()
 
+    @contextlib.asynccontextmanager
+    async def listening(self, topic: str, take: Callable[[TailRecord], None]) -> AsyncIterator[None]:
+        """Within this context everything that is appended to ``topic`` is handed over. Raises ``UnavailableError``."""
+        tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli", from_end=True)
+        await tail.start()
+        try:
+            try:
+                await asyncio.wait_for(tail.caught_up(), READ_WITHIN_S)
+            except TimeoutError:
+                raise UnavailableError(
+                    f"{topic} could not be read from ESTOP_BROKERS={self.settings.brokers} within {READ_WITHIN_S:g} s;"
+                    " 'estop check' says what is missing"
+                ) from None
+            yield
+        finally:
+            await tail.stop()
+
     async def until(self, holds: Callable[[], bool], within_s: float) -> bool:
         """Whether ``holds`` came true while following; false after ``within_s``."""
         deadline = asyncio.get_running_loop().time() + within_s

@@ -12,7 +12,7 @@ from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, RECOVERY
 _INTRODUCTION: Final = {
     "instance": "Where one instance of one target service stands in one emergency.",
     "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire,"
-    " and restoring is `recovering`.",
+    " and restoring is `recovering`. A drill walks the same way, holds nothing, and ends with its answers.",
     "hold": "Whether a scope may act. Every change has a new epoch.",
     "lease": "Whether an instance may act, as far as the coordinator's word goes; what holds say applies besides.",
     "recovery": "One attempt to undo an emergency. The hold is in force until full restore.",
@@ -25,9 +25,15 @@ def diagram(machine: Machine[Any, Any]) -> str:
     for (state, event), following in machine.table.items():
         arrows.setdefault((state, following), []).append(event.value)
     lines = [f"    {a.value} --> {b.value}: {', '.join(events)}" for (a, b), events in arrows.items()]
+    begins = (machine.initial, *machine.other_initials)
     ends = sorted({b.value for _, b in arrows} - {a.value for a, _ in arrows})
     return "\n".join(
-        ["stateDiagram-v2", f"    [*] --> {machine.initial.value}", *lines, *(f"    {end} --> [*]" for end in ends)]
+        [
+            "stateDiagram-v2",
+            *(f"    [*] --> {begin.value}" for begin in begins),
+            *lines,
+            *(f"    {end} --> [*]" for end in ends),
+        ]
     )
 
 

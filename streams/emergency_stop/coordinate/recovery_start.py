@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from emergency_stop.coordinate.authority import approve, doubt, latch_refusal, people_needed, supporters
 from emergency_stop.coordinate.lifecycle import Change, recovers_by_itself, to_wire_emergency
 from emergency_stop.coordinate.recovery_choice import UnknownProcedureError, choose, history_of
 from emergency_stop.coordinate.recovery_phases import advance
@@ -27,6 +28,9 @@ _REFUSED: Final = "recovery_refused"
 def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> Change:
     """Begin the recovery that a person asks for: of the named emergency, or of the newest that holds the scope."""
     case, refusal = _named(state, request)
+    needed = people_needed(state.scope, world.policy)
+    if needed > 1:
+        refusal = refusal or doubt(state, request)  # an approval is bound to the epoch that its author saw
     if case is None or refusal:
         return refuse(state, request, refusal, now_ms, action=_REFUSED)
     history, procedures = history_of(state), world.policy.procedures
@@ -34,6 +38,9 @@ def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> C
         procedure, reasons = choose(case, history, procedures, request.procedure, request.requested_by)
     except UnknownProcedureError as error:
         return refuse(state, request, str(error), now_ms, action=_REFUSED)
+    if len(supporters(state, request, now_ms, world.policy)) < needed:
+        return approve(state, request, now_ms, world.policy)
+    state = replace(state, approvals=()) if needed > 1 else state
     state = state.with_seen(request_cause(request.request_id), now_ms)
     return start(
         state, case, procedure, (*reasons, f"asked for: {request.reason}"), request.requested_by, now_ms, world
@@ -53,7 +60,7 @@ def _named(state: ScopeState, request: Request) -> tuple[Case | None, str]:
     if under_way is not None:
         return case, f"a recovery of emergency {under_way.emergency_id} is under way already; wait for its end"
     if case.latched:
-        return case, f"emergency {case.emergency_id} is latched; reset it first, once you know why it was"
+        return case, latch_refusal((case,))
     if case.phase not in (Phase.STOPPED, Phase.PARTIAL):
         return case, f"emergency {case.emergency_id} is {case.phase.value}; wait until it is stopped or partial"
     return case, ""

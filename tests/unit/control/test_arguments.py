@@ -39,6 +39,12 @@ def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["stop", "global", "--reason", "x", "--level", "soon"], "soon"),
         (["stop", "global", "--reason", "x", "--wait", "--timeout", "0"], "3600"),
         (["stop", "global", "--reason", "x", "--wait", "--timeout", "nan"], "3600"),
+        (["stop", "global", "--reason", "x", "--level", "service_specific", "--carries", "cascading"], "cascading"),
+        (["stop", "global", "--reason", "x", "--level", "maintenance", "--at", "tonight"], "'tonight' is no time with"),
+        (["stop", "global", "--reason", "x", "--level", "maintenance", "--at", "2026-12-01T22:00"], "no time with"),
+        (["reset", "global"], "--reason"),
+        (["drill"], "SCOPE"),
+        (["drill", "global", "--level", "soon"], "soon"),
         (["resume", "global"], "--reason"),
         (["resume", "global", "--reason", "x", "--epoch", "new"], "new"),
         (["triggers"], "VERB"),
@@ -59,13 +65,34 @@ def test_a_wrong_command_is_refused_by_the_name_of_what_is_wrong(
 
 def test_every_command_has_a_help_and_names_what_runs_it() -> None:
     top = parser()
-    for command in ("stop global --reason r", "resume global --reason r", "status", "emergencies", "triggers list",
+    for command in ("stop global --reason r", "resume global --reason r", "reset global --reason r",
+                    "drill global --level cascading", "drills", "status", "emergencies", "triggers list",
                     "triggers add f.json", "triggers remove t", "triggers history t",
                     "triggers rollback t --to 3 --reason r", "triggers promote t", "triggers lint",
                     "check", "service alpha", "produce"):  # fmt: skip
         module, _, function = top.parse_args(command.split()).run.partition(":")
         assert module.startswith("emergency_stop.control.cli."), command
         assert function.startswith("run_"), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--level", "graceful", "--at", "2026-12-01T22:00:00Z"], "--at is for --level maintenance"),
+        (["--level", "immediate", "--carries", "graceful"], "--carries is for --level service_specific"),
+        (["--services", "sesionManager"], "did you mean 'sessionManager'?"),
+    ],
+)
+def test_a_stop_that_contradicts_itself_is_refused_before_it_is_sent(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stop", "global", "--reason", "x", *arguments]) == EXIT_BAD_INPUT
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_time_is_read_with_its_offset() -> None:
+    options = parser().parse_args(["stop", "global", "--reason", "x", "--at", "1970-01-01T02:00:00.250+02:00"])
+    assert options.at == 250
 
 
 def test_wrong_settings_end_every_command_with_78_and_all_problems(

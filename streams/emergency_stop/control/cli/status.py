@@ -18,7 +18,7 @@ from emergency_stop.control.installation import Installation
 from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.domain.messages import Emergency, Freshness, Hold, ServiceInstance
 from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, SERVICES
-from emergency_stop.domain.values import HoldState, Scope
+from emergency_stop.domain.values import EmergencyState, HoldState, Scope
 
 _FRESHNESS_WITHIN_S: Final = 5.0
 _EVERYTHING = Scope.parse("global")
@@ -127,7 +127,7 @@ def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:
         show_json([plain(one) for one in shown])
         return EXIT_OK
     rows = [
-        (moment(one.started_at), one.emergency_id, one.scope, one.level.value, one.state.value, _took(one), one.reason)
+        (moment(one.started_at), one.emergency_id, one.scope, _level(one), _state(one), _took(one), one.reason)
         for one in shown
     ]
     show_table(("STARTED", "EMERGENCY", "SCOPE", "LEVEL", "STATE", "TIME TO STOP", "REASON"), rows)
@@ -135,6 +135,18 @@ def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:
         say(f"{len(found) - len(shown)} older ones are not shown (--limit)")
     _warn_of(installation)
     return EXIT_OK
+
+
+def _level(emergency: Emergency) -> str:
+    asked = emergency.asked_level or emergency.level
+    return emergency.level.value if asked is emergency.level else f"{emergency.level.value} (asked: {asked.value})"
+
+
+def _state(emergency: Emergency) -> str:
+    if emergency.state is EmergencyState.SCHEDULED:
+        return f"scheduled for {moment(emergency.starts_at or 0)}"
+    marks = [mark for mark, is_so in (("drill", emergency.drill), ("latched", emergency.latched)) if is_so]
+    return emergency.state.value + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _took(emergency: Emergency) -> str | None:
