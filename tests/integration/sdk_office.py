@@ -21,6 +21,7 @@ from emergency_stop.domain.messages import (
     Lease,
     Renewal,
     ServiceInstance,
+    Share,
 )
 from emergency_stop.domain.values import AckState, Action, HoldState, InstanceState, StopLevel
 from emergency_stop.wire.codec import Codec
@@ -86,11 +87,16 @@ class Office:
         *,
         level: StopLevel | None = StopLevel.GRACEFUL,
         services: tuple[str, ...] | None = None,
+        percent: int | None = None,
+        signer: Signer | None = None,
     ) -> Hold:
-        """Write a hold; ``level`` ``None`` lifts it."""
-        causes = (HoldCause(f"e-{scope}", level, services or (self.service,), "a test", epoch),) if level else ()
+        """Write a hold; ``level`` ``None`` lifts it, ``percent`` opens it for the service to that share."""
+        shares = () if percent is None else (Share(self.service, percent),)
+        cause = level and HoldCause(f"e-{scope}", level, services or (self.service,), "a test", epoch, None, shares)
+        causes = (cause,) if cause else ()
         state = HoldState.HELD if level else HoldState.RUNNING
         hold = Hold(scope, epoch, state, level, causes, "a test", now_ms())
+        hold = signer.sign(hold) if signer else hold
         await self.publisher.publish(topics.HOLDS, scope.encode(), self.codec.encode(hold, topics.HOLDS))
         return hold
 
@@ -102,13 +108,16 @@ class Office:
         *,
         level: StopLevel = StopLevel.IMMEDIATE,
         within_ms: int = 5_000,
+        share_percent: int = 0,
+        signer: Signer | None = None,
     ) -> Command:
         at = now_ms()
         known_as = command_id(f"e-{scope}", self.service, epoch, action, 1)
         command = Command(
             known_as, f"e-{scope}", "corr", self.service, scope, epoch, action, level, "a test", "office", at,
-            at + within_ms, 1,
+            at + within_ms, 1, share_percent=share_percent,
         )  # fmt: skip
+        command = signer.sign(command) if signer else command
         topic = topics.commands_topic(self.service)
         await self.publisher.publish(topic, scope.encode(), self.codec.encode(command, topic))
         return command

@@ -66,11 +66,14 @@ def draw(random: random.Random) -> Weather:
     """The weather of a schedule."""
     pick = random.choice
     services = ("x", "y", "z")[: pick((1, 2, 2, 3))]
+    instances_each = pick((1, 1, 2))
+    accounts = ("1", "2")[: pick((1, 1, 2))]
+    operations = random.randrange(4, 13)
     return Weather(
         services=services,
-        instances_each=pick((1, 1, 2)),
-        accounts=("1", "2")[: pick((1, 1, 2))],
-        operations=random.randrange(4, 13),
+        instances_each=instances_each,
+        accounts=accounts,
+        operations=operations,
         lag_ms=pick((5, 50, 50, 800)),
         crash=pick((0.0, 0.0, 0.05, 0.2)),
         stall=pick((0.0, 0.0, 0.0, 0.1)),
@@ -83,5 +86,6 @@ def draw(random: random.Random) -> Weather:
         long_action=pick((0.0, 0.1, 0.3)),
         bad_handler=pick((0.0, 0.0, 0.2)),
         trouble=pick((0.0, 0.2, 0.5)),
-        depends_on=pick(({}, _CHAIN, _CHAIN, _CIRCLE)),
+        # not drawn: every seed is the schedule that it was before there were tiers
+        depends_on=({}, _CHAIN, _CHAIN, _CIRCLE)[operations % 4],
     )

@@ -77,12 +77,12 @@ def policy_of(settings: Settings) -> Policy:
         max_concurrent_stops=settings.max_concurrent_stops,
         issued_by=f"coordinator-{settings.instance_id}",
         automatic_stops=settings.enabled,
-        automatic_recovery=settings.auto_recovery_enabled,
-        condition_interval_ms=settings.health_monitoring_interval_ms,
-        procedures=load_procedures(settings),
         dependencies=dict(settings.dependencies),
         global_resume_people=settings.global_resume_people,
         approval_expiry_ms=settings.approval_expiry_ms,
+        automatic_recovery=settings.auto_recovery_enabled,
+        condition_interval_ms=settings.health_monitoring_interval_ms,
+        procedures=load_procedures(settings),
     )
 
 

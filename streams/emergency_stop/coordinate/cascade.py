@@ -35,18 +35,18 @@ def planned(case: Case, world: World, now_ms: int) -> Case:
     return replace(case, tiers=order, tiers_begun=1, tier_deadline_at=now_ms + world.policy.timeout_ms(case.level))
 
 
-def advance(state: ScopeState, now_ms: int, world: World, *, overdue: bool = False) -> Change:
+def begin_tiers(state: ScopeState, now_ms: int, world: World, *, overdue: bool = False) -> Change:
     """Begin every tier of the scope's cascading stops for which the one before is over; with ``overdue`` also those
     for which it is late.
     """
     effects: list[Effect] = []
     for case in state.cases:
-        state, more = _advance(state, case, now_ms, world, overdue)
+        state, more = _begin_tiers(state, case, now_ms, world, overdue)
         effects += more
     return state, effects
 
 
-def _advance(state: ScopeState, case: Case, now_ms: int, world: World, overdue: bool) -> Change:
+def _begin_tiers(state: ScopeState, case: Case, now_ms: int, world: World, overdue: bool) -> Change:
     effects: list[Effect] = []
     while case.phase in (Phase.QUEUED, Phase.STOPPING) and not case.is_whole:
         if _is_over(case):

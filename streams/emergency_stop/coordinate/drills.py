@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emergency_stop.coordinate.audit import decision
-from emergency_stop.coordinate.cascade import advance
+from emergency_stop.coordinate.cascade import begin_tiers
 from emergency_stop.coordinate.lifecycle import Change, admit, forget_beyond_bound
 from emergency_stop.coordinate.state import Case, ScopeState, World
 from emergency_stop.coordinate.tables import Phase
@@ -29,5 +29,5 @@ def open_drill(state: ScopeState, case: Case, actor: str, now_ms: int, world: Wo
     )  # fmt: skip
     state = forget_beyond_bound(state.with_case(case).with_seen(case.cause, now_ms))
     state, effects = admit(state, case.emergency_id, now_ms, world)
-    state, more = advance(state, now_ms, world)
+    state, more = begin_tiers(state, now_ms, world)
     return state, [opened, *effects, *more]

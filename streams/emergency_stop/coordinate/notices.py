@@ -109,16 +109,20 @@ def _stopped(record: AuditRecord, emergency: Emergency | None) -> _Said:
     return NoticeKind.INFO, subject, record.reason, "" if is_drill else "When the cause is mended: 'estop resume'."
 
 
-def _approved(record: AuditRecord, emergency: Emergency | None) -> _Said:
-    del emergency  # it is of a scope
-    return NoticeKind.WARNING, f"{record.actor} asks to lift the hold of {record.subject}", record.reason, (
-        "It stays held until somebody else asks for the same."
-    )  # fmt: skip
-
-
 def _resumed(record: AuditRecord, emergency: Emergency | None) -> _Said:
     del emergency  # a resume is of a scope
     return NoticeKind.INFO, f"{record.subject} was resumed by {record.actor}", record.reason, ""
+
+
+def _approved(record: AuditRecord, emergency: Emergency | None) -> _Said:
+    del emergency  # an approval is of a scope
+    subject = f"{record.actor} wants {record.subject} undone, and another person must ask for the same"
+    return (
+        NoticeKind.WARNING,
+        subject,
+        record.reason,
+        "Look at 'estop status' first. A hold of everything needs you both.",
+    )
 
 
 def _warned(record: AuditRecord, emergency: Emergency | None) -> _Said:
@@ -145,6 +149,7 @@ _OF_EMERGENCIES: Final[Mapping[str, Callable[[AuditRecord, Emergency | None], _S
     "stop_escalated": _escalated,
     "emergency_partial": _partial,
     "emergency_stopped": _stopped,
+    "drill_opened": _opened,
     "drill_partial": _partial,
     "drill_stopped": _stopped,
 }

@@ -214,7 +214,7 @@ class Coordinator:
         self._schedule(state)
 
     def _schedule(self, state: ScopeState) -> None:
-        times = [case.due_at for case in state.cases if case.due_at is not None and case.recovering is None]
+        times = [case.due_at for case in state.cases if case.due_at is not None]
         times += [case.recovery_due_at for case in state.cases if case.recovery_due_at is not None]
         times += [case.resolved_at + self._retention_ms for case in state.cases if case.resolved_at is not None]
         times += [entry.at + self._retention_ms for entry in state.seen[:1]]

@@ -28,9 +28,8 @@ _REFUSED: Final = "recovery_refused"
 def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> Change:
     """Begin the recovery that a person asks for: of the named emergency, or of the newest that holds the scope."""
     case, refusal = _named(state, request)
-    needed = people_needed(state.scope, world.policy)
-    if needed > 1:
-        refusal = refusal or doubt(state, request)  # an approval is bound to the epoch that its author saw
+    if not refusal and request.epoch is None and people_needed(state.scope, world.policy) > 1:
+        refusal = doubt(state, request)
     if case is None or refusal:
         return refuse(state, request, refusal, now_ms, action=_REFUSED)
     history, procedures = history_of(state), world.policy.procedures
@@ -38,13 +37,12 @@ def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> C
         procedure, reasons = choose(case, history, procedures, request.procedure, request.requested_by)
     except UnknownProcedureError as error:
         return refuse(state, request, str(error), now_ms, action=_REFUSED)
-    if len(supporters(state, request, now_ms, world.policy)) < needed:
+    people = supporters(state, request, now_ms, world.policy)
+    if len(people) < people_needed(state.scope, world.policy):
         return approve(state, request, now_ms, world.policy)
-    state = replace(state, approvals=()) if needed > 1 else state
-    state = state.with_seen(request_cause(request.request_id), now_ms)
-    return start(
-        state, case, procedure, (*reasons, f"asked for: {request.reason}"), request.requested_by, now_ms, world
-    )
+    state = replace(state, approvals=()).with_seen(request_cause(request.request_id), now_ms)
+    asked = f"asked for: {request.reason}" + "".join(f", with {one.approved_by}" for one in people[:-1])
+    return start(state, case, procedure, (*reasons, asked), request.requested_by, now_ms, world)
 
 
 def _named(state: ScopeState, request: Request) -> tuple[Case | None, str]:
@@ -60,7 +58,7 @@ def _named(state: ScopeState, request: Request) -> tuple[Case | None, str]:
     if under_way is not None:
         return case, f"a recovery of emergency {under_way.emergency_id} is under way already; wait for its end"
     if case.latched:
-        return case, latch_refusal((case,))
+        return case, latch_refusal([case])
     if case.phase not in (Phase.STOPPED, Phase.PARTIAL):
         return case, f"emergency {case.emergency_id} is {case.phase.value}; wait until it is stopped or partial"
     return case, ""

@@ -43,17 +43,17 @@ class Policy:
     issued_by: str = "coordinator"
     #: ``False``: hits are recorded and stop nothing; people's stops still do.
     automatic_stops: bool = True
-    #: Whether a recovery may begin by itself, and how often a condition is asked about at first.
-    automatic_recovery: bool = True
-    condition_interval_ms: int = 10_000
-    #: The procedures of recovery, in the order in which they are asked whether they apply.
-    procedures: tuple[Procedure, ...] = field(default_factory=default_procedures)
     #: Services that each service depends on, beside what it announces itself.
     dependencies: Mapping[str, Collection[str]] = field(default_factory=dict)
     #: Different people who must ask before a hold of everything is lifted.
     global_resume_people: int = 2
     #: How long the word of one of them waits for the others'.
     approval_expiry_ms: int = 900_000
+    #: Whether a recovery may begin by itself, and how often a condition is asked about at first.
+    automatic_recovery: bool = True
+    condition_interval_ms: int = 10_000
+    #: The procedures of recovery, in the order in which they are asked whether they apply.
+    procedures: tuple[Procedure, ...] = field(default_factory=default_procedures)
 
     def timeout_ms(self, level: StopLevel) -> int:
         return self.immediate_stop_timeout_ms if level is StopLevel.IMMEDIATE else self.graceful_stop_timeout_ms
@@ -185,12 +185,12 @@ class Case:
 
     @property
     def due_at(self) -> int | None:
-        """When passing time next matters to it; ``None``: not before something happens."""
+        """When passing time next matters to it, recoveries left out; ``None``: not before something happens."""
         if self.phase is Phase.SCHEDULED:
             return self.starts_at
         if self.phase in (Phase.QUEUED, Phase.STOPPING) and not self.is_whole:
             return self.tier_deadline_at
-        return self.deadline_at if self.phase in TIMED else None
+        return self.deadline_at if self.phase in TIMED and self.recovering is None else None
 
     @property
     def deadline_at(self) -> int:

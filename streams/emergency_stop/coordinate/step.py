@@ -16,8 +16,7 @@ from functools import singledispatch
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.authority import reset, reset_refusal
-from emergency_stop.coordinate.cascade import advance as advance_tiers
-from emergency_stop.coordinate.cascade import planned
+from emergency_stop.coordinate.cascade import begin_tiers, planned
 from emergency_stop.coordinate.drills import drill_under_way, open_drill
 from emergency_stop.coordinate.holds import covers
 from emergency_stop.coordinate.instances import fold_ack, proven
@@ -26,7 +25,7 @@ from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, must
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
 from emergency_stop.coordinate.opening import open_over
 from emergency_stop.coordinate.plans import PLANS_MAX, begin_due, plans, schedule
-from emergency_stop.coordinate.recovery_phases import advance as advance_recovery
+from emergency_stop.coordinate.recovery_phases import advance
 from emergency_stop.coordinate.recovery_probes import answers_probe, fold_probe
 from emergency_stop.coordinate.recovery_rollback import fail_for_hit
 from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_time, recover
@@ -180,11 +179,7 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         )
     if answers_probe(case, message):
         probed = fold_probe(case, message)
-        return (
-            (state, [])
-            if probed is case
-            else advance_recovery(state.with_case(probed), case.emergency_id, now_ms, world)
-        )
+        return (state, []) if probed is case else advance(state.with_case(probed), case.emergency_id, now_ms, world)
     folded = fold_ack(case, message, now_ms)
     if folded is case:
         return state, []
@@ -193,9 +188,12 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
-    state, tiers = advance_tiers(state, now_ms, world)
-    state, recovering = advance_recovery(state, folded.emergency_id, now_ms, world)
+    state, tiers = begin_tiers(state, now_ms, world)
+    state, recovering = advance(state, folded.emergency_id, now_ms, world)
     return state, [*told, *(effects or [to_wire(folded)]), *tiers, *recovering]
+    state, more = begin_tiers(state, now_ms, world)
+    state, recovering = advance(state, folded.emergency_id, now_ms, world)
+    return state, [*told, *(effects or [to_wire(folded)]), *more, *recovering]
 
 
 @_apply.register
@@ -207,16 +205,21 @@ def _answer(message: ConditionAnswer, state: ScopeState, now_ms: int, world: Wor
 def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change:
     del message
     state, begun = begin_due(state, now_ms, world)
-    state, tiers = advance_tiers(state, now_ms, world, overdue=True)
+    state, tiers = begin_tiers(state, now_ms, world, overdue=True)
     state, effects = pass_time(state, now_ms, world)
     state, recovering = pass_recovery_time(state, now_ms, world)
     return state, [*begun, *tiers, *effects, *recovering]
+    state, advanced = begin_tiers(state, now_ms, world, overdue=True)
+    state, effects = pass_time(state, now_ms, world)
+    state, recovering = pass_recovery_time(state, now_ms, world)
+    return state, [*begun, *advanced, *effects, *recovering]
 
 
 @_apply.register
 def _admit(message: Admit, state: ScopeState, now_ms: int, world: World) -> Change:
     state, effects = admit(state, message.emergency_id, now_ms, world)
-    state, more = advance_tiers(state, now_ms, world)
+    state, more = begin_tiers(state, now_ms, world)
+    state, more = begin_tiers(state, now_ms, world)
     return state, [*effects, *more]
 
 

@@ -102,7 +102,7 @@ async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Seq
     # The record of side effects has its own connection: it must not queue behind answers, nor they behind it.
     publisher = KafkaPublisher(settings.brokers, client_id=f"{kind.service}-{guard.instance_id}-activity")
     service = kind(guard, publisher, Codec(build_registry(settings.registry_url)), accounts, rate)
-    guard.handle_stops(service.emergency_stop, service.save_state)
+    guard.handle_stops(service.emergency_stop, service.save_state, service.verify_state, service.health)
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=lambda: _conditions(guard))
     REGISTRY.register(GuardCollector(guard))
     health.start()

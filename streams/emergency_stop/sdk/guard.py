@@ -158,11 +158,15 @@ class StopGuard:
         verify_state: StateVerifier | None = None,
         health: HealthCheck | None = None,
     ) -> None:
-        """Name the handlers after construction, for a service that is built around its guard. Before ``start``."""
+        """Name the handlers after construction, for a service that is built around its guard. Before ``start``.
+
+        Without ``verify_state`` and ``health`` those of the constructor stay.
+        """
         self._handlers.on_stop = on_stop
         self._handlers.save_state = save_state
-        self._handlers.verify_state = verify_state
-        self._health = Health(health, min(HEALTH_MS_MAX, self._heartbeat_ms // 2))
+        self._handlers.verify_state = verify_state or self._handlers.verify_state
+        if health is not None:
+            self._health.check = health
 
     # ----------------------------------------------------------------------------------------- permission
 

@@ -21,7 +21,8 @@ class Health:
     """The last answer of ``check``; a service without one is well. Whatever is no answer is a problem."""
 
     def __init__(self, check: HealthCheck | None, limit_ms: int = HEALTH_MS_MAX) -> None:
-        self._check = check
+        #: The service's own; ``None``: it says nothing of itself.
+        self.check = check
         self._limit_ms = limit_ms
         #: Empty where nothing ails the service.
         self.problem = ""
@@ -35,12 +36,12 @@ class Health:
         return problem
 
     async def _asked(self) -> str:
-        if self._check is None:
+        if self.check is None:
             return ""
         limit = asyncio.timeout(self._limit_ms / 1000)
         try:
             async with limit:
-                answer: object = self._check()
+                answer: object = self.check()
                 if inspect.isawaitable(answer):
                     answer = await answer
         except Exception as error:  # noqa: BLE001  # a check that fails in any way is an answer: not well

@@ -9,7 +9,6 @@ in force      ──────────────────────
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterable
 from fractions import Fraction
@@ -34,7 +33,7 @@ from emergency_stop.domain.ids import emergency_id, hit_cause
 from emergency_stop.domain.messages import AuditRecord, Hit, Hold, HoldCause, Notice
 from emergency_stop.domain.values import Action, ClearRule, HoldState, Mode, NoticeKind, StopLevel
 from tests.oracle.naive_blast import NaiveHold, is_common_cause, stopped_accounts
-from tests.unit.coordinate.scenario import POLICY, request, resume, world
+from tests.unit.coordinate.scenario import request, world
 
 WINDOW_MS = 60_000
 LIMITS = BlastLimits(percent=30, window_ms=WINDOW_MS, accounts_min=3)
@@ -154,10 +153,10 @@ def test_while_it_is_in_force_no_second_one_is_raised_and_once_it_is_lifted_coun
         stops.take(hold(f"a{number}", 3_000, (f"e{number}", "t1")))
     assert decide(stops, state=raised, everything=everything, now_ms=3_100) == (raised, [])
 
-    alone = world(policy=dataclasses.replace(POLICY, global_resume_people=1))
-    reset = request("r0", Action.RESET, "global", epoch=everything.epoch)
-    released, _ = coordinate(everything, reset, 3_900, alone)
-    lifted, _ = coordinate(released, resume("r", everything.epoch, scope="global"), 4_000, alone)
+    lifted, epoch = everything, everything.epoch
+    for who, action in (("ann", Action.RESET), ("ann", Action.RESUME), ("ben", Action.RESUME)):
+        asked = request(f"{who}-{action}", action, "global", requested_by=who, epoch=epoch)
+        lifted, _ = coordinate(lifted, asked, 4_000, world())
     state, effects = decide(stops, state=raised, everything=lifted, now_ms=4_100)
     assert state == BlastState(counted_from=4_100)
     assert [effect.action for effect in effects if isinstance(effect, AuditRecord)] == ["common_cause_lifted"]

@@ -16,6 +16,7 @@ from emergency_stop.coordinate.step import step
 from emergency_stop.domain.messages import Emergency, Notice, Recovery
 from emergency_stop.domain.values import (
     AckState,
+    Action,
     EmergencyState,
     Mode,
     NoticeKind,
@@ -110,8 +111,9 @@ def test_a_trigger_that_only_warns_does() -> None:
 
 
 def test_a_drill_never_pages() -> None:
-    state = opened(hit(level=StopLevel.IMMEDIATE))
-    state = dataclasses.replace(state, cases=(dataclasses.replace(state.cases[0], drill=True),))
+    asked = request(action=Action.DRILL)
+    state, effects = step(ScopeState(SCOPE), asked, 0, world())
+    assert the(notices_of(publishable(effects))).kind is INFO
     state, _ = step(state, Tick(SCOPE), ESCALATED_AT, world())
     _, effects = step(state, Tick(SCOPE), GIVEN_UP_AT, world())
     told = the(notices_of(publishable(effects)))

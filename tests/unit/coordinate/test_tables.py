@@ -34,17 +34,17 @@ refused        refused    refused    refused    refused    refused    refused   
 """
 INSTANCE_EVENTS = "received stopping stopped failed left lost silent resume resumed refused".split()
 
-#: Columns as in EMERGENCY_EVENTS.
+#          begin  cancel   admit    proven  deadline  doubt   recover   roll_back resume     release  confirmed super.
 EMERGENCY_ROWS = """
-scheduled  queued resolved -        -       -         -       -         -        -          -        -        -
-queued     -      -        stopping -       -         -       -         -        recovering resolved -        -
-stopping   -      -        -        stopped escalated -       -         -        recovering resolved -        -
-escalated  -      -        -        stopped partial   -       -         -        recovering resolved -        -
-stopped    -      -        -        -       -         partial restoring -        recovering resolved -        -
-partial    -      -        -        stopped -         -       restoring -        recovering resolved -        -
-restoring  -      -        -        stopped -         partial -         stopping recovering resolved -        -
-recovering -      -        -        -       resolved  -       -         stopping -          -        resolved resolved
-resolved   -      -        -        -       -         -       -         -        -          -        -        -
+scheduled  queued resolved -        -       -         -       -         -         -          -        -         -
+queued     -      -        stopping -       -         -       -         -         recovering resolved -         -
+stopping   -      -        -        stopped escalated -       -         -         recovering resolved -         -
+escalated  -      -        -        stopped partial   -       -         -         recovering resolved -         -
+stopped    -      -        -        -       -         partial restoring -         recovering resolved -         -
+partial    -      -        -        stopped -         -       restoring -         recovering resolved -         -
+restoring  -      -        -        stopped -         partial -         stopping  recovering resolved -         -
+recovering -      -        -        -       resolved  -       -         stopping  -          -        resolved  resolved
+resolved   -      -        -        -       -         -       -         -         -          -        -         -
 """
 EMERGENCY_EVENTS = (
     "begin cancel admit proven deadline doubt recover roll_back resume release confirmed superseded".split()
