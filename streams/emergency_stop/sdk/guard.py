@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.clock import SystemClock, steady_ms
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.domain import topics
@@ -26,7 +26,8 @@ from emergency_stop.domain.messages import ServiceInstance
 from emergency_stop.domain.values import InstanceState, WithoutLease
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut
-from emergency_stop.sdk.handlers import Handlers, StateSaver, StopHandler
+from emergency_stop.sdk.handlers import Handlers, StateSaver, StateVerifier, StopHandler
+from emergency_stop.sdk.health import HEALTH_MS_MAX, Health, HealthCheck
 from emergency_stop.sdk.incoming import Incoming
 from emergency_stop.sdk.leases import Leases, LeaseStats, LeaseTerms
 from emergency_stop.sdk.outgoing import Outgoing
@@ -66,6 +67,11 @@ class GuardStats:
     unverified: int
     last_side_effect_at: int | None
     hold_tail_silent_ms: int
+    failed_actions: int
+    probes_ready: int
+    probes_refused: int
+    drills_passed: int
+    drills_failed: int
     lease: LeaseStats
 
 
@@ -75,7 +81,11 @@ class StopGuard:
     ``on_stop(correlation_id)`` is the service's own stop handler, sync or async: it releases what the
     service holds and returns whether that succeeded. It is called once per stop command, when nothing is in
     flight in the scope any longer, so it must be idempotent; calls may overlap. ``save_state`` runs after
-    it and returns a reference for the evidence. ``verifier`` holds the trusted keys; without one nothing
+    it and returns a reference for the evidence; ``verify_state(reference)`` says whether what was saved is good. A
+    maintenance stop is STOPPED only with both. ``on_prepare(correlation_id)`` is asked before a recovery lets work
+    through, ``on_drill(correlation_id)`` in a drill, which stops nothing; each returns whether it is content.
+    ``health()`` returns what ails the service, empty where nothing does: it is announced with each heartbeat, and
+    asked when a recovery has let a share of the work through. ``verifier`` holds the trusted keys; without one nothing
     is verified. All methods belong to the event loop that called ``start``; so do permits.
 
     The instance acts only while the coordinator answers its heartbeats. ``without_lease`` says what it does otherwise:
@@ -91,6 +101,10 @@ class StopGuard:
         instance_id: str | None = None,
         on_stop: StopHandler | None = None,
         save_state: StateSaver | None = None,
+        verify_state: StateVerifier | None = None,
+        on_prepare: StopHandler | None = None,
+        on_drill: StopHandler | None = None,
+        health: HealthCheck | None = None,
         depends_on: Iterable[str] = (),
         version: str = "",
         heartbeat_ms: int = 10_000,
@@ -105,7 +119,8 @@ class StopGuard:
         self.service: Final = service
         self.instance_id: Final = instance_id or uuid.uuid4().hex[:12]
         self.now_ms: Final = (clock or SystemClock()).now_ms
-        self._handlers = Handlers(on_stop, save_state)
+        self._health = Health(health, min(HEALTH_MS_MAX, heartbeat_ms // 2))
+        self._handlers = Handlers(on_stop, save_state, verify_state, on_prepare, on_drill, self._ask_health)
         self._depends_on = tuple(depends_on)
         self._version = version
         self._heartbeat_ms = heartbeat_ms
@@ -136,10 +151,18 @@ class StopGuard:
         self._heartbeat: asyncio.Task[None] | None = None
         self._started_at = 0
 
-    def handle_stops(self, on_stop: StopHandler, save_state: StateSaver | None = None) -> None:
+    def handle_stops(
+        self,
+        on_stop: StopHandler,
+        save_state: StateSaver | None = None,
+        verify_state: StateVerifier | None = None,
+        health: HealthCheck | None = None,
+    ) -> None:
         """Name the handlers after construction, for a service that is built around its guard. Before ``start``."""
         self._handlers.on_stop = on_stop
         self._handlers.save_state = save_state
+        self._handlers.verify_state = verify_state
+        self._health = Health(health, min(HEALTH_MS_MAX, self._heartbeat_ms // 2))
 
     # ----------------------------------------------------------------------------------------- permission
 
@@ -179,6 +202,11 @@ class StopGuard:
             unverified=len(self._incoming.unverified),
             last_side_effect_at=self._gate.last_any_at,
             hold_tail_silent_ms=self._holds.silent_ms(),
+            failed_actions=self._gate.failed_actions,
+            probes_ready=self._outgoing.counts.probes_ready,
+            probes_refused=self._outgoing.counts.probes_refused,
+            drills_passed=self._outgoing.counts.drills_passed,
+            drills_failed=self._outgoing.counts.drills_failed,
             lease=lease,
         )
 
@@ -230,6 +258,7 @@ class StopGuard:
         await self._commands.caught_up()
         await self._holds.start()
         await self._holds.caught_up()
+        await self._health.ask()
         await self._leases.follow()
         await self._announce(InstanceState.UP)
 
@@ -302,12 +331,26 @@ class StopGuard:
         await self._holds.stop()
         await self._publisher.stop()
 
+    async def _ask_health(self) -> str:
+        """Ask now, for a probe; what has changed is announced before the answer can be read."""
+        before = self._health.problem
+        problem = await self._health.ask()
+        if problem != before:
+            with contextlib.suppress(KafkaError):  # the next heartbeat tells it as well
+                await self._announce(InstanceState.UP)
+        return problem
+
     async def _beat(self) -> None:
+        began_ms = steady_ms()
         while True:
+            # from beginning to beginning: a slow health check must not make heartbeats rarer
+            spent_ms = steady_ms() - began_ms
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._leases.beats_every_ms(self._heartbeat_ms) / 1000):
+                async with asyncio.timeout((self._leases.beats_every_ms(self._heartbeat_ms) - spent_ms) / 1000):
                     await self._beat_now.wait()
             self._beat_now.clear()
+            began_ms = steady_ms()
+            await self._health.ask()
             try:
                 await self._announce(InstanceState.UP)
             except KafkaError as error:
@@ -326,6 +369,10 @@ class StopGuard:
             held_scopes=self._gate.held_scopes,
             depends_on=self._depends_on,
             version=self._version,
+            healthy=not self._health.problem,
+            problem=self._health.problem,
+            actions=self._gate.permitted,
+            failed_actions=self._gate.failed_actions,
             lease_lost_at=self._leases.lost_at,
         )
         key = f"{self.service}/{self.instance_id}".encode()

@@ -12,8 +12,10 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Command, Hold
 from emergency_stop.domain.values import Action, HoldState, Scope, StopLevel
 from emergency_stop.sdk.deferred_checks import DeferredChecks
+from emergency_stop.sdk.effects import Effect
 from emergency_stop.sdk.gate import Gate, Shut, Verdict
-from emergency_stop.sdk.stops import Effect, Stops
+from emergency_stop.sdk.shares import reduced
+from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Verifier
@@ -79,7 +81,7 @@ class Incoming:
         self.counts.holds += 1
         try:
             hold = self._codec.decode(Hold, record.value)
-            if self._verifier is not None and hold.state is HoldState.HELD:
+            if self._verifier is not None and hold.state is HoldState.HELD and not _admits(hold, self._gate.service):
                 self._obey_unverified(hold)
             else:
                 self.unverified.check_now(hold.scope)
@@ -121,6 +123,12 @@ class Incoming:
         if verdict is SignatureVerdict.VALID:
             return True, ""
         self.counts.untrusted += 1
-        loosens = isinstance(message, Hold) and message.state is HoldState.RUNNING
+        stops = message.action is Action.STOP if isinstance(message, Command) else message.state is HoldState.HELD
         log.warning("%s for %s: signature %s", type(message).__name__, message.scope, verdict.value)
-        return False, f"signature {verdict.value}" + ("" if loosens else ": a stop is obeyed all the same")
+        return False, f"signature {verdict.value}" + (": a stop is obeyed all the same" if stops else "")
+
+
+def _admits(hold: Hold, service: str) -> bool:
+    """Whether it is half open for ``service``: what loosens is verified before it is heeded."""
+    shut = reduced(hold, service)
+    return shut is not None and shut.percent > 0

@@ -13,9 +13,10 @@ from aiokafka.errors import KafkaError
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, Command
-from emergency_stop.domain.values import AckState
+from emergency_stop.domain.values import AckState, Action
+from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.handlers import Handlers
-from emergency_stop.sdk.stops import Effect, RunHandler, Stops
+from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec
 
 log = logging.getLogger(__name__)
@@ -23,13 +24,17 @@ log = logging.getLogger(__name__)
 RETRY_MS: Final = 500
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class OutgoingCounts:
-    """What was answered so far."""
+    """What was answered so far, repetitions not counted."""
 
-    proven: int = 0
-    failed: int = 0
-    resumes: int = 0
+    proven: int
+    failed: int
+    resumes: int
+    probes_ready: int
+    probes_refused: int
+    drills_passed: int
+    drills_failed: int
 
 
 class Outgoing:
@@ -53,7 +58,19 @@ class Outgoing:
         self._timer: asyncio.TimerHandle | None = None
         #: Answers on their way, and handlers that run.
         self.tasks: set[asyncio.Task[None]] = set()
-        self.counts = OutgoingCounts()
+
+    @property
+    def counts(self) -> OutgoingCounts:
+        said = self._stops.counts
+        return OutgoingCounts(
+            proven=said[Action.STOP, AckState.STOPPED],
+            failed=said[Action.STOP, AckState.FAILED],
+            resumes=said[Action.RESUME, AckState.RESUMED],
+            probes_ready=said[Action.PROBE, AckState.READY],
+            probes_refused=said[Action.PROBE, AckState.REFUSED],
+            drills_passed=said[Action.DRILL, AckState.STOPPED],
+            drills_failed=said[Action.DRILL, AckState.FAILED],
+        )
 
     def perform(self, effects: list[Effect]) -> None:
         """Begin every effect, in order; does not wait for any."""
@@ -61,7 +78,6 @@ class Outgoing:
             if isinstance(effect, RunHandler):
                 self._spawn(self.handle(effect.command))
             else:
-                self._count(effect.state)
                 self._spawn(self.deliver(effect))
         self._set_timer()
 
@@ -89,8 +105,8 @@ class Outgoing:
                 return
 
     async def handle(self, command: Command) -> None:
-        """Call the service's handlers for a stop, and go on with their outcome."""
-        outcome = await self._handlers.stop(self._service, command)
+        """Call the service's handlers for a command, and go on with their outcome."""
+        outcome = await self._handlers.run(self._service, command)
         self.perform(
             self._stops.on_handled(
                 command.command_id,
@@ -105,14 +121,6 @@ class Outgoing:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-
-    def _count(self, state: AckState) -> None:
-        if state is AckState.STOPPED:
-            self.counts.proven += 1
-        elif state is AckState.FAILED:
-            self.counts.failed += 1
-        elif state is AckState.RESUMED:
-            self.counts.resumes += 1
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -33,7 +33,7 @@ from emergency_stop.integrations.links.twikit_link import event_of_error
 from emergency_stop.integrations.links.twikit_realtime_sync import TwikitRealtimeSyncLink
 from emergency_stop.integrations.links.twikit_session_manager import TwikitSessionManagerLink
 from emergency_stop.sdk import StopGuard
-from emergency_stop.sdk.stops import RunHandler
+from emergency_stop.sdk.effects import RunHandler
 from tests.unit.sdk.scenario import Told, command
 
 LINKS: tuple[type[ServiceLink], ...] = (
