@@ -211,7 +211,8 @@ class Gate:
         Those asked before are left to clean up in peace, unless ``again``; so are accounts whose cohort a half-open
         wide scope admits.
         """
-        shut = self.shut_of(scope) or self._leaseless or self._closed
+        # a lost lease admits nothing, whatever share a hold admits
+        shut = worst((self.shut_of(scope), self._leaseless)) or self._closed
         if shut is None:
             return 0
         chosen = self.in_flight_in(scope)

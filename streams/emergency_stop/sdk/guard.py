@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.clock import SystemClock, steady_ms
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.domain import topics
@@ -345,11 +345,15 @@ class StopGuard:
         return problem
 
     async def _beat(self) -> None:
+        began_ms = steady_ms()
         while True:
+            # from beginning to beginning: a slow health check must not make heartbeats rarer
+            spent_ms = steady_ms() - began_ms
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._leases.beats_every_ms(self._heartbeat_ms) / 1000):
+                async with asyncio.timeout((self._leases.beats_every_ms(self._heartbeat_ms) - spent_ms) / 1000):
                     await self._beat_now.wait()
             self._beat_now.clear()
+            began_ms = steady_ms()
             await self._health.ask()
             try:
                 await self._announce(InstanceState.UP)
