@@ -16,7 +16,7 @@ import pytest
 
 from emergency_stop.apps.stack.stack import Stack
 from emergency_stop.config import Settings
-from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
+from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.domain.default_triggers import BUILTIN_KINDS, default_pack
 
 pytestmark = pytest.mark.needs("broker", "chdb")
@@ -89,6 +89,7 @@ async def test_an_operator_stops_sees_and_resumes(stack: Stack) -> None:
     await _stops_and_resumes(operator)
     await _is_refused(operator)
     await _asks_why(operator)
+    await _asks_whether_it_has_cleared(operator)
     await _is_never_told_what_is_not_proven(operator, stack)
 
 
@@ -210,6 +211,20 @@ async def _asks_why(operator: Operator) -> None:
     assert "did you mean 'default-suspension-risk'?" in unknown.err
     stranger = await operator.types("why-not", "default-health-score", "acc-nobody")
     assert "no event of the account" in stranger.out
+
+
+async def _asks_whether_it_has_cleared(operator: Operator) -> None:
+    """Three failed authentications stay in their window for ten minutes."""
+    sent = await operator.types("produce", "--incident", "authentication:acc-out", "--count", "1")
+    assert sent.code == EXIT_OK, sent
+    condition = await operator.types("condition", "default-authentication", "account:acc-out", "--json")
+    assert condition.code == EXIT_FAILED, condition
+    assert condition.document["state"] == "holds"
+    nobody = await operator.types("condition", "default-authentication", "account:acc-nobody")
+    assert (nobody.code, "unknown" in nobody.out) == (EXIT_NOT_PROVEN, True), nobody
+    mistaken = await operator.types("condition", "default-authentification", "global")
+    assert mistaken.code == EXIT_BAD_INPUT
+    assert "did you mean 'default-authentication'?" in mistaken.err
 
 
 async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) -> None:
