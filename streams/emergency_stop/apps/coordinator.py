@@ -81,6 +81,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     book, published = ServiceBook(settings.services, codec), HoldBook(codec)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
+    question_partitions = await _question_partitions(settings, telemetry_partitions)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
     cores: dict[int, CoordinatorCore] = {}
@@ -97,7 +98,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             metrics=metrics,
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
-            telemetry_partitions=telemetry_partitions,
+            question_partitions=question_partitions,
         )
         return cores[partition]
 
@@ -144,6 +145,22 @@ async def _partitions(settings: Settings) -> tuple[int, int]:
         raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
     telemetry = found.get(topics.TELEMETRY_HEALTH)
     return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
+
+
+async def _question_partitions(settings: Settings, telemetry: int) -> int:
+    """How many partitions may be asked: as many as telemetry has, or none where the two do not fit together.
+
+    Stops do not depend on it. What cannot be asked stays unknown, and recovers by a person's word only.
+    """
+    found = (await describe_topics(settings.brokers, [topics.QUESTIONS])).get(topics.QUESTIONS)
+    if found is not None and found.partitions == telemetry:
+        return telemetry
+    log.error(
+        "%s has %d partitions, and telemetry has %d: conditions of services and of all accounts stay unknown;"
+        " create the topic anew with as many as telemetry",
+        topics.QUESTIONS, found.partitions if found else 0, telemetry,
+    )  # fmt: skip
+    return 0
 
 
 @contextlib.asynccontextmanager

@@ -77,10 +77,10 @@ class CoordinatorCore:
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,
-        telemetry_partitions: int = 1,
+        question_partitions: int = 1,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
-        ``telemetry_partitions`` is how many there are, whoever looks after them: some questions go to all.
+        ``question_partitions``: how many partitions of detectors there are; some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions
@@ -95,7 +95,7 @@ class CoordinatorCore:
         self._positions: dict[str, int] = {}
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
-        self._telemetry_partitions = telemetry_partitions
+        self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
@@ -227,7 +227,7 @@ class CoordinatorCore:
         return [
             Publish(topics.QUESTIONS, route.key.encode(), self._codec.encode(route.question, topics.QUESTIONS),
                     route.partition)
-            for route in question_routes(question, self._telemetry_partitions)
+            for route in question_routes(question, self._question_partitions)
         ]  # fmt: skip
 
     def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:

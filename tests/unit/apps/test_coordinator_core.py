@@ -73,7 +73,7 @@ class Bench:
                 metrics=metrics,
                 watch=watch,
                 view=view,
-                telemetry_partitions=3,
+                question_partitions=3,
             )
 
         self.make = make
