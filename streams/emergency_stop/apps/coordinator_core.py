@@ -92,14 +92,14 @@ class CoordinatorCore:
         blast: BlastWatch | None = None,
         live_accounts: Callable[[], int] = lambda: 0,
         leases: LeaseTurns | None = None,
-        telemetry_partitions: int = 1,
+        question_partitions: int = 1,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
 
         ``tells``: whether there is a topic for notices; without one, everything else goes on.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
         ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
-        ``telemetry_partitions`` is how many there are, whoever looks after them: some questions go to all.
+        ``question_partitions``: how many partitions of detectors there are; some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions
@@ -119,7 +119,7 @@ class CoordinatorCore:
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
         self._leases = leases
-        self._telemetry_partitions = telemetry_partitions
+        self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
@@ -284,7 +284,7 @@ class CoordinatorCore:
         return [
             Publish(topics.QUESTIONS, route.key.encode(), self._codec.encode(route.question, topics.QUESTIONS),
                     route.partition)
-            for route in question_routes(question, self._telemetry_partitions)
+            for route in question_routes(question, self._question_partitions)
         ]  # fmt: skip
 
     def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:

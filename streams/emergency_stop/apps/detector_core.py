@@ -87,7 +87,7 @@ class DetectorCore:
         self._scratch = scratch
         self._interval_ms = interval_ms
         self._next_tick_ms = 0
-        self._desk = desk
+        self.desk = desk
         self._decoders: dict[str, ColumnDecoder] = {}
         self.undecodable = 0
         self.detector = PartitionDetector(
@@ -134,7 +134,7 @@ class DetectorCore:
         return published
 
     def next_deadline(self) -> int | None:
-        if self.detector.has_parts or (self._desk is not None and self._desk.is_waiting):
+        if self.detector.has_parts or (self.desk is not None and self.desk.is_waiting):
             return 0
         return self._next_tick_ms if self._plan().needs_clock else None
 
@@ -160,16 +160,16 @@ class DetectorCore:
 
     def _take_questions(self, batch: FetchedBatch, now_ms: int) -> None:
         for _, question in self._messages(batch, ConditionQuestion):
-            if self._desk is not None:
-                self._desk.take(question, now_ms)
+            if self.desk is not None:
+                self.desk.take(question, now_ms)
 
     def _answers(self, detector: PartitionDetector, now_ms: int) -> list[Publish]:
         """To the coordinator of the scope."""
-        if self._desk is None or not self._desk.is_waiting:
+        if self.desk is None or not self.desk.is_waiting:
             return []
         return [
             Publish(topics.ANSWERS, one.scope.encode(), self._codec.encode(one, topics.ANSWERS))
-            for one in self._desk.answers(detector, now_ms)
+            for one in self.desk.answers(detector, now_ms)
         ]
 
     def _skip(self, source: tuple[str, int], why: str) -> None:

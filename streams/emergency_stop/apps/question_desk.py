@@ -8,6 +8,7 @@ the question is asked again.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -68,6 +69,8 @@ class QuestionDesk:
     #: By question id: the question, and when it was read.
     _waiting: dict[str, tuple[ConditionQuestion, int]] = field(default_factory=dict)
     _refused: list[ConditionQuestion] = field(default_factory=list)
+    #: Answers since start, by state.
+    given: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_waiting(self) -> bool:
@@ -98,6 +101,7 @@ class QuestionDesk:
             given.append(_answer(question, self._clearance(detector, question, read_at, fresh_at, now_ms), now_ms))
         if self._waiting:
             self.sight.look_soon()
+        self.given.update(one.state.value for one in given)
         return given
 
     def _clearance(

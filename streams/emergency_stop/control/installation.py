@@ -17,8 +17,27 @@ from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
-from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Hold, Recovery, Request, ServiceInstance
-from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, RECOVERIES, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.messages import (
+    AuditRecord,
+    ConditionQuestion,
+    Emergency,
+    Freshness,
+    Hold,
+    Recovery,
+    Request,
+    ServiceInstance,
+)
+from emergency_stop.domain.questions import question_routes
+from emergency_stop.domain.topics import (
+    EMERGENCIES,
+    FRESHNESS,
+    HOLDS,
+    QUESTIONS,
+    RECOVERIES,
+    REQUESTS,
+    SERVICES,
+    TRIGGERS,
+)
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -150,6 +169,13 @@ class Installation:
         """Write one message; on return every in-sync replica has it. Raises ``UnavailableError``."""
         async with self._writing(topic, READ_WITHIN_S) as publisher:
             await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))
+
+    async def ask(self, question: ConditionQuestion) -> None:
+        """Write a question to every partition that knows a part of its answer. Raises ``UnavailableError``."""
+        async with self._writing(QUESTIONS, READ_WITHIN_S) as publisher:
+            for route in question_routes(question, self.settings.telemetry_partitions):
+                value = self.codec.encode(route.question, QUESTIONS)
+                await publisher.publish(QUESTIONS, route.key.encode(), value, partition=route.partition)
 
     async def publish_versions(self, versions: Sequence[Trigger], superseded: Sequence[Trigger] = ()) -> None:
         """Bring versions of triggers into force, their history first. Raises ``UnavailableError``."""

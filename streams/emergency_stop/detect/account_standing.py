@@ -12,9 +12,11 @@ from emergency_stop.detect.standing import Standing, standing_of
 from emergency_stop.detect.topic_state import TopicState
 
 
-def account_standings(topics: Mapping[str, TopicState], account: bytes, at_ms: int | None = None) -> Iterator[Standing]:
+def account_standings(
+    topics: Mapping[str, TopicState], account: bytes, at_ms: int | None = None, only: str | None = None
+) -> Iterator[Standing]:
     """As far as the account has had events; changes nothing. At ``at_ms`` what is older has left the windows; without
-    it they are as of their newest events.
+    it they are as of their newest events. ``only``: the one trigger that is asked about.
     """
     for topic in topics.values():
         slot = topic.slot_of(account)
@@ -22,7 +24,7 @@ def account_standings(topics: Mapping[str, TopicState], account: bytes, at_ms: i
             continue
         for state in topic.groups.values():
             member = state.member_for(account)
-            if member is not None:
+            if member is not None and only in (None, member.trigger.trigger_id):
                 yield _standing(topics, state, member, slot, account, at_ms)
 
 

@@ -63,13 +63,10 @@ class ConditionBook:
         return self._triggers.get(trigger_id, ())
 
     def _of_account(self, detector: PartitionDetector, trigger_id: str, account: str, at_ms: int) -> Clearance:
-        found = self._standing(detector, trigger_id, account.encode(), at_ms)
+        found = next(detector.standing(account.encode(), at_ms, trigger_id), None)
         if found is None:
             return Clearance(UNKNOWN, f"no event of {account} was evaluated that {trigger_id} watches", 0)
         return _if_seen(detector, clearance(found, at_ms, self._margin_percent), at_ms)
-
-    def _standing(self, detector: PartitionDetector, trigger_id: str, key: bytes, at_ms: int) -> Standing | None:
-        return next((one for one in detector.standing(key, at_ms) if one.trigger.trigger_id == trigger_id), None)
 
     def _of_service(self, detector: PartitionDetector, trigger_id: str, service: str, at_ms: int) -> Clearance:
         """All hosts that sent something lately, or of whom something is in the window still."""
@@ -77,7 +74,7 @@ class ConditionBook:
         for key in detector.keys_of(TELEMETRY_SYSTEM):
             if key.partition(b"@")[0] != service.encode():
                 continue
-            standing = self._standing(detector, trigger_id, key, at_ms)
+            standing = next(detector.standing(key, at_ms, trigger_id), None)
             if standing is not None and _is_live(standing, at_ms):
                 host = key.decode(errors="backslashreplace")
                 found.append((host, clearance(standing, at_ms, self._margin_percent)))

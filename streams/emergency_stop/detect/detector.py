@@ -281,11 +281,11 @@ class PartitionDetector:
         known = self.topics.get(topic)
         return iter(()) if known is None else map(known.accounts.key, range(known.accounts.count))
 
-    def standing(self, account: bytes, at_ms: int | None = None) -> Iterator[Standing]:
+    def standing(self, account: bytes, at_ms: int | None = None, only: str | None = None) -> Iterator[Standing]:
         """Where one account stands with every trigger that watches it, as far as it has had events; see
         ``account_standings``.
         """
-        return account_standings(self.topics, account, at_ms)
+        return account_standings(self.topics, account, at_ms, only)
 
     def overall_standing(self, trigger_id: str, at_ms: int = EMPTY) -> Standing | None:
         """Where all accounts together stand with a trigger over all accounts; kept by partition 0."""

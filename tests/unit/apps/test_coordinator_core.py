@@ -84,7 +84,7 @@ class Bench:
                 view=view,
                 blast=blast,
                 leases=leases,
-                telemetry_partitions=3,
+                question_partitions=3,
             )
 
         self.make = make

@@ -160,3 +160,5 @@ def test_of_a_flood_a_few_are_answered_at_a_time_and_the_rest_is_told_that_nobod
         assert len(more) <= ANSWERS_MAX
         given |= {answer.question_id for answer in more}
     assert len(given) == WAITING_MAX + 5
+    assert bench.core.desk is not None
+    assert bench.core.desk.given == {"unknown": 5, "clear": WAITING_MAX}

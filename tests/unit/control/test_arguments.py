@@ -47,6 +47,8 @@ def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["drill", "global", "--level", "soon"], "soon"),
         (["resume", "global"], "--reason"),
         (["resume", "global", "--reason", "x", "--epoch", "new"], "new"),
+        (["condition", "t"], "SCOPE"),
+        (["condition", "t", "everything"], "everything"),
         (["triggers"], "VERB"),
         (["triggers", "remove"], "ID"),
         (["triggers", "history"], "ID"),
@@ -69,7 +71,7 @@ def test_every_command_has_a_help_and_names_what_runs_it() -> None:
                     "drill global --level cascading", "drills", "status", "emergencies", "triggers list",
                     "triggers add f.json", "triggers remove t", "triggers history t",
                     "triggers rollback t --to 3 --reason r", "triggers promote t", "triggers lint",
-                    "check", "service alpha", "produce"):  # fmt: skip
+                    "check", "service alpha", "produce", "condition t global"):  # fmt: skip
         module, _, function = top.parse_args(command.split()).run.partition(":")
         assert module.startswith("emergency_stop.control.cli."), command
         assert function.startswith("run_"), command

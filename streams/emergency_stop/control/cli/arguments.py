@@ -171,7 +171,12 @@ def _explain(commands: Any) -> None:
     why_not.add_argument("trigger_id", metavar="TRIGGER")
     why_not.add_argument("account", metavar="ACCOUNT", nargs="?", help="not needed for a trigger over all accounts")
     why_not.set_defaults(run=f"{_CLI}.why_not:run_why_not")
-    for command in (explain, why_not):
+    condition = commands.add_parser("condition", help="whether a trigger's condition has cleared, and why not")
+    condition.add_argument("trigger_id", metavar="TRIGGER")
+    condition.add_argument("scope", type=_scope, metavar="SCOPE", help="global, service:<name> or account:<id>")
+    condition.add_argument("--timeout", type=_seconds, help="seconds to wait for the answer; default: 10")
+    condition.set_defaults(run=f"{_CLI}.condition:run_condition")
+    for command in (explain, why_not, condition):
         _json(command)
 
 
