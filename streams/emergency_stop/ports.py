@@ -97,3 +97,7 @@ class RecordingCore(PartitionCore, Protocol):
     def on_durable(self) -> Sequence[Publish]:
         """Effects of everything that the records taken last contain. Empty where nothing waited."""
         ...
+
+
+class DeliveryError(Exception):
+    """Something that was to be told did not arrive, and is worth trying again. Names the place and its answer."""
