@@ -47,6 +47,8 @@ class _Resort:
     attempts: int = 0
     next_at: int = 0
     busy: bool = False
+    #: Whether how it ended is on record; until then the state calls it waiting.
+    is_recorded: bool = True
     #: When the emergency was resolved; then all may be forgotten in time.
     resolved_at: int | None = None
 
@@ -125,7 +127,9 @@ def notice_of(outcome: Outcome) -> Notice | None:
 
 
 class LastResort:
-    """Not thread-safe. ``due`` hands out emergencies; each is answered by ``succeeded`` or ``failed``."""
+    """Not thread-safe. ``due`` hands out emergencies; each is answered by ``succeeded`` or ``failed``, and an outcome
+    by ``recorded`` once it is on record.
+    """
 
     def __init__(self, patience_ms: int) -> None:
         self._patience_ms = patience_ms
@@ -192,6 +196,13 @@ class LastResort:
         resort.next_at = now_ms + RETRY_MS[min(resort.attempts - 1, len(RETRY_MS) - 1)]
         return None
 
+    def recorded(self, outcome: Outcome) -> None:
+        """``outcome`` is on record: from now on the state says so too."""
+        resort = self._resorts.get(outcome.emergency.emergency_id)
+        if resort is not None and resort.standing is outcome.standing:
+            resort.is_recorded = True
+            self._dirty[resort.emergency_id] = None
+
     def take_dirty(self) -> list[tuple[bytes, bytes | None]]:
         """State records changed since the last call; ``None`` for what was forgotten."""
         dirty, self._dirty = self._dirty, {}
@@ -210,6 +221,7 @@ class LastResort:
             self._dirty[emergency.emergency_id] = None
         elif resort.standing is Standing.WITHDRAWN:  # in doubt again; a post may still be on its way
             resort.standing, resort.since, resort.next_at, resort.resolved_at = Standing.WAITING, now_ms, now_ms, None
+            resort.is_recorded = True
             self._dirty[emergency.emergency_id] = None
         if resort.standing is Standing.WAITING:
             resort.emergency = emergency
@@ -222,8 +234,7 @@ class LastResort:
         return resort
 
     def _end(self, resort: _Resort, emergency: Emergency, standing: Standing, detail: str, now_ms: int) -> Outcome:
-        resort.standing, resort.emergency = standing, None
-        self._dirty[resort.emergency_id] = None
+        resort.standing, resort.emergency, resort.is_recorded = standing, None, False
         return Outcome(emergency, standing, resort.attempts, detail, now_ms)
 
     def _forget(self, now_ms: int) -> None:
@@ -240,9 +251,10 @@ class LastResort:
 def _record(resort: _Resort | None) -> bytes | None:
     if resort is None:
         return None
+    standing = resort.standing if resort.is_recorded else Standing.WAITING
     content = {
         "version": VERSION, "emergency_id": resort.emergency_id, "since": resort.since,
-        "standing": resort.standing.value, "attempts": resort.attempts, "resolved_at": resort.resolved_at,
+        "standing": standing.value, "attempts": resort.attempts, "resolved_at": resort.resolved_at,
     }  # fmt: skip
     return json.dumps(content, separators=(",", ":")).encode()
 
