@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -158,6 +159,7 @@ class NotifierOffice:
             "ESTOP_BROKERS": self.brokers,
             "ESTOP_SERVICES": ",".join(SERVICES),
             "ESTOP_INSTANCE_ID": "n1",
+            "ESTOP_SESSION_TIMEOUT_MS": "3000",
             "ESTOP_METRICS_PORT": str(self.health_port),
             "ESTOP_NOTIFY_SMTP_URL": f"smtp://127.0.0.1:{self.mail.port}",
             "ESTOP_NOTIFY_EMAIL_FROM": "estop@example.org",
@@ -179,6 +181,12 @@ class NotifierOffice:
                 [sys.executable, "-m", "emergency_stop.control.cli.main", "notifier"],
                 env=self.environment(**variables), stdout=log, stderr=log, preexec_fn=die_with_parent,
             )  # fmt: skip
+
+    async def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """An operator types ``estop …``."""
+        command = [sys.executable, "-m", "emergency_stop.control.cli.main", *arguments]
+        run = partial(subprocess.run, command, env=self.environment(), capture_output=True, text=True, timeout=90)
+        return await asyncio.to_thread(run)
 
     def kill(self, *names: str) -> None:
         """As ``kill -9``, of those with these instance ids, or of all."""

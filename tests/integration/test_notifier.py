@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import json
 import os
 import random
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from emergency_stop.control.errors import EXIT_BAD_INPUT
 from emergency_stop.domain.ids import emergency_id, hit_cause
 from emergency_stop.domain.messages import Emergency, Notice, Silence
 from emergency_stop.domain.values import EmergencyState, NoticeKind, StopLevel
@@ -161,7 +165,54 @@ async def test_a_second_notifier_stands_by_and_takes_over(office: NotifierOffice
     await office.write(notice("first"))
     await until(lambda: "first" in office.http.notices(), "told", 60)
     office.start(ESTOP_INSTANCE_ID="n2", ESTOP_METRICS_PORT="0")
+    await until(lambda: "standing by" in office.log(), "the second stands by", 60)
     office.kill("n1")
     await office.write(notice("second"))
     await until(lambda: "second" in office.http.notices(), "told by the other", 60)
     assert Counter(office.http.notices())["first"] == 1
+
+
+async def test_an_operator_silences_and_sees_what_was_to_be_told(office: NotifierOffice) -> None:
+    office.start()
+    added = await office.types("silence", "add", "--reason", "planned work", "--for", "2h", "--scope", "account:a",
+                               "--by", "ann", "--json")  # fmt: skip
+    assert added.returncode == 0, added.stderr
+    silence = json.loads(added.stdout)
+    assert (silence["author"], silence["expires_at"] - silence["starts_at"]) == ("ann", 7_200_000)
+    listed = await office.types("silence", "list")
+    assert "scope account:a" in listed.stdout
+    written = await _write_until_hidden(office)
+
+    mistaken = await office.types("silence", "remove", silence["silence_id"][:-4] + "zzzz")
+    assert mistaken.returncode == EXIT_BAD_INPUT
+    assert f"did you mean '{silence['silence_id']}'?" in mistaken.stderr
+    unknown = await office.types(
+        "silence", "add", "--reason", "x", "--for", "2h", "--trigger", "builtin-account-suspensio"
+    )
+    assert unknown.returncode == EXIT_BAD_INPUT
+    assert "did you mean 'builtin-account-suspension'?" in unknown.stderr, unknown.stderr
+    removed = await office.types("silence", "remove", silence["silence_id"][:8])
+    assert removed.returncode == 0, removed.stderr
+    assert "No silence is in force" in (await office.types("silence", "list")).stdout
+    assert {one.action for one in office.audit} == {"silence_added", "silence_removed"}
+
+    told = json.loads((await office.types("notices", "--json")).stdout)
+    assert [one["notice_id"] for one in told] == [f"silent-{number}" for number in range(written)][-20:]
+    assert f"subject of silent-{written - 1}" in (await office.types("notices", "--kind", "page")).stdout
+    assert "There are no notices." in (await office.types("notices", "--kind", "info")).stdout
+
+
+async def _write_until_hidden(office: NotifierOffice) -> int:
+    """The notifier reads of a silence soon, not at once. How many notices it took."""
+    deadline = time.monotonic() + 60
+    for number in itertools.count():
+        assert time.monotonic() < deadline, "nothing was ever silenced"
+        await office.write(notice(f"silent-{number}"))
+        await until(partial(_is_settled, office, f"silent-{number}"), "told or hidden")
+        if "silenced by" in office.log():
+            return number + 1
+    raise AssertionError("unreachable")
+
+
+def _is_settled(office: NotifierOffice, notice_id: str) -> bool:
+    return notice_id in office.http.notices() or f"({notice_id}): silenced by" in office.log()
