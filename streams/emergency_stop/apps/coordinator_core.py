@@ -96,6 +96,8 @@ class CoordinatorCore:
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
         self._tells = tells
+        #: Effects that were handed out, and of which nobody was told yet.
+        self._to_tell: list[Effect | Hit] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -151,10 +153,16 @@ class CoordinatorCore:
         for effect in blind:
             self._tell(effect)
         effects = self.coordinator.take_effects()
-        return [*self._publishes(effects), *map(self._publish_blind, blind), *self._notices([*effects, *blind])]
+        self._to_tell += [*effects, *blind]
+        return [*self._publishes(effects), *map(self._publish_blind, blind)]
+
+    def on_published(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
+        published, self._to_tell = self._to_tell, []
+        return self._notices(published)
 
     def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
-        """What people must hear of, behind everything that stops. No fault in it may keep a stop from going out."""
+        """What people must hear of. No fault in it may keep a stop from going out, or from being made durable."""
         if not effects or not self._tells:
             return []
         try:
