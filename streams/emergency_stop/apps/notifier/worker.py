@@ -42,6 +42,8 @@ RECORDS_MAX: Final = 500
 RETRY_MS: Final = 1_000
 #: How long silences and triggers are waited for at start; pages do not wait for them any longer.
 BOOKS_WITHIN_MS: Final = 10_000
+#: How long the state is waited for before the group is looked at again.
+STATE_WITHIN_MS: Final = 30_000
 _WHERE: Final = TopicPartition(topics.NOTICES, 0)
 
 
@@ -206,14 +208,19 @@ class NotifierWorker:
             log.info("another notifier is active; standing by")
             return
         active = _Active(self._spec)
-        records = await self._read_state()
+        try:
+            records = await self._read_state()
+        except TimeoutError:
+            self._assignments.changed = True  # and so tried again, unless somebody else is to do it by then
+            log.error("%s cannot be read: nobody is told of anything yet", topics.NOTIFIER_STATE)  # noqa: TRY400
+            return
         active.telling.restore(_those(records, telling.KEY_PREFIX))
         active.resort.restore(_those(records, last_resort.KEY_PREFIX))
         self._active = active
         log.info("active, with %d state records; channels: %s", len(records), ", ".join(self._channels))
 
     async def _read_state(self) -> dict[bytes, bytes]:
-        """Everything that a former turn wrote. Raises ``StateError`` later, for what cannot be read."""
+        """Everything that a former turn wrote. Raises ``TimeoutError`` where the broker does not give it."""
         records: dict[bytes, bytes] = {}
 
         def take(record: TailRecord) -> None:
@@ -225,7 +232,7 @@ class NotifierWorker:
         tail = CompactedTail(self._spec.brokers, topics.NOTIFIER_STATE, take, client_id=f"{self._spec.client_id}-state")
         await tail.start()
         try:
-            await tail.caught_up()
+            await asyncio.wait_for(tail.caught_up(), STATE_WITHIN_MS / 1000)
         finally:
             await tail.stop()
         return records
