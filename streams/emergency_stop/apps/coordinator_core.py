@@ -121,6 +121,8 @@ class CoordinatorCore:
         self._leases = leases
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
+        #: Effects that were handed out, and of which nobody was told yet.
+        self._to_tell: list[Effect | Hit] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -190,17 +192,22 @@ class CoordinatorCore:
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
+        self._to_tell += [*effects, *blind]
         watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
         leases = self._leases.take() if self._leases is not None else ()
         return [
             *self._publishes(effects),
             *watched,
             *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
-            *self._notices([*effects, *blind]),
         ]
 
+    def on_published(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
+        published, self._to_tell = self._to_tell, []
+        return self._notices(published)
+
     def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
-        """What people must hear of, behind everything that stops. No fault in it may keep a stop from going out."""
+        """What people must hear of. No fault in it may keep a stop from going out, or from being made durable."""
         if not effects or not self._tells:
             return []
         try:

@@ -26,6 +26,7 @@ from emergency_stop.domain.messages import (
     Recovery,
     Request,
     ServiceInstance,
+    Silence,
 )
 from emergency_stop.domain.questions import question_routes
 from emergency_stop.domain.topics import (
@@ -36,6 +37,7 @@ from emergency_stop.domain.topics import (
     RECOVERIES,
     REQUESTS,
     SERVICES,
+    SILENCES,
     TRIGGERS,
 )
 from emergency_stop.domain.triggers import Trigger
@@ -55,6 +57,7 @@ _KINDS: Final[dict[str, Any]] = {
     RECOVERIES: Recovery,
     FRESHNESS: Freshness,
     TRIGGERS: Trigger,
+    SILENCES: Silence,
 }
 M = TypeVar("M")
 
@@ -127,6 +130,17 @@ class Installation:
 
     async def scan(self, topic: str, take: Callable[[TailRecord], None], within_s: float = SCAN_WITHIN_S) -> None:
         """Hand over every record that ``topic`` holds now. Raises ``UnavailableError`` after ``within_s`` seconds."""
+        async with self.reading(topic, take, within_s):
+            pass
+
+    @contextlib.asynccontextmanager
+    async def reading(
+        self, topic: str, take: Callable[[TailRecord], None], within_s: float = SCAN_WITHIN_S
+    ) -> AsyncIterator[None]:
+        """On entry every record that ``topic`` held was handed over; within this context, those that come are.
+
+        Raises ``UnavailableError`` after ``within_s`` seconds without that.
+        """
         tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli")
         await tail.start()
         try:
@@ -136,6 +150,8 @@ class Installation:
                 f"{topic} could not be read whole from ESTOP_BROKERS={self.settings.brokers} within {within_s:g} s;"
                 " 'estop check' says what is missing"
             ) from None
+        else:
+            yield
         finally:
             await tail.stop()
 
@@ -165,7 +181,7 @@ class Installation:
             await asyncio.sleep(_POLL_S)
         return True
 
-    async def publish(self, topic: str, key: str, message: Request | AuditRecord) -> None:
+    async def publish(self, topic: str, key: str, message: Request | AuditRecord | Silence) -> None:
         """Write one message; on return every in-sync replica has it. Raises ``UnavailableError``."""
         async with self._writing(topic, READ_WITHIN_S) as publisher:
             await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))

@@ -50,6 +50,7 @@ DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
 DETECTOR_STATE_B: Final = "estop.detector-state-b"
 COORDINATOR_STATE: Final = "estop.coordinator-state"
+NOTIFIER_STATE: Final = "estop.notifier-state"
 ACTIVITY: Final = "services.activity"
 COMMANDS_PREFIX: Final = "estop.commands."
 
@@ -99,6 +100,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(DEAD_LETTER, None),
     TopicSpec(DETECTOR_STATE, None, compacted=True),
     TopicSpec(COORDINATOR_STATE, None, compacted=True),
+    TopicSpec(NOTIFIER_STATE, None, compacted=True, partitions=1),
 )
 
 #: Detectors may run twice, side by side: each lane has its consumer group and its state. Both publish every hit, under

@@ -106,7 +106,7 @@ class Bench:
         """One batch and the checkpoint after it: everything that is published."""
         effects = list(self.core.on_batch(self.batch(topic, *values, **where), 1_000))
         taken(self.core)
-        return effects + list(self.core.on_durable())
+        return effects + list(self.core.on_durable()) + list(self.core.on_published())
 
     def read(self, kind: type[Any], records: list[Publish], prefix: str) -> list[Any]:
         return [self.codec.decode(kind, record.value) for record in records if record.topic.startswith(prefix)]
@@ -146,6 +146,14 @@ def test_a_stop_goes_out_though_nobody_can_be_told(bench: Bench, monkeypatch: py
     assert bench.count("estop_notices_failed_total") > 0
 
 
+def test_people_are_told_behind_the_commands_and_once(bench: Bench) -> None:
+    bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)
+    taken(bench.core)
+    assert topics.NOTICES not in {record.topic for record in bench.core.on_durable()}
+    assert [record.topic for record in bench.core.on_published()] == [topics.NOTICES]
+    assert list(bench.core.on_published()) == []
+
+
 def test_nothing_that_was_decided_is_published_before_it_is_on_record(bench: Bench) -> None:
     assert isinstance(bench.core, RecordingCore)
     assert list(bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)) == []
@@ -178,6 +186,9 @@ def test_a_restored_core_repeats_what_was_decided_and_no_more() -> None:
     second.core.on_tick(2_000)
     again, before = list(second.core.on_durable()), list(first.core.on_durable())
     assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before]
+    told = list(second.core.on_published())
+    assert told == list(first.core.on_published()), "people recognise what they are told again"
+    assert [record.topic for record in told] == [topics.NOTICES]
     assert second.hear(topics.HITS, second.value(hit())) == []
 
 

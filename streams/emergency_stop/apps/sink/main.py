@@ -29,6 +29,7 @@ _NOT_STORED: Final = frozenset(
     {
         topics.DETECTOR_STATE,
         topics.COORDINATOR_STATE,
+        topics.NOTIFIER_STATE,
         topics.TICKS,
         topics.PARTIALS,
         topics.TRIGGER_HISTORY,

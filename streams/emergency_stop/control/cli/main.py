@@ -15,6 +15,7 @@ _HELP: Final = {
     "detector": "telemetry in, hits out",
     "coordinator": "hits and requests in, holds and commands out",
     "sink": "every topic into ClickHouse",
+    "notifier": "tells people, and carries out the last resort",
     "migrate": "bring the ClickHouse tables up to date",
     "dev": "the whole system on this machine, staying up; not for production",
     "demo": "the main job as a story, about a minute; ends with one line of JSON",
