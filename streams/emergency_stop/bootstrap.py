@@ -19,6 +19,7 @@ PROCESSES: Final = {
     "coordinator": "emergency_stop.apps.coordinator:run",
     "sink": "emergency_stop.apps.sink.main:run",
     "migrate": "emergency_stop.apps.sink.main:migrate",
+    "migrate --dry-run": "emergency_stop.apps.sink.main:show_migrations",
     "dev": "emergency_stop.apps.dev:run_dev",
     "demo": "emergency_stop.apps.demo:run_demo",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
@@ -123,6 +124,12 @@ def _url(text: str) -> str:
     return text
 
 
+def _cluster_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", text):
+        raise ValueError("is no name of a cluster; allowed: letters, digits, and _ . - after the first letter")
+    return text
+
+
 def did_you_mean(name: str, known: tuple[str, ...]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known name, or nothing."""
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -205,6 +212,12 @@ class Settings:
     schemas_dir: Path | None = _setting("ESTOP_SCHEMAS", None, Path, "Folder with avro/; none: the installed one.")
     clickhouse_url: str | None = _setting(
         "ESTOP_CLICKHOUSE_URL", None, _url, "ClickHouse HTTP address; none: chDB in the sink's process."
+    )
+    clickhouse_cluster: str | None = _setting(
+        "ESTOP_CLICKHOUSE_CLUSTER",
+        None,
+        _cluster_name,
+        "ClickHouse cluster on which tables are created, replicated; none: one node. To be set before the first start.",
     )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
     services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
@@ -358,6 +371,11 @@ def _contradictions(settings: Settings) -> list[str]:
             f"GRACEFUL_STOP_TIMEOUT={settings.graceful_stop_timeout_ms} is shorter than"
             f" IMMEDIATE_STOP_TIMEOUT={settings.immediate_stop_timeout_ms};"
             " graceful escalates to immediate, so it must be longer"
+        )
+    if settings.clickhouse_cluster is not None and settings.clickhouse_url is None:
+        problems.append(
+            f"ESTOP_CLICKHOUSE_CLUSTER={settings.clickhouse_cluster!r} names a cluster of servers, but"
+            " ESTOP_CLICKHOUSE_URL is not set; set it to one of them, or leave the cluster out for chDB"
         )
     return problems
 
