@@ -20,6 +20,7 @@ PROCESSES: Final = {
     "sink": "emergency_stop.apps.sink.main:run",
     "notifier": "emergency_stop.apps.notifier.main:run",
     "migrate": "emergency_stop.apps.sink.main:migrate",
+    "migrate --dry-run": "emergency_stop.apps.sink.main:show_migrations",
     "dev": "emergency_stop.apps.dev:run_dev",
     "demo": "emergency_stop.apps.demo:run_demo",
 }

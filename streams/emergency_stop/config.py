@@ -178,6 +178,12 @@ def _smtp_url(text: str) -> str:
     return text
 
 
+def _cluster_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", text):
+        raise ValueError("is no name of a cluster; allowed: letters, digits, and _ . - after the first letter")
+    return text
+
+
 def did_you_mean(name: str, known: tuple[str, ...]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known name, or nothing."""
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -317,6 +323,12 @@ class Settings:
     schemas_dir: Path | None = _setting("ESTOP_SCHEMAS", None, Path, "Folder with avro/; none: the installed one.")
     clickhouse_url: str | None = _setting(
         "ESTOP_CLICKHOUSE_URL", None, _url, "ClickHouse HTTP address; none: chDB in the sink's process."
+    )
+    clickhouse_cluster: str | None = _setting(
+        "ESTOP_CLICKHOUSE_CLUSTER",
+        None,
+        _cluster_name,
+        "ClickHouse cluster on which tables are created, replicated; none: one node. To be set before the first start.",
     )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
     services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
@@ -547,6 +559,11 @@ def _contradictions(settings: Settings) -> list[str]:
         for name in named
         if name not in settings.services
     ]
+    if settings.clickhouse_cluster is not None and settings.clickhouse_url is None:
+        problems.append(
+            f"ESTOP_CLICKHOUSE_CLUSTER={settings.clickhouse_cluster!r} names a cluster of servers, but"
+            " ESTOP_CLICKHOUSE_URL is not set; set it to one of them, or leave the cluster out for chDB"
+        )
     return problems + _half_given(settings)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.domain.topics import TELEMETRY_HEALTH, TopicSpec
 from emergency_stop.testing.brokers import ApacheKafka
@@ -90,7 +91,7 @@ def _measure(
         environment["ESTOP_CLICKHOUSE_URL"] = url = _in_database(url, own)
     try:
         database = ClickHouse(url, folder)
-        database.migrate(RETAIN_DAYS)
+        clickhouse_migrations.apply(database, RETAIN_DAYS, None)
         database.close()
         command = [sys.executable, "-m", f"tests.bench.sink.{module}", *map(str, arguments)]
         reading = run_metered(command, environment, folder / "subject.log")

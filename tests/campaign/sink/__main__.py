@@ -23,7 +23,7 @@ from pathlib import Path
 from emergency_stop.testing.brokers import ApacheKafka
 from tests.campaign.log import Log, Sender
 from tests.campaign.rows import TABLE_OF_TELEMETRY
-from tests.campaign.sink.plant import BROKER_PROPERTIES, Deadline, Plant
+from tests.campaign.sink.plant import Deadline, Plant
 from tests.campaign.sink.rounds import EMBEDDED, ON_SERVER, agenda, perform
 from tests.campaign.telemetry import Load, records
 
@@ -74,7 +74,7 @@ def _campaign(folder: Path, seed: int, rounds: int, *, is_embedded: bool) -> Fou
     (folder / "kafka").mkdir(parents=True)
     ended = threading.Event()
     load = Load(seed, accounts=500, backlog=20_000, rate_per_s=1_500, duration_s=LOAD_S)
-    with ApacheKafka(folder / "kafka", properties=BROKER_PROPERTIES) as kafka, Log(kafka.bootstrap) as log:
+    with ApacheKafka(folder / "kafka") as kafka, Log(kafka.bootstrap) as log:
         plant = Plant(kafka.bootstrap, folder, embedded=is_embedded)
         found = Found()
         try:
@@ -106,6 +106,7 @@ def _disturb(plant: Plant, log: Log, found: Found, seed: int, rounds: int) -> No
         found.rounds += perform(plant, kind, rng)
         produced = sum(_ends(log).values())
         plant.until(_settled(plant, produced), f"round {number}, {kind}: {produced} records are settled")
+        plant.release()
         _look(plant, found, f"round {number}, {kind}")
         _say(f"round {number}: {kind}; {produced} records settled, {time.monotonic() - began_s:.1f} s")
 

@@ -10,8 +10,6 @@ from typing import Final
 from tests.campaign.children import Child, Condition
 from tests.campaign.sink.plant import SESSION_TIMEOUT_MS, Plant
 
-#: Longer than a restarted sink needs to read positions: it meets an insert that is still under way.
-LINGER_S: Final = 6
 PAUSE_S: Final = (SESSION_TIMEOUT_MS / 1000 + 0.5, SESSION_TIMEOUT_MS / 1000 + 2.5)
 OUTAGE_S: Final = (1.0, 6.0)
 DELAY_S_MAX: Final = 1.2
@@ -26,7 +24,7 @@ class Kind(StrEnum):
     FREEZE = "the database hangs"
     LOSE = "an answer is lost"
     LINGER = "a connection breaks, and the insert is stored later"
-    LINGER_AND_KILL = "the same, and the sinks are killed meanwhile"
+    HOLD_AND_KILL = "the sinks are killed during an insert, which is stored when they have gone on"
     REFUSE = "an insert is refused"
 
 
@@ -60,7 +58,7 @@ def perform(plant: Plant, kind: Kind, rng: random.Random) -> bool:
         Kind.FREEZE: lambda: _pause(plant, plant.server, rng.uniform(*OUTAGE_S)),
         Kind.LOSE: lambda: _fault(plant, "lose"),
         Kind.LINGER: lambda: _fault(plant, f"linger-{rng.uniform(0.1, 2.0):.1f}"),
-        Kind.LINGER_AND_KILL: lambda: _fault(plant, f"linger-{LINGER_S}") and _kill(up, rng),
+        Kind.HOLD_AND_KILL: lambda: _fault(plant, "hold") and _kill(up, rng),
         Kind.REFUSE: lambda: _fault(plant, "refuse"),
     }
     return actions[kind]()

@@ -5,6 +5,8 @@ insert of rows after a request to ``/fault/<name>`` fails as a real server's doe
 
 * ``lose``: it is stored, and the answer is lost;
 * ``linger-<seconds>``: the connection breaks at once, and the insert is stored later, when the client has gone on;
+* ``hold``: the same, but stored when ``/release`` asks for it, which answers how many were;
+* ``die``: it is stored, and the server dies before it answers;
 * ``refuse``: nothing is stored, and the client is told so.
 
 ``/fault`` names the fault that still waits for its insert.
@@ -12,7 +14,9 @@ insert of rows after a request to ``/fault/<name>`` fails as a real server's doe
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -68,6 +72,14 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.engine = Engine(folder)
         self.fault = ""
+        self.held: list[tuple[bytes, dict[str, str]]] = []
+
+    def release(self) -> int:
+        """Store what was held back; returns how many inserts that were."""
+        held, self.held = self.held, []
+        for statement, settings in held:
+            self.engine.run(statement, settings)
+        return len(held)
 
     def take_fault(self) -> str:
         fault, self.fault = self.fault, ""
@@ -92,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         if address.path.startswith("/fault/"):
             self.server.fault = address.path.removeprefix("/fault/")
             return self._answer(200, b"")
+        if address.path == "/release":
+            return self._answer(200, str(self.server.release()).encode())
         if address.path == "/fault":
             return self._answer(200, self.server.fault.encode())
         query = parameters.get("query", "").encode()
@@ -102,6 +116,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _perform(self, statement: bytes, settings: dict[str, str], fault: str) -> None:
         kind, _, seconds = fault.partition("-")
+        if kind == "hold":
+            self.server.held.append((statement, settings))
+            return self._break()
         if kind == "linger":
             self._break()
             time.sleep(float(seconds))  # the fault itself: the statement is under way while its sender goes on
@@ -113,6 +130,8 @@ class Handler(BaseHTTPRequestHandler):
             answer = self.server.engine.run(statement, settings)
         except RuntimeError as error:
             return self._answer(500, str(error).encode())
+        if fault == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         if fault == "lose":
             return self._break()
         return self._answer(200, answer)
