@@ -23,6 +23,7 @@ from emergency_stop.coordinate.blast_watch import KEY as BLAST_KEY
 from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
+from emergency_stop.coordinate.lifecycle_events import LifecycleTeller
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
@@ -37,6 +38,7 @@ from emergency_stop.domain.messages import (
     Emergency,
     Hit,
     Hold,
+    Lifecycle,
     Notice,
     Recovery,
     Request,
@@ -105,6 +107,10 @@ class CoordinatorCore:
         is_home = home_partition(_EVERYTHING, partitions) == partition
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
+        self._teller = LifecycleTeller()
+        #: Of hits that were taken: since the last ``take_dirty``, and before it. Told behind what they led to.
+        self._evaluated: list[Lifecycle] = []
+        self._to_tell: list[Lifecycle] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -139,7 +145,7 @@ class CoordinatorCore:
             log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
-        return [*self._publishes(effects), *strays]
+        return [*map(self._publish, publishable(effects)), *strays]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
@@ -156,6 +162,8 @@ class CoordinatorCore:
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
+        self._to_tell += self._evaluated
+        self._evaluated = []
         yield [*self.coordinator.take_dirty(), *self.watch.take_dirty(), *self.blast.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
@@ -164,7 +172,14 @@ class CoordinatorCore:
         for effect in (*blind, *blast):
             self._tell(effect)
         watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
-        return [*self._publishes(self.coordinator.take_effects()), *watched]
+        effects = publishable(self.coordinator.take_effects())
+        return [*map(self._publish, effects), *watched, *self._lifecycle(effects)]
+
+    def _lifecycle(self, effects: Sequence[Effect]) -> list[Publish]:
+        """What is told of a moment, last of all: nobody is stopped by it."""
+        evaluated, self._to_tell = self._to_tell, []
+        told = [*evaluated, *(event for effect in effects for event in self._teller.of_effect(effect))]
+        return [self._record(topics.LIFECYCLE, event.scope, event) for event in told]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -218,7 +233,7 @@ class CoordinatorCore:
             known = message.service in self._book.services().known
             self._metrics.ack(message.service if known else "other", message.state.value)
         try:
-            return self.coordinator.apply(message, now_ms, self._world())
+            effects = self.coordinator.apply(message, now_ms, self._world())
         except RefusedMessageError as error:
             self._metrics.refused(type(error).__name__)
             return [_refusal(message, str(error), now_ms)]
@@ -227,9 +242,9 @@ class CoordinatorCore:
             self._metrics.refused(type(error).__name__)
             log.exception("a bug: %r was not applied", message)
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
-
-    def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        return [self._publish(effect) for effect in publishable(effects)]
+        if isinstance(message, Hit):
+            self._evaluated += self._teller.of_hit(message)
+        return effects
 
     def _publish(self, effect: Effect) -> Publish:
         self._metrics.observe(effect)
@@ -245,7 +260,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit | Notice) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Notice | Lifecycle) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

@@ -21,7 +21,18 @@ from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, Emergency, Hit, Hold, HoldCause, Notice, Request
+from emergency_stop.domain.messages import (
+    Ack,
+    AuditRecord,
+    Command,
+    Emergency,
+    Hit,
+    Hold,
+    HoldCause,
+    Lifecycle,
+    Notice,
+    Request,
+)
 from emergency_stop.domain.values import AckState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
@@ -107,7 +118,7 @@ def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
     records = bench.hear(topics.HITS, bench.value(hit()))
     assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
     assert {r.topic for r in records} == {
-        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y",
+        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, topics.LIFECYCLE, "estop.commands.x", "estop.commands.y",
     }  # fmt: skip
     trusted = Verifier([bench.signer.public_key])
     signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
@@ -148,8 +159,10 @@ def test_a_restored_core_repeats_what_was_decided_and_no_more() -> None:
     assert second.core.next_deadline() == 0
     second.core.on_tick(2_000)
     again, before = list(second.core.on_durable()), list(first.core.on_durable())
-    assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before]
-    assert second.hear(topics.HITS, second.value(hit())) == []
+    evaluated = [record for record in before if record.topic == topics.LIFECYCLE][:1]
+    assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before if r is not evaluated[0]]
+    assert second.hear(topics.HITS, second.value(hit())) == evaluated, "of the hit, which comes again"
+    assert second.hear(topics.HITS, second.value(hit()), at=1) == []
 
 
 def test_a_record_of_another_partition_is_forwarded_under_its_scope(bench: Bench) -> None:
@@ -288,3 +301,18 @@ def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> No
     second.on_tick(3_000)
     taken(second)
     assert list(second.on_durable()) == sent
+
+
+def test_what_happened_is_told_last_and_once() -> None:
+    bench = Bench()
+    first = bench.hear(topics.HITS, bench.value(hit()), bench.value(hit("h2")))
+    told = bench.read(Lifecycle, first, topics.LIFECYCLE)
+    assert [one.event.value for one in told] == ["triggerEvaluated", "triggerEvaluated", "emergencyStarted"]
+    assert {record.topic for record in first[-3:]} == {topics.LIFECYCLE}
+    again: list[Publish] = []
+    for command in bench.read(Command, first, topics.COMMANDS_PREFIX):
+        again += bench.hear(
+            topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=bench.core._positions.get(topics.ACKS, 0)
+        )
+    events = [one.event.value for one in bench.read(Lifecycle, again, topics.LIFECYCLE)]
+    assert events == ["serviceStopAttempted", "serviceStopAttempted", "emergencyCompleted"]
