@@ -1,5 +1,8 @@
 """For services: ``StopGuard`` and what goes with it. Installs without anything of the server."""
 
+from emergency_stop.domain.messages import Lifecycle
+from emergency_stop.domain.values import LifecycleKind
+from emergency_stop.sdk.events import EventsStartError, EventStats, EventStream, LifecycleEvents
 from emergency_stop.sdk.gate import Shut, Stopped
 from emergency_stop.sdk.guard import GuardStartError, GuardStats, StopGuard, current_stop
 from emergency_stop.sdk.permit import OpenPermit, Permit, finish
@@ -8,10 +11,16 @@ from emergency_stop.wire.signing import KeyFileError, Verifier
 from emergency_stop.wire.trusted_keys import KeyFileVerifier
 
 __all__ = [
+    "EventStats",
+    "EventStream",
+    "EventsStartError",
     "GuardStartError",
     "GuardStats",
     "KeyFileError",
     "KeyFileVerifier",
+    "Lifecycle",
+    "LifecycleEvents",
+    "LifecycleKind",
     "Loss",
     "OpenPermit",
     "Permit",
