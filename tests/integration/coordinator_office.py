@@ -36,7 +36,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def until(condition: Callable[[], object], what: str, within_s: float = 30.0) -> None:
+async def until(condition: Callable[[], object], what: str, within_s: float = 90.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"

@@ -24,6 +24,7 @@ from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.leases import LeaseTurns
+from emergency_stop.coordinate.lifecycle_events import LifecycleTeller
 from emergency_stop.coordinate.notices import notices_of
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
@@ -42,6 +43,7 @@ from emergency_stop.domain.messages import (
     Hit,
     Hold,
     Lease,
+    Lifecycle,
     Notice,
     Recovery,
     Request,
@@ -123,6 +125,9 @@ class CoordinatorCore:
         self._part_answers = PartAnswers()
         #: Effects that were handed out, and of which nobody was told yet.
         self._to_tell: list[Effect | Hit] = []
+        self._teller = LifecycleTeller()
+        #: Of hits that were taken; told behind what they led to.
+        self._evaluated: list[Lifecycle] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -204,7 +209,7 @@ class CoordinatorCore:
     def on_published(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
         published, self._to_tell = self._to_tell, []
-        return self._notices(published)
+        return [*self._notices(published), *self._lifecycle(published)]
 
     def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
         """What people must hear of. No fault in it may keep a stop from going out, or from being made durable."""
@@ -216,6 +221,13 @@ class CoordinatorCore:
             self._metrics.notices_failed()
             log.exception("notices of %d effects were not written; their stops are", len(effects))
             return []
+
+    def _lifecycle(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
+        """What services and people may subscribe to, last of all: nobody is stopped by it."""
+        told, self._evaluated = self._evaluated, []
+        for effect in publishable([effect for effect in effects if not isinstance(effect, Hit)]):
+            told += self._teller.of_effect(effect)
+        return [self._record(topics.LIFECYCLE, event.scope, event) for event in told]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -270,7 +282,7 @@ class CoordinatorCore:
             known = message.service in self._book.services().known
             self._metrics.ack(message.service if known else "other", message.state.value)
         try:
-            return self.coordinator.apply(message, now_ms, self._world())
+            effects = self.coordinator.apply(message, now_ms, self._world())
         except RefusedMessageError as error:
             self._metrics.refused(type(error).__name__)
             return [_refusal(message, str(error), now_ms)]
@@ -279,6 +291,9 @@ class CoordinatorCore:
             self._metrics.refused(type(error).__name__)
             log.exception("a bug: %r was not applied", message)
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
+        if isinstance(message, Hit):
+            self._evaluated += self._teller.of_hit(message)
+        return effects
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
         records: list[Publish] = []
@@ -308,7 +323,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Notice) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Lifecycle | Notice) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
-from emergency_stop.apps.trigger_publishing import publish_versions
+from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
 from emergency_stop.domain.messages import (

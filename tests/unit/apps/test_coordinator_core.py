@@ -34,6 +34,7 @@ from emergency_stop.domain.messages import (
     Hold,
     HoldCause,
     Lease,
+    Lifecycle,
     Notice,
     Request,
 )
@@ -125,8 +126,10 @@ def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
     assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
     assert {r.topic for r in records} == {
         topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y", topics.NOTICES,
+        topics.LIFECYCLE,
     }  # fmt: skip
-    assert [record.topic for record in records].index(topics.NOTICES) == len(records) - 1, "people are told last"
+    told = [record.topic in (topics.NOTICES, topics.LIFECYCLE) for record in records]
+    assert told == sorted(told), "people and subscribers are told last"
     trusted = Verifier([bench.signer.public_key])
     signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
     assert {trusted.verify(message) for message in signed} == {SignatureVerdict.VALID}
@@ -150,7 +153,8 @@ def test_people_are_told_behind_the_commands_and_once(bench: Bench) -> None:
     bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)
     taken(bench.core)
     assert topics.NOTICES not in {record.topic for record in bench.core.on_durable()}
-    assert [record.topic for record in bench.core.on_published()] == [topics.NOTICES]
+    told = [record.topic for record in bench.core.on_published()]
+    assert told == [topics.NOTICES, topics.LIFECYCLE, topics.LIFECYCLE], "the hit, and what it led to"
     assert list(bench.core.on_published()) == []
 
 
@@ -187,9 +191,13 @@ def test_a_restored_core_repeats_what_was_decided_and_no_more() -> None:
     again, before = list(second.core.on_durable()), list(first.core.on_durable())
     assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before]
     told = list(second.core.on_published())
-    assert told == list(first.core.on_published()), "people recognise what they are told again"
-    assert [record.topic for record in told] == [topics.NOTICES]
-    assert second.hear(topics.HITS, second.value(hit())) == []
+    evaluated, rest = list[Publish](), list[Publish]()
+    for record in first.core.on_published():
+        is_of_hit = record.topic == topics.LIFECYCLE and not evaluated
+        (evaluated if is_of_hit else rest).append(record)
+    assert told == rest, "people recognise what they are told again"
+    assert second.hear(topics.HITS, second.value(hit())) == evaluated, "of the hit, which comes again"
+    assert second.hear(topics.HITS, second.value(hit()), at=1) == []
 
 
 def test_a_record_of_another_partition_is_forwarded_under_its_scope(bench: Bench) -> None:
@@ -381,3 +389,18 @@ def test_answers_to_parts_are_heard_as_one(bench: Bench, monkeypatch: pytest.Mon
     assert [(one.question_id, one.state) for one in heard] == [("whole", clear)]
     bench.hear(topics.ANSWERS, answer("q#1/3", clear), at=3)
     assert [(one.question_id, one.state) for one in heard[1:]] == [("q", clear)]
+
+
+def test_what_happened_is_told_last_and_once() -> None:
+    bench = Bench()
+    first = bench.hear(topics.HITS, bench.value(hit()), bench.value(hit("h2")))
+    told = bench.read(Lifecycle, first, topics.LIFECYCLE)
+    assert [one.event.value for one in told] == ["triggerEvaluated", "triggerEvaluated", "emergencyStarted"]
+    assert {record.topic for record in first[-3:]} == {topics.LIFECYCLE}
+    again: list[Publish] = []
+    for command in bench.read(Command, first, topics.COMMANDS_PREFIX):
+        again += bench.hear(
+            topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=bench.core._positions.get(topics.ACKS, 0)
+        )
+    events = [one.event.value for one in bench.read(Lifecycle, again, topics.LIFECYCLE)]
+    assert events == ["serviceStopAttempted", "serviceStopAttempted", "emergencyCompleted"]

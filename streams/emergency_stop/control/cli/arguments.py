@@ -14,10 +14,11 @@ from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
 from emergency_stop.control.cli import silence_arguments, trigger_arguments
 from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
-from emergency_stop.domain.values import Scope, StopLevel
+from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
 _TIMEOUT_S_MAX: Final = 3_600
 _LASTING: Final = ("service", "produce")
+_EVENTS: Final = tuple(kind.value for kind in LifecycleKind)
 Command = Callable[[argparse.Namespace, Settings], int]
 
 
@@ -43,6 +44,7 @@ def add_to(commands: Any) -> None:
     _drill(commands)
     _recover(commands)
     _status(commands)
+    _events(commands)
     trigger_arguments.add_to(commands)
     silence_arguments.add_to(commands)
     _explain(commands)
@@ -162,6 +164,16 @@ def _status(commands: Any) -> None:
     emergencies.add_argument("--limit", type=int, default=20, help="how many; default: 20")
     _json(emergencies)
     emergencies.set_defaults(run=f"{_CLI}.status:run_emergencies")
+
+
+def _events(commands: Any) -> None:
+    command = commands.add_parser("events", help="what happened: emergencies, stops of services, recoveries, triggers")
+    command.add_argument("--follow", action="store_true", help="what happens from now on, until Ctrl-C; a line each")
+    command.add_argument("--event", action="append", default=[], choices=_EVENTS, help="only these; default: all")
+    command.add_argument("--scope", type=_scope, help="only of exactly this scope")
+    command.add_argument("--limit", type=int, default=20, help="how many of the newest; default: 20")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.events:run_events")
 
 
 def _explain(commands: Any) -> None:
