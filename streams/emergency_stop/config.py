@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from emergency_stop.domain.topics import (
     DETECTOR_LOOPS,
@@ -39,6 +41,7 @@ DEFAULT_SERVICES: Final = (
     "sessionManager",
 )
 NOTIFICATION_CHANNELS: Final = ("system", "email", "webhook")
+SMTP_SCHEMES: Final = ("smtps", "smtp+starttls", "smtp")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: How the names begin that are made up: nothing comes back under them after a restart.
 _UNNAMED: Final = "unnamed-"
@@ -144,6 +147,43 @@ def _url(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    """One address of e-mail. No line break may get into a header, and none of it is checked beyond its shape."""
+    stripped = text.strip()
+    if not re.fullmatch(r"[^\s@,<>]+@[^\s@,<>]+", stripped):
+        raise ValueError("is no address of e-mail; allowed: name@host")
+    return stripped
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    found = [one for one in text.split(",") if one.strip()]
+    if not found:
+        raise ValueError("is empty; allowed: name@host, several separated by commas")
+    return tuple(_address(one) for one in found)
+
+
+def _smtp_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in SMTP_SCHEMES:
+        hint = did_you_mean(parts.scheme, SMTP_SCHEMES)
+        raise ValueError(f"does not begin with a known scheme{hint}; allowed: {', '.join(SMTP_SCHEMES)}, then ://")
+    try:
+        is_whole = bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        is_whole = False
+    if not is_whole or parts.path.strip("/") or parts.query:
+        raise ValueError("has no host and port; allowed: scheme://[user@]host:port")
+    if parts.password is not None:
+        raise ValueError("has a password in it; put that into the file of ESTOP_NOTIFY_SMTP_PASSWORD_FILE")
+    return text
+
+
+def _cluster_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", text):
+        raise ValueError("is no name of a cluster; allowed: letters, digits, and _ . - after the first letter")
+    return text
+
+
 def did_you_mean(name: str, known: tuple[str, ...]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known name, or nothing."""
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -204,9 +244,66 @@ class Settings:
     post_recovery_monitoring_ms: int = _setting(
         "POST_RECOVERY_MONITORING_DURATION", 300_000, _integer(1_000, DAY_MS), "Monitoring after recovery, ms."
     )
-    notifications_enabled: bool = _setting("ENABLE_NOTIFICATIONS", True, _boolean, "Whether people are told.")
+    notifications_enabled: bool = _setting(
+        "ENABLE_NOTIFICATIONS", True, _boolean, "Whether people are told. The last resort acts all the same."
+    )
     notification_channels: tuple[str, ...] = _setting(
-        "NOTIFICATION_CHANNELS", NOTIFICATION_CHANNELS, _names(NOTIFICATION_CHANNELS), "Where people are told."
+        "NOTIFICATION_CHANNELS",
+        NOTIFICATION_CHANNELS,
+        _names(NOTIFICATION_CHANNELS),
+        "Where people are told: system (the notifier's log) always, email and webhook where their settings are given.",
+    )
+    notify_smtp_url: str | None = _setting(
+        "ESTOP_NOTIFY_SMTP_URL",
+        None,
+        _smtp_url,
+        "Mail server: smtps://, smtp+starttls:// or smtp:// (plain), then [user@]host:port; none: no e-mail.",
+    )
+    notify_smtp_password_file: Path | None = _setting(
+        "ESTOP_NOTIFY_SMTP_PASSWORD_FILE", None, Path, "File with the password of its user."
+    )
+    notify_email_from: str | None = _setting("ESTOP_NOTIFY_EMAIL_FROM", None, _address, "Sender of e-mail.")
+    notify_email_to: tuple[str, ...] = _setting(
+        "ESTOP_NOTIFY_EMAIL_TO", (), _addresses, "Its recipients, separated by commas."
+    )
+    notify_webhook_url: str | None = _setting(
+        "ESTOP_NOTIFY_WEBHOOK_URL", None, _url, "Where notices are posted as JSON; none: nowhere."
+    )
+    notify_webhook_secret_file: Path | None = _setting(
+        "ESTOP_NOTIFY_WEBHOOK_SECRET_FILE", None, Path, "File with the secret that these posts are signed with."
+    )
+    notify_group_ms: int = _setting(
+        "ESTOP_NOTIFY_GROUP_MS",
+        5_000,
+        _integer(0, 600_000),
+        "How long a warning waits for others to be told with it, ms. A page never waits for others.",
+    )
+    notify_inhibit_ms: int = _setting(
+        "ESTOP_NOTIFY_INHIBIT_MS",
+        300_000,
+        _integer(0, DAY_MS),
+        "How long a told emergency hides narrower notices that are no graver, ms; 0: it hides none.",
+    )
+    notify_per_minute_max: int = _setting(
+        "ESTOP_NOTIFY_PER_MINUTE_MAX",
+        10,
+        _integer(1, 600),
+        "Messages a minute and channel, pages counted apart; what comes faster is told together.",
+    )
+    last_resort_url: str | None = _setting(
+        "ESTOP_LAST_RESORT_URL",
+        None,
+        _url,
+        "Where an emergency without proof is posted, for an account's session or proxy to be revoked; none: nowhere.",
+    )
+    last_resort_secret_file: Path | None = _setting(
+        "ESTOP_LAST_RESORT_SECRET_FILE", None, Path, "File with the secret that these posts are signed with."
+    )
+    last_resort_patience_ms: int = _setting(
+        "ESTOP_LAST_RESORT_PATIENCE_MS",
+        900_000,
+        _integer(1_000, DAY_MS),
+        "How long the last resort is tried again before it counts as failed, ms.",
     )
     detailed_logging: bool = _setting(
         "ENABLE_DETAILED_LOGGING", True, _boolean, "Whether evaluations that changed nothing are recorded too."
@@ -226,6 +323,12 @@ class Settings:
     schemas_dir: Path | None = _setting("ESTOP_SCHEMAS", None, Path, "Folder with avro/; none: the installed one.")
     clickhouse_url: str | None = _setting(
         "ESTOP_CLICKHOUSE_URL", None, _url, "ClickHouse HTTP address; none: chDB in the sink's process."
+    )
+    clickhouse_cluster: str | None = _setting(
+        "ESTOP_CLICKHOUSE_CLUSTER",
+        None,
+        _cluster_name,
+        "ClickHouse cluster on which tables are created, replicated; none: one node. To be set before the first start.",
     )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
     services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
@@ -329,6 +432,12 @@ class Settings:
         lambda text: WithoutLease(_choice(*(choice.value for choice in WithoutLease))(text)),
         "For a service, without the coordinator's lease: stop (fail-safe), run on and say so (fail-open), or ignore"
         " leases.",
+    )
+    clear_margin_percent: int = _setting(
+        "ESTOP_CLEAR_MARGIN_PERCENT",
+        10,
+        _integer(0, 50),
+        "How far from its threshold a value must be, percent of it, before a trigger's condition counts as cleared.",
     )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
@@ -450,6 +559,43 @@ def _contradictions(settings: Settings) -> list[str]:
         for name in named
         if name not in settings.services
     ]
+    if settings.clickhouse_cluster is not None and settings.clickhouse_url is None:
+        problems.append(
+            f"ESTOP_CLICKHOUSE_CLUSTER={settings.clickhouse_cluster!r} names a cluster of servers, but"
+            " ESTOP_CLICKHOUSE_URL is not set; set it to one of them, or leave the cluster out for chDB"
+        )
+    return problems + _half_given(settings)
+
+
+def _half_given(settings: Settings) -> list[str]:
+    """What can only work together. A channel that somebody meant to have must not be left out in silence."""
+    user = urlsplit(settings.notify_smtp_url).username if settings.notify_smtp_url else None
+    is_plain = (settings.notify_smtp_url or "").startswith("smtp://")
+    needs = (
+        ("ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url, "ESTOP_NOTIFY_EMAIL_FROM", settings.notify_email_from),
+        ("ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url, "ESTOP_NOTIFY_EMAIL_TO", settings.notify_email_to),
+        ("ESTOP_NOTIFY_EMAIL_FROM", settings.notify_email_from, "ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url),
+        ("ESTOP_NOTIFY_EMAIL_TO", settings.notify_email_to, "ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url),
+        ("the user in ESTOP_NOTIFY_SMTP_URL", user, "ESTOP_NOTIFY_SMTP_PASSWORD_FILE",
+         settings.notify_smtp_password_file),
+        ("ESTOP_NOTIFY_SMTP_PASSWORD_FILE", settings.notify_smtp_password_file,
+         "a user in ESTOP_NOTIFY_SMTP_URL (smtps://user@host:port)", user),
+        ("ESTOP_NOTIFY_WEBHOOK_URL", settings.notify_webhook_url, "ESTOP_NOTIFY_WEBHOOK_SECRET_FILE",
+         settings.notify_webhook_secret_file),
+        ("ESTOP_NOTIFY_WEBHOOK_SECRET_FILE", settings.notify_webhook_secret_file, "ESTOP_NOTIFY_WEBHOOK_URL",
+         settings.notify_webhook_url),
+        ("ESTOP_LAST_RESORT_URL", settings.last_resort_url, "ESTOP_LAST_RESORT_SECRET_FILE",
+         settings.last_resort_secret_file),
+        ("ESTOP_LAST_RESORT_SECRET_FILE", settings.last_resort_secret_file, "ESTOP_LAST_RESORT_URL",
+         settings.last_resort_url),
+    )  # fmt: skip
+    problems = [f"{name}={_text(value)!r} needs {other}, which is not set" for name, value, other, has in needs
+                if value and not has]  # fmt: skip
+    if user and is_plain:
+        problems.append(
+            f"ESTOP_NOTIFY_SMTP_URL={settings.notify_smtp_url!r} would send a password in the clear;"
+            " use smtps:// or smtp+starttls://"
+        )
     return problems
 
 

@@ -90,6 +90,7 @@ async def test_an_operator_stops_sees_and_resumes(stack: Stack) -> None:
     await _is_refused(operator)
     await _drills_plans_and_resets(operator)
     await _asks_why(operator)
+    await _asks_whether_it_has_cleared(operator)
     await _is_never_told_what_is_not_proven(operator, stack)
 
 
@@ -252,6 +253,20 @@ async def _asks_why(operator: Operator) -> None:
     assert "did you mean 'default-suspension-risk'?" in unknown.err
     stranger = await operator.types("why-not", "default-health-score", "acc-nobody")
     assert "no event of the account" in stranger.out
+
+
+async def _asks_whether_it_has_cleared(operator: Operator) -> None:
+    """Three failed authentications stay in their window for ten minutes."""
+    sent = await operator.types("produce", "--incident", "authentication:acc-out", "--count", "1")
+    assert sent.code == EXIT_OK, sent
+    condition = await operator.types("condition", "default-authentication", "account:acc-out", "--json")
+    assert condition.code == EXIT_FAILED, condition
+    assert condition.document["state"] == "holds"
+    nobody = await operator.types("condition", "default-authentication", "account:acc-nobody")
+    assert (nobody.code, "unknown" in nobody.out) == (EXIT_NOT_PROVEN, True), nobody
+    mistaken = await operator.types("condition", "default-authentification", "global")
+    assert mistaken.code == EXIT_BAD_INPUT
+    assert "did you mean 'default-authentication'?" in mistaken.err
 
 
 async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) -> None:

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import clickhouse_connect
 
-from emergency_stop.wire.schemas import schemas_root
-
 #: Every insert is one synchronous, deduplicated block: all of it is stored, or nothing.
 INSERT_SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,
     "insert_deduplicate": 1,
+    # No two rows of a block have one origin: looking for them costs a third of the insert.
+    "optimize_on_insert": 0,
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "max_insert_block_size": 10_000_000,
     "min_insert_block_size_rows": 10_000_000,
@@ -58,23 +58,6 @@ class ClickHouse:
         if self._lock is not None:
             self._lock.close()
 
-    def migrate(self, ttl_days: int) -> tuple[str, ...]:
-        """Apply the migrations that are not yet applied, in order; returns their names. Idempotent."""
-        self._client.command(
-            "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))"
-            " ENGINE = MergeTree ORDER BY name"
-        )
-        done = {row[0] for row in self._client.query("SELECT name FROM migrations").result_rows}
-        applied = []
-        for path in sorted((schemas_root() / "clickhouse").glob("[0-9]*.sql")):
-            if path.stem in done:
-                continue
-            for statement in _statements(path.read_text().replace("{ttl_days}", str(ttl_days))):
-                self._client.command(statement)
-            self._client.insert("migrations", [[path.stem]], column_names=["name"])
-            applied.append(path.stem)
-        return tuple(applied)
-
     def insert_avro(self, table: str, container: bytes, token: str) -> None:
         """Insert one container as one block. Repeating it with the same token changes nothing."""
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
@@ -100,6 +83,10 @@ class ClickHouse:
         )
         return bool(found)
 
+    def command(self, sql: str) -> None:
+        """Run one of our own statements that selects nothing."""
+        self._client.command(sql)
+
     def rows(self, sql: str) -> Sequence[Sequence[Any]]:
         """The rows that one of our own statements selects."""
         answer: Sequence[Sequence[Any]] = self._client.query(sql).result_rows
@@ -115,11 +102,6 @@ class ClickHouse:
             raise PermissionError("INTO OUTFILE and INSERT are not answered here")
         answer: dict[str, Any] = json.loads(self._client.raw_query(sql, fmt="JSONCompact", settings=settings))
         return answer
-
-
-def _statements(script: str) -> list[str]:
-    without_comments = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
-    return [statement.strip() for statement in without_comments.split(";") if statement.strip()]
 
 
 def _exclusive(data_dir: Path) -> Any:

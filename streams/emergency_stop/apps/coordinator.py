@@ -102,6 +102,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     partitions, telemetry_partitions = await _partitions(settings)
     tells = await _can_tell(settings)
     _compare_with_takeover(settings)
+    question_partitions = await _question_partitions(settings, telemetry_partitions)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
     cores: dict[int, CoordinatorCore] = {}
@@ -128,6 +129,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
                 lease_ms=settings.lease_ms,
                 issued_by=policy.issued_by,
             ),
+            question_partitions=question_partitions,
         )
         return cores[partition]
 
@@ -199,6 +201,22 @@ async def _can_tell(settings: Settings) -> bool:
     text = "there is no topic %s, so nobody is told of emergencies: create it ('estop check'), then restart"
     log.error(text, topics.NOTICES)
     return False
+
+
+async def _question_partitions(settings: Settings, telemetry: int) -> int:
+    """How many partitions may be asked: as many as telemetry has, or none where the two do not fit together.
+
+    Stops do not depend on it. What cannot be asked stays unknown, and recovers by a person's word only.
+    """
+    found = (await describe_topics(settings.brokers, [topics.QUESTIONS])).get(topics.QUESTIONS)
+    if found is not None and found.partitions == telemetry:
+        return telemetry
+    log.error(
+        "%s has %d partitions, and telemetry has %d: conditions of services and of all accounts stay unknown;"
+        " create the topic anew with as many as telemetry",
+        topics.QUESTIONS, found.partitions if found else 0, telemetry,
+    )  # fmt: skip
+    return 0
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,9 @@ from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.leases import LeaseTurns
+from emergency_stop.coordinate.lifecycle_events import LifecycleTeller
 from emergency_stop.coordinate.notices import notices_of
+from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
@@ -41,11 +43,13 @@ from emergency_stop.domain.messages import (
     Hit,
     Hold,
     Lease,
+    Lifecycle,
     Notice,
     Recovery,
     Request,
 )
-from emergency_stop.domain.values import GLOBAL_SCOPE, Scope, ScopeKind
+from emergency_stop.domain.questions import question_routes
+from emergency_stop.domain.values import GLOBAL_SCOPE
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -90,12 +94,14 @@ class CoordinatorCore:
         blast: BlastWatch | None = None,
         live_accounts: Callable[[], int] = lambda: 0,
         leases: LeaseTurns | None = None,
+        question_partitions: int = 1,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
 
         ``tells``: whether there is a topic for notices; without one, everything else goes on.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
         ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
+        ``question_partitions``: how many partitions of detectors there are; some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions
@@ -115,6 +121,13 @@ class CoordinatorCore:
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
         self._leases = leases
+        self._question_partitions = question_partitions
+        self._part_answers = PartAnswers()
+        #: Effects that were handed out, and of which nobody was told yet.
+        self._to_tell: list[Effect | Hit] = []
+        self._teller = LifecycleTeller()
+        #: Of hits that were taken; told behind what they led to.
+        self._evaluated: list[Lifecycle] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -141,6 +154,9 @@ class CoordinatorCore:
                     continue
                 if self._is_stray(message.scope, key):
                     strays.append(Publish(batch.topic, message.scope.encode(), value))
+                elif isinstance(message, ConditionAnswer):
+                    whole = self._part_answers.take(message)
+                    effects += [] if whole is None else self._apply(whole, now_ms)
                 else:
                     effects += self._apply(message, now_ms)
         except KafkaError as error:
@@ -181,17 +197,22 @@ class CoordinatorCore:
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
+        self._to_tell += [*effects, *blind]
         watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
         leases = self._leases.take() if self._leases is not None else ()
         return [
             *self._publishes(effects),
             *watched,
             *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
-            *self._notices([*effects, *blind]),
         ]
 
+    def on_published(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
+        published, self._to_tell = self._to_tell, []
+        return [*self._notices(published), *self._lifecycle(published)]
+
     def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
-        """What people must hear of, behind everything that stops. No fault in it may keep a stop from going out."""
+        """What people must hear of. No fault in it may keep a stop from going out, or from being made durable."""
         if not effects or not self._tells:
             return []
         try:
@@ -200,6 +221,13 @@ class CoordinatorCore:
             self._metrics.notices_failed()
             log.exception("notices of %d effects were not written; their stops are", len(effects))
             return []
+
+    def _lifecycle(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
+        """What services and people may subscribe to, last of all: nobody is stopped by it."""
+        told, self._evaluated = self._evaluated, []
+        for effect in publishable([effect for effect in effects if not isinstance(effect, Hit)]):
+            told += self._teller.of_effect(effect)
+        return [self._record(topics.LIFECYCLE, event.scope, event) for event in told]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -254,7 +282,7 @@ class CoordinatorCore:
             known = message.service in self._book.services().known
             self._metrics.ack(message.service if known else "other", message.state.value)
         try:
-            return self.coordinator.apply(message, now_ms, self._world())
+            effects = self.coordinator.apply(message, now_ms, self._world())
         except RefusedMessageError as error:
             self._metrics.refused(type(error).__name__)
             return [_refusal(message, str(error), now_ms)]
@@ -263,11 +291,25 @@ class CoordinatorCore:
             self._metrics.refused(type(error).__name__)
             log.exception("a bug: %r was not applied", message)
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
+        if isinstance(message, Hit):
+            self._evaluated += self._teller.of_hit(message)
+        return effects
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
-        return [self._publish(effect) for effect in publishable(effects)]
+        records: list[Publish] = []
+        for effect in publishable(effects):
+            records += self._ask(effect) if isinstance(effect, ConditionQuestion) else [self._publish(effect)]
+        return records
 
-    def _publish(self, effect: Effect) -> Publish:
+    def _ask(self, question: ConditionQuestion) -> list[Publish]:
+        """To every partition that knows a part of the answer; what comes back is put together in ``on_batch``."""
+        return [
+            Publish(topics.QUESTIONS, route.key.encode(), self._codec.encode(route.question, topics.QUESTIONS),
+                    route.partition)
+            for route in question_routes(question, self._question_partitions)
+        ]  # fmt: skip
+
+    def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:
         self._metrics.observe(effect)
         if isinstance(effect, Hold):
             signed_hold = self._signer.sign(effect)
@@ -279,15 +321,9 @@ class CoordinatorCore:
             return self._record(topics.EMERGENCIES, effect.emergency_id, effect)
         if isinstance(effect, Recovery):
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
-        if isinstance(effect, ConditionQuestion):
-            # keyed as telemetry is: whoever has the account's windows answers
-            scope = Scope.parse(effect.scope)
-            return self._record(
-                topics.QUESTIONS, scope.name if scope.kind is ScopeKind.ACCOUNT else effect.scope, effect
-            )
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Notice) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Lifecycle | Notice) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

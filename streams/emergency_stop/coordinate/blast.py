@@ -23,6 +23,7 @@ from emergency_stop.coordinate.state import ScopeState
 from emergency_stop.domain.ids import derived_id, emergency_id, hit_cause
 from emergency_stop.domain.messages import AuditRecord, Hit, Hold, HoldCause, Notice
 from emergency_stop.domain.topics import HOLDS
+from emergency_stop.domain.triggers import RESERVED_PREFIX
 from emergency_stop.domain.values import (
     ALL_SERVICES,
     GLOBAL_SCOPE,
@@ -36,7 +37,7 @@ from emergency_stop.domain.values import (
 
 BlastEffect = Hit | Notice | AuditRecord
 #: No trigger of a user's can be meant: it stands for the guard.
-COMMON_CAUSE: Final = "@common-cause"
+COMMON_CAUSE: Final = f"{RESERVED_PREFIX}common-cause"
 RAISED: Final = "common_cause_raised"
 LIFTED: Final = "common_cause_lifted"
 #: A hit of ours that nobody took for so long is raised again.

@@ -12,11 +12,10 @@ from emergency_stop.coordinate.tables import EMERGENCY, HOLD, INSTANCE, RECOVERY
 _INTRODUCTION: Final = {
     "instance": "Where one instance of one target service stands in one emergency.",
     "emergency": "One emergency, from its cause to its end. Queued, stopping and escalated are `stopping` on the wire,"
-    " and restoring is `recovering`. A drill walks the same way, holds nothing, and is released when its answers are"
-    " in.",
+    " and restoring is `recovering`. A drill walks the same way, holds nothing, and ends with its answers.",
     "hold": "Whether a scope may act. Every change has a new epoch.",
-    "recovery": "One attempt to undo an emergency. The hold is in force until full restore.",
     "lease": "Whether an instance may act, as far as the coordinator's word goes; what holds say applies besides.",
+    "recovery": "One attempt to undo an emergency. The hold is in force until full restore.",
 }
 
 

@@ -87,20 +87,26 @@ def _partial(record: AuditRecord, emergency: Emergency | None) -> _Said:
     missing = unproven(emergency) if emergency else []
     named = ", ".join(f"{one.service}/{one.instance_id or '-'}" for one in missing[:_NAMED_MAX])
     more = f" and {len(missing) - _NAMED_MAX} more" if len(missing) > _NAMED_MAX else ""
-    kind = NoticeKind.WARNING if emergency is not None and emergency.drill else NoticeKind.PAGE
+    is_drill = emergency is not None and emergency.drill
+    next_step = (
+        "Nothing was to stop, but a real stop would go the same way: look at these. 'estop drills' has the table."
+        if is_drill
+        else "Stop these by other means. The hold stays in force. 'estop emergencies --json' has every instance."
+    )
     return (
-        kind, f"{_what(emergency)} of {_where(emergency)} is NOT PROVEN: PARTIAL",
+        NoticeKind.WARNING if is_drill else NoticeKind.PAGE,
+        f"{_what(emergency)} of {_where(emergency)} is NOT PROVEN: PARTIAL",
         f"{record.reason}\nWithout proof: {named or 'see the emergency'}{more}",
-        "Stop these by other means. The hold stays in force. 'estop emergencies --json' has every instance.",
-    )  # fmt: skip
+        next_step,
+    )
 
 
 def _stopped(record: AuditRecord, emergency: Emergency | None) -> _Said:
     took = emergency.time_to_stop_ms if emergency else None
     in_time = f" after {took} ms" if took is not None else ""
     subject = f"{_what(emergency)} of {_where(emergency)} is proven{in_time}"
-    next_step = "" if emergency is not None and emergency.drill else "When the cause is mended: 'estop resume'."
-    return NoticeKind.INFO, subject, record.reason, next_step
+    is_drill = emergency is not None and emergency.drill
+    return NoticeKind.INFO, subject, record.reason, "" if is_drill else "When the cause is mended: 'estop resume'."
 
 
 def _resumed(record: AuditRecord, emergency: Emergency | None) -> _Said:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emergency_stop.coordinate.audit import decision
-from emergency_stop.coordinate.lifecycle import Change, open_case, to_wire_emergency
-from emergency_stop.coordinate.recovery_rollback import give_way
+from emergency_stop.coordinate.lifecycle import Change, to_wire_emergency
+from emergency_stop.coordinate.opening import open_over
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, Phase
 from emergency_stop.domain.ids import request_cause
@@ -38,10 +38,8 @@ def begin_due(state: ScopeState, now_ms: int, world: World) -> Change:
         if (case.starts_at or 0) <= now_ms:
             phase = EMERGENCY.next(case.phase, EmergencyEvent.BEGIN)
             begun = replace(case, phase=phase, occurred_at=case.starts_at or now_ms, started_at=now_ms)
-            by = world.policy.issued_by
-            state, ended = give_way(state, f"overtaken by {case.emergency_id}, which was planned", now_ms, world)
-            state, more = open_case(state, begun, by, now_ms, world)
-            effects += [*ended, *more]
+            state, more = open_over(state, begun, world.policy.issued_by, now_ms, world)
+            effects += more
     return state, effects
 
 

@@ -21,12 +21,13 @@ from emergency_stop.coordinate.drills import drill_under_way, open_drill
 from emergency_stop.coordinate.holds import covers
 from emergency_stop.coordinate.instances import fold_ack, proven
 from emergency_stop.coordinate.levels import begins_later, in_force
-from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, open_case, pass_time, settle
+from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, pass_time, settle
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
+from emergency_stop.coordinate.opening import open_over
 from emergency_stop.coordinate.plans import PLANS_MAX, begin_due, plans, schedule
 from emergency_stop.coordinate.recovery_phases import advance
 from emergency_stop.coordinate.recovery_probes import answers_probe, fold_probe
-from emergency_stop.coordinate.recovery_rollback import fail_for_hit, give_way
+from emergency_stop.coordinate.recovery_rollback import fail_for_hit
 from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_time, recover
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
@@ -111,7 +112,7 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         clear_rule=message.clear_rule, latched=latches,
         asked_level=message.level,
     )  # fmt: skip
-    state, opened = _open(state, case, f"trigger:{message.trigger_id}", now_ms, world)
+    state, opened = open_over(state, planned(case, world, now_ms), f"trigger:{message.trigger_id}", now_ms, world)
     return state, [*failed, *opened]
 
 
@@ -145,18 +146,11 @@ def _stop(message: Request, state: ScopeState, now_ms: int, world: World) -> Cha
             return refuse(state, message, why, now_ms, action="stop_joined")
     case = replace(case, reason=case.reason + note, starts_at=message.starts_at if later else None)
     if not later:
-        return _open(state, case, message.requested_by, now_ms, world)
+        return open_over(state, planned(case, world, now_ms), message.requested_by, now_ms, world)
     if len(plans(state)) >= PLANS_MAX:
         why = f"{PLANS_MAX} stops of this scope are planned; call one off first"
         return refuse(state, message, why, now_ms, action="stop_not_scheduled")
     return schedule(state, case, message.requested_by, now_ms)
-
-
-def _open(state: ScopeState, case: Case, actor: str, now_ms: int, world: World) -> Change:
-    """A newer stop of the scope: recoveries under way give way to it."""
-    state, ended = give_way(state, f"overtaken by a newer stop, of {actor}", now_ms, world)
-    state, opened = open_case(state, planned(case, world, now_ms), actor, now_ms, world)
-    return state, [*ended, *opened]
 
 
 def _drill(message: Request, state: ScopeState, now_ms: int, world: World) -> Change:
@@ -200,6 +194,9 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
+    state, tiers = begin_tiers(state, now_ms, world)
+    state, recovering = advance(state, folded.emergency_id, now_ms, world)
+    return state, [*told, *(effects or [to_wire(folded)]), *tiers, *recovering]
     state, more = begin_tiers(state, now_ms, world)
     state, recovering = advance(state, folded.emergency_id, now_ms, world)
     return state, [*told, *(effects or [to_wire(folded)]), *more, *recovering]
@@ -214,6 +211,10 @@ def _answer(message: ConditionAnswer, state: ScopeState, now_ms: int, world: Wor
 def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change:
     del message
     state, begun = begin_due(state, now_ms, world)
+    state, tiers = begin_tiers(state, now_ms, world, overdue=True)
+    state, effects = pass_time(state, now_ms, world)
+    state, recovering = pass_recovery_time(state, now_ms, world)
+    return state, [*begun, *tiers, *effects, *recovering]
     state, advanced = begin_tiers(state, now_ms, world, overdue=True)
     state, effects = pass_time(state, now_ms, world)
     state, recovering = pass_recovery_time(state, now_ms, world)
@@ -223,6 +224,7 @@ def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change
 @_apply.register
 def _admit(message: Admit, state: ScopeState, now_ms: int, world: World) -> Change:
     state, effects = admit(state, message.emergency_id, now_ms, world)
+    state, more = begin_tiers(state, now_ms, world)
     state, more = begin_tiers(state, now_ms, world)
     return state, [*effects, *more]
 

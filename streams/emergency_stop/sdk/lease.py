@@ -44,7 +44,8 @@ class LeaseHolder:
     """The lease of one instance. Every method that lets time pass returns the states entered, in order."""
 
     def __init__(self, service: str, instance_id: str, hold_delay_ms: int) -> None:
-        self._service, self._instance_id = service, instance_id
+        self.service: Final = service
+        self.instance_id: Final = instance_id
         self._hold_delay_ms = hold_delay_ms
         self._beats: dict[int, int] = {}
         self._renewed: dict[int, _Renewed] = {}
@@ -69,6 +70,10 @@ class LeaseHolder:
         if not self._partitions:
             return None
         return tuple(number for number in range(self._partitions) if number not in self._renewed)
+
+    def oldest_partition(self) -> int | None:
+        """The coordinator partition whose renewal ends first; ``None``: none ever renewed."""
+        return min(self._renewed, key=lambda number: self._renewed[number].until, default=None)
 
     def left_ms(self, now_ms: int) -> int:
         """How long the lease lasts from now; 0: there is none."""
@@ -111,7 +116,7 @@ class LeaseHolder:
         sent = [
             self._beats[one.heartbeat_at]
             for one in lease.renewals
-            if (one.service, one.instance_id) == (self._service, self._instance_id) and one.heartbeat_at in self._beats
+            if (one.service, one.instance_id) == (self.service, self.instance_id) and one.heartbeat_at in self._beats
         ]
         if not sent:
             return None

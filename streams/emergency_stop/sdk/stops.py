@@ -172,8 +172,10 @@ class Stops:
 
     def _resume(self, command: Command, trusted: bool, note: str, now_ms: int) -> list[Effect]:
         verdict = self._gate.apply_resume(command, trusted=trusted)
+        self._lift(
+            command.scope
+        )  # whatever its hold says: the orders that it ends may have been all that shut the scope
         if verdict is Verdict.APPLIED:
-            self._lift(command.scope)
             return [self._answer(command, AckState.RESUMED, self._still_shut(command.scope), now_ms)]
         if verdict is Verdict.AWAITS_HOLD and now_ms < command.deadline_at:
             self._resumes.setdefault(command.scope, []).append(command)

@@ -11,9 +11,9 @@ from typing import Final, Self
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.stack.child import Child
-from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry

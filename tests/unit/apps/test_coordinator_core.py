@@ -20,21 +20,25 @@ from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.published import PublishedHolds
-from emergency_stop.coordinate.state import Policy
+from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
+from emergency_stop.coordinate.state import Policy, ScopeState
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import (
     Ack,
     AuditRecord,
     Command,
+    ConditionAnswer,
+    ConditionQuestion,
     Emergency,
     Hit,
     Hold,
     HoldCause,
     Lease,
+    Lifecycle,
     Notice,
     Request,
 )
-from emergency_stop.domain.values import AckState, HoldState, StopLevel
+from emergency_stop.domain.values import AckState, ConditionState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
@@ -81,12 +85,13 @@ class Bench:
                 view=view,
                 blast=blast,
                 leases=leases,
+                question_partitions=3,
             )
 
         self.make = make
         self.core = make()
 
-    def value(self, message: Hit | Request | Ack) -> bytes:
+    def value(self, message: Hit | Request | Ack | ConditionAnswer) -> bytes:
         return self.codec.encode(message, "any")
 
     def batch(self, topic: str, *values: bytes | None, at: int = 0, fetch_offset: int | None = None) -> FetchedBatch:
@@ -102,7 +107,7 @@ class Bench:
         """One batch and the checkpoint after it: everything that is published."""
         effects = list(self.core.on_batch(self.batch(topic, *values, **where), 1_000))
         taken(self.core)
-        return effects + list(self.core.on_durable())
+        return effects + list(self.core.on_durable()) + list(self.core.on_published())
 
     def read(self, kind: type[Any], records: list[Publish], prefix: str) -> list[Any]:
         return [self.codec.decode(kind, record.value) for record in records if record.topic.startswith(prefix)]
@@ -121,8 +126,10 @@ def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
     assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
     assert {r.topic for r in records} == {
         topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y", topics.NOTICES,
+        topics.LIFECYCLE,
     }  # fmt: skip
-    assert [record.topic for record in records].index(topics.NOTICES) == len(records) - 1, "people are told last"
+    told = [record.topic in (topics.NOTICES, topics.LIFECYCLE) for record in records]
+    assert told == sorted(told), "people and subscribers are told last"
     trusted = Verifier([bench.signer.public_key])
     signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
     assert {trusted.verify(message) for message in signed} == {SignatureVerdict.VALID}
@@ -140,6 +147,15 @@ def test_a_stop_goes_out_though_nobody_can_be_told(bench: Bench, monkeypatch: py
     assert [record.topic for record in records if record.topic == topics.NOTICES] == []
     assert len(bench.read(Command, records, topics.COMMANDS_PREFIX)) == len(SERVICES)
     assert bench.count("estop_notices_failed_total") > 0
+
+
+def test_people_are_told_behind_the_commands_and_once(bench: Bench) -> None:
+    bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)
+    taken(bench.core)
+    assert topics.NOTICES not in {record.topic for record in bench.core.on_durable()}
+    told = [record.topic for record in bench.core.on_published()]
+    assert told == [topics.NOTICES, topics.LIFECYCLE, topics.LIFECYCLE], "the hit, and what it led to"
+    assert list(bench.core.on_published()) == []
 
 
 def test_nothing_that_was_decided_is_published_before_it_is_on_record(bench: Bench) -> None:
@@ -174,7 +190,14 @@ def test_a_restored_core_repeats_what_was_decided_and_no_more() -> None:
     second.core.on_tick(2_000)
     again, before = list(second.core.on_durable()), list(first.core.on_durable())
     assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before]
-    assert second.hear(topics.HITS, second.value(hit())) == []
+    told = list(second.core.on_published())
+    evaluated, rest = list[Publish](), list[Publish]()
+    for record in first.core.on_published():
+        is_of_hit = record.topic == topics.LIFECYCLE and not evaluated
+        (evaluated if is_of_hit else rest).append(record)
+    assert told == rest, "people recognise what they are told again"
+    assert second.hear(topics.HITS, second.value(hit())) == evaluated, "of the hit, which comes again"
+    assert second.hear(topics.HITS, second.value(hit()), at=1) == []
 
 
 def test_a_record_of_another_partition_is_forwarded_under_its_scope(bench: Bench) -> None:
@@ -331,3 +354,53 @@ def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(be
     assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
     assert core.next_deadline() == 11_000
     assert core.on_durable() == []
+
+
+def test_a_question_goes_to_the_partitions_that_know(bench: Bench) -> None:
+    """As any effect: recorded with its scope's state, read back by a successor, then published."""
+
+    def asked(scope: str) -> list[Publish]:
+        question = ConditionQuestion("q", "t", scope, "e", 1_000)
+        return bench.core._publishes([question])
+
+    (record,) = asked(SCOPE)
+    assert (record.topic, record.key, record.partition) == (topics.QUESTIONS, b"a", None)
+    assert bench.read(ConditionQuestion, [record], topics.QUESTIONS)[0].question_id == "q"
+    records = asked("service:x")
+    assert [(record.key, record.partition) for record in records] == [(b"service:x", number) for number in range(3)]
+    key, value = scope_key(SCOPE), scope_record(ScopeState(SCOPE), [ConditionQuestion("q", "t", SCOPE, "e", 1_000)])
+    assert read_scope(key, value)[1] == [ConditionQuestion("q", "t", SCOPE, "e", 1_000)]
+
+
+def test_answers_to_parts_are_heard_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    def hear(message: Any, *_: Any) -> list[Any]:
+        heard.append(message)
+        return []
+
+    monkeypatch.setattr(bench.core.coordinator, "apply", hear)
+
+    def answer(question_id: str, state: ConditionState) -> bytes:
+        return bench.value(ConditionAnswer(question_id, "t", SCOPE, "e", state, "", 1_000, subjects=1))
+
+    clear = ConditionState.CLEAR
+    bench.hear(topics.ANSWERS, answer("q#0/3", clear), answer("q#2/3", clear), answer("whole", clear))
+    assert [(one.question_id, one.state) for one in heard] == [("whole", clear)]
+    bench.hear(topics.ANSWERS, answer("q#1/3", clear), at=3)
+    assert [(one.question_id, one.state) for one in heard[1:]] == [("q", clear)]
+
+
+def test_what_happened_is_told_last_and_once() -> None:
+    bench = Bench()
+    first = bench.hear(topics.HITS, bench.value(hit()), bench.value(hit("h2")))
+    told = bench.read(Lifecycle, first, topics.LIFECYCLE)
+    assert [one.event.value for one in told] == ["triggerEvaluated", "triggerEvaluated", "emergencyStarted"]
+    assert {record.topic for record in first[-3:]} == {topics.LIFECYCLE}
+    again: list[Publish] = []
+    for command in bench.read(Command, first, topics.COMMANDS_PREFIX):
+        again += bench.hear(
+            topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=bench.core._positions.get(topics.ACKS, 0)
+        )
+    events = [one.event.value for one in bench.read(Lifecycle, again, topics.LIFECYCLE)]
+    assert events == ["serviceStopAttempted", "serviceStopAttempted", "emergencyCompleted"]

@@ -322,3 +322,19 @@ def test_a_resume_waits_for_running_even_where_all_is_admitted() -> None:
     instance.hold(half_open(100, epoch=2))
     assert instance.order(command(Action.RESUME, epoch=3)) == []
     assert instance.hold(running(epoch=3)) == ["resumed"]
+
+
+def test_a_resume_that_ends_an_order_over_a_half_open_hold_ends_the_proof_as_well() -> None:
+    """As a timeline; found by random lives.
+
+    hold     50 % 2
+    command         stop 3 ── resume 4 ─ ─ ─ (its hold has not come)
+    handler             [==============] no STOPPED: half of the work is admitted again
+    """
+    instance = Instance()
+    instance.hold(half_open(50, epoch=2))
+    assert instance.order(command(epoch=3)) == ["received", "stopping", "handler"]
+    assert instance.order(command(Action.RESUME, epoch=4)) == []
+    assert instance.gate.percent_of("account:a") == 50
+    assert instance.handled() == []
+    assert instance.stops.active == 0

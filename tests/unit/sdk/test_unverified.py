@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, Command, Hold, Lease
+from emergency_stop.domain.messages import Ack, Command, Hold, Lease, Share
 from emergency_stop.domain.values import Action, StopLevel
 from emergency_stop.sdk import StopGuard
 from emergency_stop.sdk.unverified import PAUSE_MS, WAIT_MS_MAX, Unverified
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import Signable, SignatureVerdict, Signer, Verifier
-from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, SERVICE, command, held, running
+from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, SERVICE, command, half_open, held, running
 
 CODEC = Codec(LocalRegistry())
 SIGNER = Signer.generate()
@@ -84,6 +85,23 @@ async def test_what_loosens_is_checked_at_once_and_what_waited_before_it(guarded
     guarded.reads(running(epoch=3))
     assert guarded.verifier.asked == ["Hold 1", "Hold 2", "Hold 3"]
     assert (guarded.is_shut, guarded.guard.stats.unverified) == (False, 0)
+
+
+async def test_a_share_is_checked_at_once_and_admits_nothing_unless_it_is_signed(guarded: Guarded) -> None:
+    guarded.reads(held(epoch=1))
+    guarded.reads(half_open(100, epoch=2), signed=False)
+    assert (guarded.verifier.asked, guarded.is_shut) == (["Hold 1", "Hold 2"], True)
+    guarded.reads(half_open(100, epoch=2))
+    assert (guarded.guard.stats.untrusted, guarded.is_shut) == (1, False)
+    guarded.reads(half_open(0, epoch=3))
+    assert (guarded.guard.stats.unverified, guarded.is_shut) == (1, True), "a share of nothing is a stop like any other"
+
+
+async def test_a_share_for_another_service_alone_is_a_stop_for_this_one(guarded: Guarded) -> None:
+    whole = held(epoch=2)
+    shares = (Share(OTHER, 100),)
+    guarded.reads(replace(whole, causes=(replace(whole.causes[0], shares=shares),)))
+    assert (guarded.verifier.asked, guarded.is_shut) == ([], True)
 
 
 async def test_a_stop_that_waits_is_not_lifted_by_an_older_record_of_its_scope(guarded: Guarded) -> None:

@@ -62,10 +62,13 @@ def test_without_frozen_ranges_all_that_waits_is_one_range() -> None:
 
 
 def test_a_frozen_range_is_repeated_with_its_own_bounds() -> None:
-    """
-    fetched   |----60----|------------------|
-    frozen            |==50 ... 100==|
-    ranges    |--50--|               |--130-|
+    """What was fetched does not matter.
+
+    ``` text
+     fetched   |----60----|------------------|
+     frozen            |==50 ... 100==|
+     ranges    |--50--|               |--130-|
+    ```
     """
     waiting = Waiting()
     waiting.reset([frozen(50, 100)])

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
-from emergency_stop.control.cli import trigger_arguments
+from emergency_stop.control.cli import silence_arguments, trigger_arguments
 from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
-from emergency_stop.domain.values import Scope, StopLevel
+from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
 _TIMEOUT_S_MAX: Final = 3_600
 _LASTING: Final = ("service", "produce")
+_EVENTS: Final = tuple(kind.value for kind in LifecycleKind)
 Command = Callable[[argparse.Namespace, Settings], int]
 
 
@@ -43,7 +44,9 @@ def add_to(commands: Any) -> None:
     _drill(commands)
     _recover(commands)
     _status(commands)
+    _events(commands)
     trigger_arguments.add_to(commands)
+    silence_arguments.add_to(commands)
     _explain(commands)
     _check(commands)
     _keys(commands)
@@ -163,6 +166,16 @@ def _status(commands: Any) -> None:
     emergencies.set_defaults(run=f"{_CLI}.status:run_emergencies")
 
 
+def _events(commands: Any) -> None:
+    command = commands.add_parser("events", help="what happened: emergencies, stops of services, recoveries, triggers")
+    command.add_argument("--follow", action="store_true", help="what happens from now on, until Ctrl-C; a line each")
+    command.add_argument("--event", action="append", default=[], choices=_EVENTS, help="only these; default: all")
+    command.add_argument("--scope", type=_scope, help="only of exactly this scope")
+    command.add_argument("--limit", type=int, default=20, help="how many of the newest; default: 20")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.events:run_events")
+
+
 def _explain(commands: Any) -> None:
     explain = commands.add_parser("explain", help="why a hit fired: version, window, threshold, margin, event")
     explain.add_argument("hit", metavar="HIT", help="id of the hit, or of its emergency; or how it begins")
@@ -171,7 +184,12 @@ def _explain(commands: Any) -> None:
     why_not.add_argument("trigger_id", metavar="TRIGGER")
     why_not.add_argument("account", metavar="ACCOUNT", nargs="?", help="not needed for a trigger over all accounts")
     why_not.set_defaults(run=f"{_CLI}.why_not:run_why_not")
-    for command in (explain, why_not):
+    condition = commands.add_parser("condition", help="whether a trigger's condition has cleared, and why not")
+    condition.add_argument("trigger_id", metavar="TRIGGER")
+    condition.add_argument("scope", type=_scope, metavar="SCOPE", help="global, service:<name> or account:<id>")
+    condition.add_argument("--timeout", type=_seconds, help="seconds to wait for the answer; default: 10")
+    condition.set_defaults(run=f"{_CLI}.condition:run_condition")
+    for command in (explain, why_not, condition):
         _json(command)
 
 
