@@ -294,13 +294,18 @@ class Gate:
             return Verdict.REFUSED_UNTRUSTED
         if command.epoch < self.newest_stop(command.scope):
             return Verdict.REFUSED_STALE
-        known = self._holds.get(command.scope)
         self._orders.pop(command.scope, None)
         self._alarms.pop(command.scope, None)
         self._refresh(command.scope)
-        if known is None or known.shut is None:
+        return self.resume_verdict(command)
+
+    def resume_verdict(self, command: Command) -> Verdict:
+        """Whether a resume that was applied may be confirmed by now. What stops came after it, it does not end."""
+        if command.epoch < self.newest_stop(command.scope):
+            return Verdict.REFUSED_STALE
+        if self.shut_of(command.scope) is None:
             return Verdict.APPLIED
-        return Verdict.STILL_HELD if known.epoch >= command.epoch else Verdict.AWAITS_HOLD
+        return Verdict.STILL_HELD if self.hold_epoch(command.scope) >= command.epoch else Verdict.AWAITS_HOLD
 
     def _refresh(self, scope: str) -> None:
         parsed = Scope.parse(scope)

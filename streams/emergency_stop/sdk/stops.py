@@ -130,7 +130,7 @@ class Stops:
             self._end_what_runs(shut, tightens=shut.percent < admitted, now_ms=now_ms)
         effects: list[Effect] = []
         for waiting in self._resumes.pop(hold.scope, []):
-            effects += self._resume(waiting, True, "", now_ms)
+            effects += self._confirm(waiting, self._gate.resume_verdict(waiting), "", now_ms)
         return verdict, effects + self._probes.on_change(hold.scope, now_ms)
 
     def _end_what_runs(self, shut: Shut, *, tightens: bool, now_ms: int) -> None:
@@ -172,9 +172,12 @@ class Stops:
 
     def _resume(self, command: Command, trusted: bool, note: str, now_ms: int) -> list[Effect]:
         verdict = self._gate.apply_resume(command, trusted=trusted)
-        self._lift(
-            command.scope
-        )  # whatever its hold says: the orders that it ends may have been all that shut the scope
+        # whatever its hold says: the orders that it ends may have been all that shut the scope
+        self._lift(command.scope)
+        return self._confirm(command, verdict, note, now_ms)
+
+    def _confirm(self, command: Command, verdict: Verdict, note: str, now_ms: int) -> list[Effect]:
+        """Answer a resume that was applied, or let it wait for its hold."""
         if verdict is Verdict.APPLIED:
             return [self._answer(command, AckState.RESUMED, self._still_shut(command.scope), now_ms)]
         if verdict is Verdict.AWAITS_HOLD and now_ms < command.deadline_at:
@@ -233,7 +236,7 @@ class Stops:
         for scope in [*self._resumes]:
             if any(resume.deadline_at <= now_ms for resume in self._resumes[scope]):
                 for resume in self._resumes.pop(scope):
-                    effects += self._resume(resume, True, "", now_ms)
+                    effects += self._confirm(resume, self._gate.resume_verdict(resume), "", now_ms)
         return effects + self._probes.on_tick(now_ms) + self._drills.on_tick(now_ms)
 
     def _time_out(self, stop: _Stop, now_ms: int) -> list[Effect]:

@@ -324,6 +324,22 @@ def test_a_resume_waits_for_running_even_where_all_is_admitted() -> None:
     assert instance.hold(running(epoch=3)) == ["resumed"]
 
 
+def test_a_resume_that_waits_does_not_end_a_stop_that_comes_after_it() -> None:
+    """As a timeline; found by random lives. Stale stops are accepted as new.
+
+    hold     50 % 4                   running 1: stale ── running 5 ─► RESUMED
+    command         resume 5 ── stop 3
+    """
+    instance = Instance()
+    instance.hold(half_open(50, epoch=4))
+    assert instance.order(command(Action.RESUME, epoch=5)) == []
+    instance.order(command(epoch=3))
+    assert instance.hold(running(epoch=1)) == []
+    assert instance.gate.percent_of("account:a") == 0
+    assert instance.hold(running(epoch=5)) == ["resumed"]
+    assert instance.gate.percent_of("account:a") == 100
+
+
 def test_a_resume_that_ends_an_order_over_a_half_open_hold_ends_the_proof_as_well() -> None:
     """As a timeline; found by random lives.
 
