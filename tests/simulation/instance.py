@@ -170,7 +170,8 @@ class Instance:
         if self._silent_from < last <= self._cut_until:
             last = max(announced, self._silent_from)
         beat = last - (last - announced) % HEARTBEAT_MS
-        return ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0)
+        needs = self._world.weather.depends_on.get(self.service, ())
+        return ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
 
     # -------------------------------------------------------------------------------------------- incoming
 

@@ -1,6 +1,7 @@
 """Whether a service may act: the pure state behind ``StopGuard``.
 
-Theory of operation. Three things shut a scope, and the most severe over the scopes that apply wins:
+Theory of operation. Three things shut a scope, and a lost lease shuts everything besides; the most severe over the
+scopes that apply wins:
 
 * a **hold** (topic ``estop.holds``), THE state: the newest record of a scope, in the order of its log;
 * an **order**: a stop command that is ahead of its hold, or of which no hold is known. It stands until a
@@ -88,6 +89,8 @@ class Gate:
         self._budgets = Budgets()
         shut = Shut(self.own_scope, 0, StopLevel.IMMEDIATE, closed)
         self._closed: Shut | None = shut
+        #: While the instance has no lease of the coordinator.
+        self._leaseless: Shut | None = None
         self._wides: tuple[Shut, ...] = (shut,)
         #: The most severe stop that covers every account, half open or not; ``None`` where there is none.
         self.wide: Shut | None = shut
@@ -209,7 +212,8 @@ class Gate:
         Those asked before are left to clean up in peace, unless ``again``; so are accounts whose cohort a half-open
         wide scope admits.
         """
-        shut = self.shut_of(scope) or self._closed
+        # a lost lease admits nothing, whatever share a hold admits
+        shut = worst((self.shut_of(scope), self._leaseless)) or self._closed
         if shut is None:
             return 0
         chosen = self.in_flight_in(scope)
@@ -230,6 +234,16 @@ class Gate:
     def close(self, reason: str) -> None:
         """Shut for everything, whatever the holds say."""
         self._closed = Shut(self.own_scope, self.epoch_of(self.own_scope), StopLevel.IMMEDIATE, reason)
+        self._refresh_wide()
+
+    def take_lease_away(self, level: StopLevel, reason: str) -> None:
+        """Shut for everything, whatever the holds say, until ``give_lease_back``."""
+        self._leaseless = Shut(self.own_scope, self.epoch_of(self.own_scope), level, reason)
+        self._refresh_wide()
+
+    def give_lease_back(self) -> None:
+        """There is a lease again: everything else that shuts the gate decides as always."""
+        self._leaseless = None
         self._refresh_wide()
 
     def apply_hold(self, hold: Hold, *, trusted: bool) -> Verdict:
@@ -308,7 +322,7 @@ class Gate:
             self._budgets.drop(parsed.name)
 
     def _refresh_wide(self) -> None:
-        shuts = (self._closed, self.shut_of("global"), self.shut_of(self.own_scope))
+        shuts = (self._closed, self._leaseless, self.shut_of("global"), self.shut_of(self.own_scope))
         self._wides = tuple(shut for shut in shuts if shut is not None and shut.percent < ALL_PERCENT)
         self.wide = worst(self._wides)
 

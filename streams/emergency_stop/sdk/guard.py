@@ -1,7 +1,8 @@
 """``StopGuard``: what a service puts around its side effects.
 
 The shell around ``Gate`` and ``Stops``: it tails the holds and the service's commands (``Incoming``), sends the
-answers on a connection of its own and calls the user's handlers (``Outgoing``), and announces the instance.
+answers on a connection of its own and calls the user's handlers (``Outgoing``), announces the instance, and keeps the
+coordinator's lease (``Leases``).
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from typing import Final, Self
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.clock import SystemClock, steady_ms
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import ServiceInstance
-from emergency_stop.domain.values import InstanceState
+from emergency_stop.domain.values import InstanceState, WithoutLease
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut
 from emergency_stop.sdk.handlers import Handlers, StateSaver, StateVerifier, StopHandler
 from emergency_stop.sdk.health import HEALTH_MS_MAX, Health, HealthCheck
 from emergency_stop.sdk.incoming import Incoming
+from emergency_stop.sdk.leases import Leases, LeaseStats, LeaseTerms
 from emergency_stop.sdk.outgoing import Outgoing
 from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
 from emergency_stop.sdk.stops import Stops
@@ -39,10 +41,11 @@ log = logging.getLogger(__name__)
 
 LEAVE_MS: Final = 10_000
 START_MS: Final = 60_000
+GIVE_UP_MS: Final = 2_000
 
 
 class GuardStartError(RuntimeError):
-    """The holds could not be read, so nothing may be permitted. The text says what was missing."""
+    """The holds could not be read, or no lease came, so nothing may be permitted. The text says what was missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class GuardStats:
     probes_refused: int
     drills_passed: int
     drills_failed: int
+    lease: LeaseStats
 
 
 class StopGuard:
@@ -83,6 +87,10 @@ class StopGuard:
     ``health()`` returns what ails the service, empty where nothing does: it is announced with each heartbeat, and
     asked when a recovery has let a share of the work through. ``verifier`` holds the trusted keys; without one nothing
     is verified. All methods belong to the event loop that called ``start``; so do permits.
+
+    The instance acts only while the coordinator answers its heartbeats. ``without_lease`` says what it does otherwise:
+    ``"stop"`` (new actions at once; after ``lease_hold_delay_ms`` what is in flight, and the stop handler is called),
+    ``"run"`` (warn and go on), or ``"ignore"`` (ask for no lease: tests, and installations without a coordinator).
     """
 
     def __init__(
@@ -102,6 +110,8 @@ class StopGuard:
         heartbeat_ms: int = 10_000,
         graceful_timeout_ms: int = 60_000,
         stale_after_ms: int = 15_000,
+        without_lease: str = WithoutLease.STOP,
+        lease_hold_delay_ms: int = 10_000,
         verifier: Verifier | None = None,
         registry: Registry | None = None,
         clock: Clock | None = None,
@@ -125,6 +135,19 @@ class StopGuard:
         commands, on_command = topics.commands_topic(service), self._incoming.on_command
         self._commands = CompactedTail(brokers, commands, on_command, client_id=f"{name}-commands", from_end=True)
         self._holds = CompactedTail(brokers, topics.HOLDS, self._incoming.on_hold, client_id=f"{name}-holds")
+        self._beat_now = asyncio.Event()
+        terms, deaf = LeaseTerms(without_lease, lease_hold_delay_ms), self._deaf_because
+        self._leases = Leases(
+            brokers,
+            terms,
+            self.instance_id,
+            self._gate,
+            self._handlers,
+            self._codec,
+            verifier,
+            self._beat_now.set,
+            deaf,
+        )
         self._heartbeat: asyncio.Task[None] | None = None
         self._started_at = 0
 
@@ -166,6 +189,7 @@ class StopGuard:
 
     @property
     def stats(self) -> GuardStats:
+        lease = self._leases.stats
         return GuardStats(
             permitted=self._gate.permitted,
             refused=self._gate.refused,
@@ -177,8 +201,8 @@ class StopGuard:
             resumes=self._outgoing.counts.resumes,
             commands=self._incoming.counts.commands,
             holds=self._incoming.counts.holds,
-            untrusted=self._incoming.counts.untrusted,
-            unreadable=self._incoming.counts.unreadable,
+            untrusted=self._incoming.counts.untrusted + lease.untrusted,
+            unreadable=self._incoming.counts.unreadable + lease.unreadable,
             unverified=len(self._incoming.unverified),
             last_side_effect_at=self._gate.last_any_at,
             hold_tail_silent_ms=self._holds.silent_ms(),
@@ -187,12 +211,17 @@ class StopGuard:
             probes_refused=self._outgoing.counts.probes_refused,
             drills_passed=self._outgoing.counts.drills_passed,
             drills_failed=self._outgoing.counts.drills_failed,
+            lease=lease,
         )
 
     def not_ready_because(self) -> str:
         """Why the guard cannot vouch for the gate now; empty when it can. For a readiness probe."""
         if self._heartbeat is None:
             return "the guard is not started"
+        return self._deaf_because() or self._leases.not_ready_because()
+
+    def _deaf_because(self) -> str:
+        """Why stops may not reach the guard; empty where they do."""
         for name, tail in (("holds", self._holds), ("commands", self._commands)):
             if tail.silent_ms() > self._stale_after_ms:
                 return (
@@ -203,7 +232,7 @@ class StopGuard:
     # ------------------------------------------------------------------------------------------ life cycle
 
     async def start(self, within_ms: int = START_MS) -> None:
-        """Read all holds, announce the instance, then open the gate.
+        """Read all holds, announce the instance, wait for the lease that it must have, then open the gate.
 
         Raises ``GuardStartError`` where that takes longer than ``within_ms``; the gate is then still shut.
         """
@@ -212,17 +241,16 @@ class StopGuard:
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self._connect()
+                self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat {self.service}")
+                await self._leases.obtained()
         except (TimeoutError, KafkaError) as error:
-            await self._disconnect()
-            raise GuardStartError(
-                f"{self.service}: {topics.HOLDS} and {topics.commands_topic(self.service)} could not be read within"
-                f" {within_ms} ms ({type(error).__name__}: {error}); check that the broker is up and has the topics"
-                " (estop check)"
-            ) from error
+            missing = self._missing()
+            await self._give_up()
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise GuardStartError(f"{self.service}: not within {within_ms} ms ({what}): {missing}") from error
         except BaseException:
-            await self._disconnect()
+            await self._give_up()
             raise
-        self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat {self.service}")
         self._gate.open()
         log.info("%s/%s is guarded; %d scopes are held", self.service, self.instance_id, self._gate.held_scopes)
 
@@ -235,7 +263,27 @@ class StopGuard:
         await self._holds.start()
         await self._holds.caught_up()
         await self._health.ask()
+        await self._leases.follow()
         await self._announce(InstanceState.UP)
+
+    def _missing(self) -> str:
+        """What a start that failed has waited for, and what to do."""
+        tails = ((topics.HOLDS, self._holds), (topics.commands_topic(self.service), self._commands))
+        unread = " and ".join(name for name, tail in tails if not tail.is_caught_up)
+        lease = "" if unread else self._leases.missing()
+        unread = unread or topics.SERVICES
+        return lease or f"{unread} could not be used; check that the broker is up and has the topics (estop check)"
+
+    async def _give_up(self) -> None:
+        """After a start that failed: nothing was ever permitted, so an announced instance may say that it has left."""
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.cancel()
+            await asyncio.wait([heartbeat])
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(GIVE_UP_MS / 1000):
+                    await self._announce(InstanceState.LEFT)
+        await self._disconnect()
 
     async def stop(self, within_ms: int = LEAVE_MS) -> bool:
         """Leave in good order: shut the gate, let work in flight end, answer what is open, announce LEFT.
@@ -273,7 +321,7 @@ class StopGuard:
     async def _quiet(self, within_ms: int) -> bool:
         """Wait until nothing is in flight and no stop is under way."""
         deadline = self.now_ms() + within_ms
-        while self._gate.in_flight_actions or self._stops.active:
+        while self._gate.in_flight_actions or self._stops.active or self._leases.is_stopping:
             if self.now_ms() >= deadline:
                 return False
             await asyncio.sleep(0.01)
@@ -282,6 +330,7 @@ class StopGuard:
     async def _disconnect(self) -> None:
         self._outgoing.cancel()
         self._incoming.unverified.cancel()
+        await self._leases.stop()
         await self._commands.stop()
         await self._holds.stop()
         await self._publisher.stop()
@@ -296,8 +345,15 @@ class StopGuard:
         return problem
 
     async def _beat(self) -> None:
+        began_ms = steady_ms()
         while True:
-            await asyncio.sleep(self._heartbeat_ms / 1000)
+            # from beginning to beginning: a slow health check must not make heartbeats rarer
+            spent_ms = steady_ms() - began_ms
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout((self._leases.beats_every_ms(self._heartbeat_ms) - spent_ms) / 1000):
+                    await self._beat_now.wait()
+            self._beat_now.clear()
+            began_ms = steady_ms()
             await self._health.ask()
             try:
                 await self._announce(InstanceState.UP)
@@ -305,12 +361,14 @@ class StopGuard:
                 log.warning("%s/%s: heartbeat failed: %r", self.service, self.instance_id, error)
 
     async def _announce(self, state: InstanceState) -> None:
+        heartbeat_at = self.now_ms()
+        self._leases.sending(heartbeat_at)
         instance = ServiceInstance(
             service=self.service,
             instance_id=self.instance_id,
             state=state,
             started_at=self._started_at,
-            heartbeat_at=self.now_ms(),
+            heartbeat_at=heartbeat_at,
             in_flight=len(self._gate.in_flight_actions),
             held_scopes=self._gate.held_scopes,
             depends_on=self._depends_on,
@@ -319,6 +377,7 @@ class StopGuard:
             problem=self._health.problem,
             actions=self._gate.permitted,
             failed_actions=self._gate.failed_actions,
+            lease_lost_at=self._leases.lost_at,
         )
         key = f"{self.service}/{self.instance_id}".encode()
         await self._publisher.publish(topics.SERVICES, key, self._codec.encode(instance, topics.SERVICES))

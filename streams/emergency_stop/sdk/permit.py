@@ -21,6 +21,8 @@ class PermitGate(Gate):
         #: The loop that permits are used in; ``None``: whichever runs.
         self.loop: asyncio.AbstractEventLoop | None = None
         self.now_ms: Final = now_ms
+        #: Asked before every action, while it is set, whether the lease has run out; if so, the gate is shut then.
+        self.lapsed: Callable[[], bool] | None = None
 
 
 class _Done:
@@ -56,7 +58,8 @@ class Permit:
 
     def __aenter__(self) -> _Done:
         gate = self._gate
-        if gate.wide is not None or self.account_id in gate.accounts:
+        lapsed = gate.lapsed
+        if gate.wide is not None or self.account_id in gate.accounts or (lapsed is not None and lapsed()):
             gate.check(self.account_id)
         self._task = current_task(gate.loop)
         gate.in_flight_actions.add(self)
