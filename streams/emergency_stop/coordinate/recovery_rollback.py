@@ -73,6 +73,8 @@ def _held_again(state: ScopeState, case: Case, now_ms: int, world: World, *, adm
     if not admitted:
         event = EmergencyEvent.PROVEN if proven(case) else EmergencyEvent.DOUBT
         case = replace(case, phase=EMERGENCY.next(case.phase, event))
+        if case.phase is Phase.STOPPED and recovers_by_itself(case):
+            case = replace(case, recover_at=case.recover_at or now_ms)
         return state.with_case(case), [*_told(case, now_ms, world), to_wire_emergency(case)]
     before = state
     added = HoldEvent.CAUSE_RAISED if case.in_force else HoldEvent.CAUSE_ADDED

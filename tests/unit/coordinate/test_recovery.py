@@ -85,6 +85,14 @@ class TestBeginning:
         scene.state = replace(scene.state, cases=(replace(scene.case, **changes),))
         assert audits(scene.recovers()) == ["recovery_refused"]
 
+    def test_the_newest_emergency_of_a_scope_recovers_first(self) -> None:
+        scene = Scene()
+        scene.hears(hit("h2", trigger_id="t2"))
+        older, newer = scene.state.cases
+        (note,) = scene.recovers(emergency_id=older.emergency_id)
+        assert isinstance(note, AuditRecord)
+        assert f"emergency {newer.emergency_id} holds the scope since a later epoch, 2" in note.reason
+
     def test_one_recovery_at_a_time(self) -> None:
         scene = Scene()
         scene.recovers()
@@ -178,13 +186,6 @@ class TestValidation:
         scene.effects.append(first)
         scene.detector(ConditionState.CLEAR)
         assert scene.state is before
-
-    def test_a_newer_stop_that_stands_is_recovered_first(self) -> None:
-        scene = Scene()
-        scene.hears(hit("h2", trigger_id="t2"))
-        older, newer = scene.state.cases
-        scene.recovers(emergency_id=older.emergency_id)
-        assert f"a newer stop holds the scope: emergency {newer.emergency_id}" in scene.told.detail
 
 
 class TestPreparation:
@@ -500,6 +501,20 @@ class TestByItself:
         scene.waits(15_000)
         questions = [effect.asked_at for effect in scene.effects if isinstance(effect, ConditionQuestion)]
         assert [b - a for a, b in pairwise(questions)] == [1_000, 2_000, 4_000]
+
+    def test_not_before_a_newer_emergency_of_the_scope(self) -> None:
+        scene = Scene(hit(clear_rule=self.CLEARS))
+        scene.waits(100)
+        scene.hears(hit("h2", trigger_id="t2"))
+        scene.detector(ConditionState.CLEAR)
+        assert scene.case.recovery is None
+
+    def test_what_a_newer_stop_ended_begins_again_by_itself(self) -> None:
+        scene = Scene(hit(clear_rule=self.CLEARS))
+        scene.recovers()
+        scene.hears(request("newer"))
+        assert (scene.told.outcome, scene.case.phase) == (RecoveryOutcome.ABANDONED, "stopped")
+        assert scene.case.recover_at == scene.now
 
     def test_after_a_failure_it_waits_ever_longer(self) -> None:
         scene = Scene(hit(clear_rule=self.CLEARS))
