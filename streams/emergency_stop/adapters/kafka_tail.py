@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,7 +42,8 @@ class CompactedTail:
     ``on_record`` runs on the event loop and must not block or raise. After a lost connection the tail
     goes on where it was; where that no longer exists (the log was truncated), from the beginning: records
     may then come again. ``caught_up`` ends once everything that the topic held at start was handed over. With
-    ``from_end`` only what is appended after start is handed over, and ``caught_up`` fixes that point.
+    ``from_end`` only what is appended after start is handed over, and ``caught_up`` fixes that point. ``room`` is
+    awaited before more is fetched: a reader that is behind leaves it on the broker.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class CompactedTail:
         *,
         client_id: str,
         from_end: bool = False,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._from_end = from_end
+        self._room = room
         self._last_poll_ms = 0
         self._is_cut_off = False
         self._brokers = brokers
@@ -134,6 +137,8 @@ class CompactedTail:
             self._start_at(consumer, goals)
         rescan_at = time.monotonic() + RESCAN_MS / 1000
         while True:
+            if self._room is not None:
+                await self._room()
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
             for records in fetched.values():
                 for record in records:

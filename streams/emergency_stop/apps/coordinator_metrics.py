@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from emergency_stop.coordinate.blast import LIFTED, RAISED
 from emergency_stop.coordinate.state import Effect
 from emergency_stop.domain.messages import Command, Emergency, Hold, Recovery
 from emergency_stop.domain.topics import HITS
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from emergency_stop.apps.coordinator_core import CoordinatorCore
     from emergency_stop.apps.lane_worker import LaneWorker
 
+_ENDED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
 #: Seconds; the promise is under one second, and the graceful deadline is a minute.
 _STOP_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -49,8 +51,18 @@ class CoordinatorMetrics:
             ["what"],
             registry=registry,
         )
+        self._common_causes = Counter(
+            "estop_common_causes_total",
+            "Times that triggers stopped so many accounts that everything was held, or was no longer.",
+            ["what"],
+            registry=registry,
+        )
         self._strays = Counter(
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
+        )
+
+        self._notices_failed = Counter(
+            "estop_notices_failed_total", "Times that notices could not be written.", registry=registry
         )
 
     def observe(self, effect: Effect) -> None:
@@ -59,7 +71,7 @@ class CoordinatorMetrics:
             self._holds.labels(effect.state.value).inc()
         elif isinstance(effect, Command):
             self._commands.labels(effect.service, effect.action.value).inc()
-        elif isinstance(effect, Emergency) and effect.state in (EmergencyState.STOPPED, EmergencyState.PARTIAL):
+        elif isinstance(effect, Emergency) and effect.state in _ENDED and not effect.drill:
             self._ended.labels(effect.state.value).inc()
             if effect.time_to_stop_ms is not None:
                 self._time_to_stop.labels(effect.level.value).observe(effect.time_to_stop_ms / 1000)
@@ -76,9 +88,12 @@ class CoordinatorMetrics:
     def undecodable(self, topic: str) -> None:
         self._undecodable.labels(topic).inc()
 
-    def blindness(self, what: str) -> None:
-        """A partition became blind, or sees again."""
-        self._blindness.labels(what).inc()
+    def watched(self, what: str) -> None:
+        """A partition became blind, or sees again; a common cause was raised, or lifted."""
+        (self._common_causes if what in (RAISED, LIFTED) else self._blindness).labels(what).inc()
+
+    def notices_failed(self) -> None:
+        self._notices_failed.inc()
 
     def strays(self, count: int) -> None:
         self._strays.inc(count)

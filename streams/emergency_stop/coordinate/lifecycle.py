@@ -20,6 +20,7 @@ from emergency_stop.domain.values import Action, ClearRule, EmergencyState, Stop
 Change = tuple[ScopeState, list[Effect]]
 
 _WIRE_STATE = {
+    Phase.SCHEDULED: EmergencyState.SCHEDULED,
     Phase.QUEUED: EmergencyState.STOPPING,
     Phase.STOPPING: EmergencyState.STOPPING,
     Phase.ESCALATED: EmergencyState.STOPPING,
@@ -113,7 +114,7 @@ def open_case(state: ScopeState, case: Case, actor: str, now_ms: int, world: Wor
     epoch = world.next_epoch(state)
     case = replace(case, epoch=epoch)
     state = replace(state, epoch=epoch, stop_epoch=epoch).with_case(case).with_seen(case.cause, now_ms)
-    state = _forget_beyond_bound(state)
+    state = forget_beyond_bound(state)
     opened = decision(
         at=now_ms, actor=actor, action="emergency_opened", subject=case.emergency_id, reason=case.reason,
         correlation_id=case.correlation_id, cause=case.cause, before=before, after=state,
@@ -129,8 +130,8 @@ def admit(state: ScopeState, emergency_id: str, now_ms: int, world: World) -> Ch
         return state, []
     case = replace(case, phase=EMERGENCY.next(case.phase, EmergencyEvent.ADMIT), targets=enlist(case, world, now_ms))
     deadline_at = now_ms + world.policy.timeout_ms(case.level)
-    order = Order(Action.STOP, 1, case.epoch, case.level, now_ms, deadline_at)
-    case = replace(case, orders=(order,))
+    order = Order(Action.DRILL if case.drill else Action.STOP, 1, case.epoch, case.level, now_ms, deadline_at)
+    case = replace(case, orders=(order,), tier_deadline_at=None if case.is_whole else deadline_at)
     sent = commands(case, order, (target.service for target in case.targets), world)
     state, settled = settle(state, case, now_ms)
     return state, [*sent, *(settled or [to_wire_emergency(case)])]
@@ -186,24 +187,29 @@ def _pass_stop(state: ScopeState, case: Case, now_ms: int, world: World) -> Chan
 
 
 def _escalate(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
-    """The first deadline is over: once more to all that owe their proof, and no longer gracefully."""
+    """The first deadline is over: once more to all that owe their proof, and no longer gracefully.
+
+    A maintenance stop stays one: to cut off what saves its state would lose what it is for. A drill raises nothing.
+    """
     before, effects = state, list[Effect]()
-    raised = case.level is not StopLevel.IMMEDIATE
-    case = replace(case, phase=EMERGENCY.next(case.phase, EmergencyEvent.DEADLINE), level=StopLevel.IMMEDIATE)
+    level = case.level if case.drill or case.level is StopLevel.MAINTENANCE else StopLevel.IMMEDIATE
+    raised = level is not case.level
+    phase = EMERGENCY.next(case.phase, EmergencyEvent.DEADLINE)
+    case = replace(case, phase=phase, level=level, tiers_begun=len(case.tiers), tier_deadline_at=None)
     if raised:
         case = replace(case, epoch=world.next_epoch(state))
         state = replace(state, epoch=case.epoch, stop_epoch=case.epoch).with_case(case)
         effects.append(changed_hold(before, state, HoldEvent.CAUSE_RAISED, case.reason, now_ms))
-    deadline_at = now_ms + world.policy.immediate_stop_timeout_ms
-    order = Order(Action.STOP, len(case.orders) + 1, case.epoch, case.level, now_ms, deadline_at)
+    deadline_at = now_ms + world.policy.timeout_ms(level)
+    order = Order(case.orders[-1].action, len(case.orders) + 1, case.epoch, level, now_ms, deadline_at)
     case = replace(case, orders=(*case.orders, order))
     owing = [target for target in case.targets if target.standing is not Standing.STOPPED]
     effects += commands(case, order, (target.service for target in owing), world)
     state = state.with_case(case)
     named = ", ".join(f"{target.service}/{target.instance_id or '-'}" for target in owing)
     note = decision(
-        at=now_ms, actor=world.policy.issued_by, action="stop_escalated", subject=case.emergency_id,
-        reason=f"no proof by the deadline from {named}; sent again as {case.level.value}",
+        at=now_ms, actor=world.policy.issued_by, action="drill_repeated" if case.drill else "stop_escalated",
+        subject=case.emergency_id, reason=f"no proof by the deadline from {named}; sent again as {case.level.value}",
         correlation_id=case.correlation_id, cause=f"attempt {order.attempt}", before=before, after=state,
     )  # fmt: skip
     return state, [*effects, to_wire_emergency(case), note]
@@ -230,13 +236,18 @@ def _complete(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int)
     )
     missing = [target for target in case.targets if target.standing is not Standing.STOPPED]
     reasons = "; ".join(f"{t.service}/{t.instance_id or '-'}: {t.reason}" for t in missing)
+    kind = "drill" if case.drill else "emergency"
     note = decision(
-        at=now_ms, actor="coordinator", action=f"emergency_{phase.value}", subject=case.emergency_id,
+        at=now_ms, actor="coordinator", action=f"{kind}_{phase.value}", subject=case.emergency_id,
         reason=reasons or f"every instance proved the stop{'' if in_time else ', after the deadline'}",
         correlation_id=case.correlation_id, cause=f"{event.value} {now_ms}",
         details={"time_to_stop_ms": case.time_to_stop_ms, "instances": len(case.targets), "missing": len(missing)},
     )  # fmt: skip
-    return state.with_case(case), [to_wire_emergency(case), note]
+    state = state.with_case(case)
+    after: list[Effect] = []
+    if case.drill:
+        state, after = resolve(state, case, EmergencyEvent.RELEASE, now_ms)
+    return state, [to_wire_emergency(case), note, *after]
 
 
 def resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -> Change:
@@ -245,6 +256,7 @@ def resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -
     reason = {
         EmergencyEvent.CONFIRMED: "every instance that was asked confirmed the resume",
         EmergencyEvent.SUPERSEDED: "a newer stop of the scope ended the resume",
+        EmergencyEvent.RELEASE: "the drill is over; it held nothing",
     }.get(event, "not confirmed by " + ", ".join(f"{t.service}/{t.instance_id}: {t.reason}" for t in silent))
     note = decision(
         at=now_ms, actor="coordinator", action="emergency_resolved", subject=case.emergency_id, reason=reason,
@@ -261,7 +273,8 @@ def _forget_old(state: ScopeState, before_ms: int) -> ScopeState:
     return replace(state, cases=cases, seen=seen)
 
 
-def _forget_beyond_bound(state: ScopeState) -> ScopeState:
+def forget_beyond_bound(state: ScopeState) -> ScopeState:
+    """Without the oldest of what is over, so that ``EMERGENCIES_KEPT_MAX`` remain."""
     excess = len(state.cases) - EMERGENCIES_KEPT_MAX
     if excess <= 0:
         return state

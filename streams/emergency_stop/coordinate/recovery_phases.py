@@ -113,7 +113,7 @@ def _await_prepared(state: ScopeState, case: Case, now_ms: int, world: World) ->
         return state, []
     others = [other for other in state.in_force if other is not case]
     free = [service for service in targets_of(case, world) if service not in held_services(others, world)]
-    plan = planned(tiers(free, world.services.depends_on({})), recovery.procedure.shares)
+    plan = planned(tiers(free, world.services.depends_on(world.policy.dependencies)), recovery.procedure.shares)
     case = changed(case, plan=plan)
     if not plan:
         return restore(state, case, now_ms, world)

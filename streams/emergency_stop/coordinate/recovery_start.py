@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from emergency_stop.coordinate.authority import approve, doubt, latch_refusal, people_needed, supporters
 from emergency_stop.coordinate.lifecycle import Change, recovers_by_itself, to_wire_emergency
 from emergency_stop.coordinate.recovery_choice import UnknownProcedureError, choose, history_of
 from emergency_stop.coordinate.recovery_phases import advance
@@ -27,6 +28,8 @@ _REFUSED: Final = "recovery_refused"
 def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> Change:
     """Begin the recovery that a person asks for: of the named emergency, or of the newest that holds the scope."""
     case, refusal = _named(state, request)
+    if not refusal and request.epoch is None and people_needed(state.scope, world.policy) > 1:
+        refusal = doubt(state, request)
     if case is None or refusal:
         return refuse(state, request, refusal, now_ms, action=_REFUSED)
     history, procedures = history_of(state), world.policy.procedures
@@ -34,10 +37,12 @@ def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> C
         procedure, reasons = choose(case, history, procedures, request.procedure, request.requested_by)
     except UnknownProcedureError as error:
         return refuse(state, request, str(error), now_ms, action=_REFUSED)
-    state = state.with_seen(request_cause(request.request_id), now_ms)
-    return start(
-        state, case, procedure, (*reasons, f"asked for: {request.reason}"), request.requested_by, now_ms, world
-    )
+    people = supporters(state, request, now_ms, world.policy)
+    if len(people) < people_needed(state.scope, world.policy):
+        return approve(state, request, now_ms, world.policy)
+    state = replace(state, approvals=()).with_seen(request_cause(request.request_id), now_ms)
+    asked = f"asked for: {request.reason}" + "".join(f", with {one.approved_by}" for one in people[:-1])
+    return start(state, case, procedure, (*reasons, asked), request.requested_by, now_ms, world)
 
 
 def _epoch(case: Case) -> int:
@@ -62,7 +67,7 @@ def _named(state: ScopeState, request: Request) -> tuple[Case | None, str]:
             f"emergency {newest.emergency_id} holds the scope since a later epoch, {newest.epoch}: recover it first",
         )
     if case.latched:
-        return case, f"emergency {case.emergency_id} is latched; reset it first, once you know why it was"
+        return case, latch_refusal([case])
     if case.phase not in (Phase.STOPPED, Phase.PARTIAL):
         return case, f"emergency {case.emergency_id} is {case.phase.value}; wait until it is stopped or partial"
     return case, ""

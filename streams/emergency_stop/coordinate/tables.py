@@ -46,6 +46,8 @@ class Machine(Generic[S, E]):
     name: str
     initial: S
     table: Mapping[tuple[S, E], S]
+    #: Where it may begin otherwise.
+    other_initials: tuple[S, ...] = ()
 
     def next(self, state: S, event: E) -> S:
         """The state that follows. Raises ``IllegalTransitionError``."""
@@ -118,8 +120,12 @@ INSTANCE: Final[Machine[Standing, InstanceEvent]] = Machine("instance", Standing
 
 
 class Phase(StrEnum):
-    """Where an emergency stands. ``QUEUED``: its hold is in force, its commands wait for a free slot."""
+    """Where an emergency stands. ``QUEUED``: its hold is in force, its commands wait for a free slot.
 
+    ``SCHEDULED``: it is planned, and holds nothing yet.
+    """
+
+    SCHEDULED = "scheduled"
     QUEUED = "queued"
     STOPPING = "stopping"
     ESCALATED = "escalated"
@@ -132,6 +138,8 @@ class Phase(StrEnum):
 
 
 class EmergencyEvent(StrEnum):
+    BEGIN = "begin"
+    CANCEL = "cancel"
     ADMIT = "admit"
     PROVEN = "proven"
     DEADLINE = "deadline"
@@ -147,6 +155,8 @@ class EmergencyEvent(StrEnum):
 def _emergency_table() -> dict[tuple[Phase, EmergencyEvent], Phase]:
     p, e = Phase, EmergencyEvent
     table = {
+        (p.SCHEDULED, e.BEGIN): p.QUEUED,
+        (p.SCHEDULED, e.CANCEL): p.RESOLVED,
         (p.QUEUED, e.ADMIT): p.STOPPING,
         (p.STOPPING, e.PROVEN): p.STOPPED,
         (p.STOPPING, e.DEADLINE): p.ESCALATED,
@@ -170,19 +180,24 @@ def _emergency_table() -> dict[tuple[Phase, EmergencyEvent], Phase]:
     }
     for in_force in (p.QUEUED, p.STOPPING, p.ESCALATED, p.STOPPED, p.PARTIAL, p.RESTORING):
         table[in_force, e.RESUME] = p.RECOVERING
-        # its hold is lifted, but others still hold all its services: there is nothing to resume
+        # its hold is lifted, but others still hold all its services: there is nothing to resume;
+        # or it was a drill, which held nothing
         table[in_force, e.RELEASE] = p.RESOLVED
     return table
 
 
-EMERGENCY: Final[Machine[Phase, EmergencyEvent]] = Machine("emergency", Phase.QUEUED, _emergency_table())
+EMERGENCY: Final[Machine[Phase, EmergencyEvent]] = Machine(
+    "emergency", Phase.QUEUED, _emergency_table(), (Phase.SCHEDULED,)
+)
 
-#: The phases in which an emergency holds its scope.
+#: The phases in which an emergency holds its scope, unless it is a drill.
 IN_FORCE: Final = frozenset(
     {Phase.QUEUED, Phase.STOPPING, Phase.ESCALATED, Phase.STOPPED, Phase.PARTIAL, Phase.RESTORING}
 )
 #: The phases in which commands are out and a deadline runs.
 UNDER_WAY: Final = frozenset({Phase.STOPPING, Phase.ESCALATED})
+#: The phases in which answers are waited for, until a deadline.
+TIMED: Final = frozenset({*UNDER_WAY, Phase.RECOVERING})
 
 
 class HoldEvent(StrEnum):

@@ -80,6 +80,11 @@ class DefinitionReader:
                 self.note(str(key), value, "is given twice, under two spellings")
             self._values[name] = value
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The fields that the mapping has, by their own names."""
+        return frozenset(self._values)
+
     def note(self, name: str, value: Any, problem: str) -> None:
         self.problems.append(TriggerProblem(name, value, problem))
 

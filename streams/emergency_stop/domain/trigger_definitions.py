@@ -16,6 +16,7 @@ from emergency_stop.domain.triggers import (
     OPTIONS,
     PERCENT_ALL,
     QUIET_HOURS,
+    RESERVED_PREFIX,
     RULE_LENGTH_MAX,
     TIME_ZONE,
     WINDOW_MS_MAX,
@@ -81,6 +82,8 @@ def parse_trigger(
         on_blind=reader.choice("on_blind", OnBlind, "alert"),
         canary_percent=reader.whole("canary_percent", 0, PERCENT_ALL, PERCENT_ALL),
     )
+    if trigger.trigger_id.startswith(RESERVED_PREFIX):
+        reader.note("trigger_id", trigger.trigger_id, f"begins with {RESERVED_PREFIX!r}, which is the system's own")
     if type_known:
         _check_scope(reader, trigger)
         _check_calendar(reader, trigger)

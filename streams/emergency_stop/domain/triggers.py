@@ -16,6 +16,8 @@ COUNT_MAX: Final = 1_000
 CHANNELS: Final = ("system", "email", "webhook")
 SEVERITIES: Final = ("low", "medium", "high", "critical")
 PERCENT_ALL: Final = 100
+#: How the ids begin under which the system itself raises hits: no trigger may pass for one.
+RESERVED_PREFIX: Final = "@"
 #: The one value of ``across``: one value over all accounts, instead of one for each.
 ACCOUNTS: Final = "accounts"
 

@@ -1,4 +1,4 @@
-"""Versions of a trigger: what comes after what stands. Decisions only; ``apps.trigger_publishing`` carries them out."""
+"""Versions of a trigger: what comes after what stands. Decisions; ``adapters.trigger_publishing`` carries them out."""
 
 from __future__ import annotations
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.stack.child import Child
-from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -38,7 +38,8 @@ class Installation:
     children: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = with_own_key(self.settings, self.folder)
+        # crowds are stopped on purpose: each account's own stop is measured, no common one
+        self.settings = replace(with_own_key(self.settings, self.folder), blast_percent=0)
         self.publisher = KafkaPublisher(self.settings.brokers, client_id="bench-stop")
         self.witness = Witness(self.settings.brokers, self.settings.services)
         self._stack = AsyncExitStack()

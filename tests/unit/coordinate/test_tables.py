@@ -34,18 +34,21 @@ refused        refused    refused    refused    refused    refused    refused   
 """
 INSTANCE_EVENTS = "received stopping stopped failed left lost silent resume resumed refused".split()
 
-#          admit    proven  deadline  doubt   recover   roll_back resume     release  confirmed superseded
+#          begin  cancel   admit    proven  deadline  doubt   recover   roll_back resume     release  confirmed super.
 EMERGENCY_ROWS = """
-queued     stopping -       -         -       -         -         recovering resolved -         -
-stopping   -        stopped escalated -       -         -         recovering resolved -         -
-escalated  -        stopped partial   -       -         -         recovering resolved -         -
-stopped    -        -       -         partial restoring -         recovering resolved -         -
-partial    -        stopped -         -       restoring -         recovering resolved -         -
-restoring  -        stopped -         partial -         stopping  recovering resolved -         -
-recovering -        -       resolved  -       -         stopping  -          -        resolved  resolved
-resolved   -        -       -         -       -         -         -          -        -         -
+scheduled  queued resolved -        -       -         -       -         -         -          -        -         -
+queued     -      -        stopping -       -         -       -         -         recovering resolved -         -
+stopping   -      -        -        stopped escalated -       -         -         recovering resolved -         -
+escalated  -      -        -        stopped partial   -       -         -         recovering resolved -         -
+stopped    -      -        -        -       -         partial restoring -         recovering resolved -         -
+partial    -      -        -        stopped -         -       restoring -         recovering resolved -         -
+restoring  -      -        -        stopped -         partial -         stopping  recovering resolved -         -
+recovering -      -        -        -       resolved  -       -         stopping  -          -        resolved  resolved
+resolved   -      -        -        -       -         -       -         -         -          -        -         -
 """
-EMERGENCY_EVENTS = "admit proven deadline doubt recover roll_back resume release confirmed superseded".split()
+EMERGENCY_EVENTS = (
+    "begin cancel admit proven deadline doubt recover roll_back resume release confirmed superseded".split()
+)
 
 #              cause_added  cause_raised  cause_eased  cause_cleared  last_cause_cleared
 HOLD_ROWS = """
@@ -96,7 +99,7 @@ def test_illegal_pair_raises_and_names_all_three() -> None:
 
 def test_whatever_holds_can_be_resumed_and_released() -> None:
     resumable = {state for state, event in EMERGENCY.table if event == "resume"}
-    assert resumable == IN_FORCE == set(Phase) - {Phase.RECOVERING, Phase.RESOLVED}
+    assert resumable == IN_FORCE == set(Phase) - {Phase.SCHEDULED, Phase.RECOVERING, Phase.RESOLVED}
 
 
 def test_published_diagrams_are_those_of_the_tables() -> None:

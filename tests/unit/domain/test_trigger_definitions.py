@@ -64,6 +64,7 @@ def custom(rule: str, **fields: Any) -> dict[str, Any]:
 NAN, INFINITE = float("nan"), float("inf")
 #: (what is defined, the field that each problem names, words of the problem).
 MALFORMED: list[tuple[dict[str, Any], str, str]] = [
+    (changed(triggerId="@common-cause"), "trigger_id", "the system's own"),
     ({}, "trigger_type", "is missing"),
     ({}, "name", "is missing"),
     ({}, "time_window", "is missing"),

@@ -14,9 +14,9 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.stack.child import Child
-from emergency_stop.apps.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import default_pack
@@ -89,7 +89,8 @@ class Stack:
     def _processes(self) -> list[tuple[str, list[str]]]:
         work = ["--accounts", str(self._accounts), "--rate", str(self._rate)]
         services = [(name, ["service", name, *work]) for name in self.settings.services]
-        return [("detector", ["detector"]), ("coordinator", ["coordinator"]), ("sink", ["sink"]), *services]
+        workers = [(name, [name]) for name in ("detector", "coordinator", "sink", "notifier")]
+        return [*workers, *services]
 
     async def _prepare_topics(self) -> None:
         settings = self.settings

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from emergency_stop.config import Settings
+from emergency_stop.control.cli.asking import request_of
 from emergency_stop.control.cli.output import plain, say, show_json
-from emergency_stop.control.cli.stop import make_request
 from emergency_stop.control.errors import EXIT_FAILED, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain.messages import Emergency, Hold, Recovery
@@ -44,7 +44,7 @@ async def _recover(options: argparse.Namespace, installation: Installation) -> i
             say(f"estop recover: {refusal}")
             return EXIT_REFUSED
         hold, former = installation.hold(wanted.scope), installation.recovery(wanted.emergency_id)
-        request = make_request(
+        request = request_of(
             options, Action.RECOVER, wanted.scope, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,),
             epoch=hold.epoch if hold else None, emergency_id=wanted.emergency_id, procedure=options.procedure,
         )  # fmt: skip
