@@ -97,6 +97,18 @@ class TestFailures:
         assert audits(scene.hears(request("recover4", Action.RECOVER))) == ["recovery_refused"]
         assert emergencies(scene.effects)[-1].latched
 
+    def test_after_a_reset_there_are_three_more(self) -> None:
+        scene = Scene(hit(clear_rule=ClearRule.WHEN_CONDITION_CLEARS))
+        scene.state = replace(scene.state, cases=(replace(scene.case, failed_recoveries=2),))
+        scene.recovers()
+        scene.hears(hit("h2"))
+        assert (scene.case.latched, scene.case.recover_at) == (True, None)
+        scene.hears(request("reset", Action.RESET, epoch=scene.state.epoch))
+        assert (scene.case.latched, scene.case.recover_at) == (False, scene.now), "it may recover by itself again"
+        scene.recovers("again")
+        scene.hears(hit("h3"))
+        assert (scene.case.latched, scene.case.failed_recoveries) == (False, 4)
+
     def test_a_second_attempt_has_commands_of_its_own(self) -> None:
         scene = Scene().validated()
         scene.answers(AckState.REFUSED, "x")
