@@ -36,9 +36,17 @@ from emergency_stop.domain.messages import (
     Lease,
     Lifecycle,
     Notice,
+    Recovery,
     Request,
 )
-from emergency_stop.domain.values import AckState, ConditionState, HoldState, StopLevel
+from emergency_stop.domain.values import (
+    AckState,
+    Action,
+    ConditionState,
+    HoldState,
+    RecoveryOutcome,
+    StopLevel,
+)
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
@@ -304,6 +312,34 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
     repeated = [one for one in second.on_durable() if one.topic == topics.HITS]
     assert repeated == [one for one in sent if one.topic == topics.HITS]
     assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)
+
+
+def test_a_recovery_is_told_counted_and_its_question_goes_where_the_account_s_windows_are(bench: Bench) -> None:
+    records = bench.hear(topics.HITS, bench.value(hit(occurred_at=900)))
+    (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)[-1:]
+    for number, command in enumerate(bench.read(Command, records, topics.COMMANDS_PREFIX)):
+        bench.hear(topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=number)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r2", Action.RECOVER)))
+    (told,) = bench.read(Recovery, records, topics.RECOVERIES)
+    assert (told.emergency_id, told.outcome) == (emergency.emergency_id, RecoveryOutcome.UNDER_WAY)
+    (asked,) = [record for record in records if record.topic == topics.QUESTIONS]
+    assert asked.key == b"a", "as telemetry is keyed"
+    assert bench.read(ConditionQuestion, [asked], topics.QUESTIONS)[0].scope == SCOPE
+    records = bench.hear(topics.REQUESTS, bench.value(resume("r3", epoch=1)), at=1)
+    assert bench.read(Recovery, records, topics.RECOVERIES)[-1].outcome is RecoveryOutcome.ABANDONED
+    labels = {"outcome": "abandoned", "procedure": "standard_recovery"}
+    assert bench.count("estop_recoveries_ended_total", **labels) == 1
+
+
+def test_a_wider_hold_on_the_topic_keeps_an_account_from_recovering() -> None:
+    published = PublishedHolds()
+    published.take(Hold("global", 3, HoldState.HELD, StopLevel.GRACEFUL, (), "all of it", 0))
+    bench = Bench(published)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r1")))
+    for number, command in enumerate(bench.read(Command, records, topics.COMMANDS_PREFIX)):
+        bench.hear(topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=number)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r2", Action.RECOVER)), at=1)
+    assert bench.read(Recovery, records, topics.RECOVERIES)[-1].detail == "global is held at epoch 3"
 
 
 def many_stops() -> RecentStops:
