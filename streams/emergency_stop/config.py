@@ -24,7 +24,7 @@ from emergency_stop.domain.topics import (
     TopicSpec,
     all_topics,
 )
-from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, StopLevel, is_service_name
+from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, StopLevel, WithoutLease, is_service_name
 
 EXIT_CONFIG: Final = 78
 HEARTBEATS_MISSED_MAX: Final = 3
@@ -256,6 +256,41 @@ class Settings:
         "A telemetry partition of which nothing newer than this was evaluated is blind, ms: detectors are not ready,"
         " and triggers with on_blind: hold stop.",
     )
+    blast_percent: int = _setting(
+        "ESTOP_BLAST_PERCENT",
+        30,
+        _integer(0, 100),
+        "When triggers stop more than this share of the live accounts within ESTOP_BLAST_WINDOW, everything is held"
+        " gracefully and one page goes out, percent; 0: never.",
+    )
+    blast_window_ms: int = _setting(
+        "ESTOP_BLAST_WINDOW", 60_000, _integer(1_000, 3_600_000), "The window of ESTOP_BLAST_PERCENT, ms."
+    )
+    blast_accounts_min: int = _setting(
+        "ESTOP_BLAST_MIN_ACCOUNTS",
+        20,
+        _integer(1, 1_000_000),
+        "Fewer stopped accounts than this are no common cause; the only bound while nobody knows how many are live.",
+    )
+    lease_ms: int = _setting(
+        "ESTOP_LEASE",
+        30_000,
+        _integer(3_000, 600_000),
+        "How long an instance may act after a heartbeat that the coordinator saw, ms; longer than a takeover takes.",
+    )
+    lease_hold_delay_ms: int = _setting(
+        "ESTOP_LEASE_HOLD_DELAY",
+        10_000,
+        _integer(0, 600_000),
+        "From the end of its lease, ms, until an instance ends what is in flight; new actions are forbidden at once.",
+    )
+    without_lease: WithoutLease = _setting(
+        "ESTOP_WITHOUT_LEASE",
+        WithoutLease.STOP,
+        lambda text: WithoutLease(_choice(*(choice.value for choice in WithoutLease))(text)),
+        "For a service, without the coordinator's lease: stop (fail-safe), run on and say so (fail-open), or ignore"
+        " leases.",
+    )
     clear_margin_percent: int = _setting(
         "ESTOP_CLEAR_MARGIN_PERCENT",
         10,
@@ -276,6 +311,12 @@ class Settings:
         StopLevel.GRACEFUL,
         lambda text: StopLevel(_choice(StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)(text)),
         "Level of the stop that a preventive_measure event of the platform causes: immediate or graceful.",
+    )
+    procedures_file: Path | None = _setting(
+        "ESTOP_PROCEDURES",
+        None,
+        Path,
+        "YAML file of recovery procedures of your own, asked before the four that are there; none: only those.",
     )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(

@@ -77,7 +77,8 @@ def main() -> int:
 
 
 async def _bench(bootstrap: str, folder: Path, count: int) -> dict[str, Any]:
-    settings = Settings(brokers=bootstrap, data_dir=folder, services=(SERVICE,))
+    # every probe is an account of its own that is stopped: no common cause
+    settings = Settings(brokers=bootstrap, data_dir=folder, services=(SERVICE,), blast_percent=0)
     await ensure_topics(bootstrap, [settings.partitioned(spec) for spec in all_topics(settings.services)])
     probes = Probes()
     async with AsyncExitStack() as stack:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
 from emergency_stop.domain.values import InstanceState
+from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
 from emergency_stop.sdk.permit import OpenPermit
-from emergency_stop.sdk.stops import Effect, RunHandler
 from tests.simulation.weather import HEARTBEAT_MS, POLICY
 
 if TYPE_CHECKING:

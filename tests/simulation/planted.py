@@ -17,9 +17,9 @@ from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import Phase
 from emergency_stop.domain.messages import Ack, AuditRecord, Command, Hold, Request
 from emergency_stop.domain.values import LEVEL_SEVERITY, AckState
+from emergency_stop.sdk.effects import Effect as StopEffect
 from emergency_stop.sdk.gate import Verdict
 from emergency_stop.sdk.permit import PermitGate
-from emergency_stop.sdk.stops import Effect as StopEffect
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.campaign import run_range
 from tests.simulation.coordination import KeepingCoordinator

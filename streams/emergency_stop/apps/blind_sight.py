@@ -43,6 +43,8 @@ class FreshnessBook:
         self._written_at: dict[tuple[str, int], int] = {}
         self._fresh_at: dict[int, int] = {}
         self._seen_at: dict[int, int] = {}
+        #: (when it was written, how many accounts) of the newest word on each partition.
+        self._live: dict[int, tuple[int, int]] = {}
         self._watched_since = clock.now_ms()
         self.with_telemetry: set[int] = set()
 
@@ -59,6 +61,7 @@ class FreshnessBook:
         if word.written_at <= self._written_at.get(lane, 0):
             return
         self._written_at[lane] = word.written_at
+        self._live[word.partition] = max((word.written_at, word.live_accounts), self._live.get(word.partition, (0, 0)))
         if word.fresh_at:
             lag_ms = max(0, word.written_at - word.fresh_at)
             self._fresh_at[word.partition] = max(word.fresh_at, self._fresh_at.get(word.partition, 0))
@@ -67,6 +70,10 @@ class FreshnessBook:
     def never_heard_of(self, partitions: int) -> list[int]:
         """Partitions of which nobody ever said that they were seen, nor is telemetry known to be there."""
         return [n for n in range(partitions) if n not in self._fresh_at and n not in self.with_telemetry]
+
+    def live_accounts(self) -> int:
+        """Accounts that sent telemetry lately, over all partitions; 0 where no detector counts them."""
+        return sum(accounts for _, accounts in self._live.values())
 
     def sights(self, silent_ms: int) -> Mapping[int, Sight]:
         """What is known now, where the topic last answered ``silent_ms`` ago.
@@ -131,6 +138,9 @@ class BlindSight:
         self._freshness = freshness
         self._watchers = watchers
         self._silent_ms = silent_ms
+
+    def live_accounts(self) -> int:
+        return self._freshness.live_accounts()
 
     def view(self) -> View:
         return View(self._freshness.sights(self._silent_ms()), self._watchers.watchers())

@@ -18,8 +18,13 @@ from emergency_stop.apps.records import records_of
 from emergency_stop.apps.service_book import ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.blast import RAISED, BlastEffect, BlastLimits, RecentStops
+from emergency_stop.coordinate.blast_watch import KEY as BLAST_KEY
+from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
+from emergency_stop.coordinate.leases import LeaseTurns
+from emergency_stop.coordinate.notices import notices_of
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
@@ -36,10 +41,13 @@ from emergency_stop.domain.messages import (
     Emergency,
     Hit,
     Hold,
+    Lease,
+    Notice,
     Recovery,
     Request,
 )
 from emergency_stop.domain.questions import question_routes
+from emergency_stop.domain.values import GLOBAL_SCOPE
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -54,6 +62,9 @@ _INPUTS: Final[Mapping[str, type[Input]]] = {
     topics.ACKS: Ack,
     topics.ANSWERS: ConditionAnswer,
 }
+#: The guard of an installation without one.
+_NO_BLAST: Final = BlastLimits(percent=0)
+_EVERYTHING: Final = str(GLOBAL_SCOPE)
 
 
 def home_partition(scope: str, partitions: int) -> int:
@@ -77,10 +88,18 @@ class CoordinatorCore:
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,
+        tells: bool = True,
+        blast: BlastWatch | None = None,
+        live_accounts: Callable[[], int] = lambda: 0,
+        leases: LeaseTurns | None = None,
         question_partitions: int = 1,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
-        ``question_partitions``: how many partitions of detectors there are; some questions go to all.
+
+        ``tells``: whether there is a topic for notices; without one, everything else goes on.
+        ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
+        ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
+        ``question_partitions``: how many partitions of detectors may be asked; some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions
@@ -95,6 +114,11 @@ class CoordinatorCore:
         self._positions: dict[str, int] = {}
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
+        self._tells = tells
+        is_home = home_partition(_EVERYTHING, partitions) == partition
+        self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
+        self._live_accounts = live_accounts
+        self._leases = leases
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
 
@@ -104,6 +128,8 @@ class CoordinatorCore:
         for key, value in records:
             if key.startswith(KEY_PREFIX):
                 self.watch.restore(key, value)
+            elif key == BLAST_KEY:
+                self.blast.restore(key, value)
             else:
                 scopes.append((key, value))
         self.coordinator.restore(scopes)
@@ -132,44 +158,75 @@ class CoordinatorCore:
             log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
-        return [*self._publishes(effects), *strays]
+        return [*self._publishes(effects), *strays, *self._notices(effects)]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
         self.watch.tick(now_ms, self._view())
+        self.blast.tick(now_ms, self._live_accounts(), self.coordinator.state(_EVERYTHING))
+        if self._leases is not None:
+            self._leases.tick(now_ms)
         return ()
 
     def next_deadline(self) -> int | None:
         if self.coordinator.to_restate(self._overtaken()):
             return 0
-        deadlines = (self.coordinator.next_deadline(), self.watch.next_deadline(self._view()))
+        watches = (self.watch.next_deadline(self._view()), self.blast.next_deadline())
+        leases = None if self._leases is None else self._leases.next_deadline()
+        deadlines = (self.coordinator.next_deadline(), *watches, leases)
         return min((at for at in deadlines if at is not None), default=None)
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
-        yield [*self.coordinator.take_dirty(), *self.watch.take_dirty()]
+        yield [*self.coordinator.take_dirty(), *self.watch.take_dirty(), *self.blast.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
-        blind = self.watch.take_effects()
-        for effect in blind:
-            self._tell(effect)
-        return [*self._publishes(self.coordinator.take_effects()), *map(self._publish_blind, blind)]
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
 
-    def _tell(self, effect: BlindEffect) -> None:
+        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
+        reaches the broker.
+        """
+        blind, blast = self.watch.take_effects(), self.blast.take_effects()
+        for effect in (*blind, *blast):
+            self._tell(effect)
+        effects = self.coordinator.take_effects()
+        watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
+        leases = self._leases.take() if self._leases is not None else ()
+        return [
+            *self._publishes(effects),
+            *watched,
+            *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
+            *self._notices([*effects, *blind]),
+        ]
+
+    def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
+        """What people must hear of, behind everything that stops. No fault in it may keep a stop from going out."""
+        if not effects or not self._tells:
+            return []
+        try:
+            return [self._record(topics.NOTICES, notice.subject, notice) for notice in notices_of(effects)]
+        except Exception:
+            self._metrics.notices_failed()
+            log.exception("notices of %d effects were not written; their stops are", len(effects))
+            return []
+
+    def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
-            self._metrics.blindness(effect.action)
-            level = logging.ERROR if effect.action == BECAME_BLIND else logging.WARNING
+            self._metrics.watched(effect.action)
+            level = logging.ERROR if effect.action in (BECAME_BLIND, RAISED) else logging.WARNING
             log.log(level, "%s: %s: %s", effect.subject, effect.action, effect.reason)
 
-    def _publish_blind(self, effect: BlindEffect) -> Publish:
+    def _publish_watched(self, effect: BlindEffect | BlastEffect) -> Publish:
         """A cause goes the way of every hit: to the partition of its scope."""
         if isinstance(effect, Hit):
             return self._record(topics.HITS, effect.scope, effect)
+        if isinstance(effect, Notice):
+            return self._record(topics.NOTICES, effect.subject, effect)
         return self._publish(effect)
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services(), self._published.epochs, self._overtaken())
+        published = self._published
+        return World(self._policy, self._book.services(), published.epochs, self._overtaken(), published.wide)
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""
@@ -244,7 +301,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Notice) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from emergency_stop.coordinate.blast import LIFTED, RAISED
 from emergency_stop.coordinate.state import Effect
 from emergency_stop.domain.messages import Command, Emergency, Hold
 from emergency_stop.domain.topics import HITS
@@ -46,8 +47,18 @@ class CoordinatorMetrics:
             ["what"],
             registry=registry,
         )
+        self._common_causes = Counter(
+            "estop_common_causes_total",
+            "Times that triggers stopped so many accounts that everything was held, or was no longer.",
+            ["what"],
+            registry=registry,
+        )
         self._strays = Counter(
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
+        )
+
+        self._notices_failed = Counter(
+            "estop_notices_failed_total", "Times that notices could not be written.", registry=registry
         )
 
     def observe(self, effect: Effect) -> None:
@@ -70,9 +81,12 @@ class CoordinatorMetrics:
     def undecodable(self, topic: str) -> None:
         self._undecodable.labels(topic).inc()
 
-    def blindness(self, what: str) -> None:
-        """A partition became blind, or sees again."""
-        self._blindness.labels(what).inc()
+    def watched(self, what: str) -> None:
+        """A partition became blind, or sees again; a common cause was raised, or lifted."""
+        (self._common_causes if what in (RAISED, LIFTED) else self._blindness).labels(what).inc()
+
+    def notices_failed(self) -> None:
+        self._notices_failed.inc()
 
     def strays(self, count: int) -> None:
         self._strays.inc(count)

@@ -23,11 +23,21 @@ from emergency_stop.domain.messages import (
     Emergency,
     Freshness,
     Hold,
+    Recovery,
     Request,
     ServiceInstance,
 )
 from emergency_stop.domain.questions import question_routes
-from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, QUESTIONS, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.topics import (
+    EMERGENCIES,
+    FRESHNESS,
+    HOLDS,
+    QUESTIONS,
+    RECOVERIES,
+    REQUESTS,
+    SERVICES,
+    TRIGGERS,
+)
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -42,6 +52,7 @@ _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
     SERVICES: ServiceInstance,
     EMERGENCIES: Emergency,
+    RECOVERIES: Recovery,
     FRESHNESS: Freshness,
     TRIGGERS: Trigger,
 }
@@ -71,6 +82,10 @@ class Installation:
 
     def emergency(self, emergency_id: str) -> Emergency | None:
         return next((one for one in self.all_of(EMERGENCIES, Emergency) if one.emergency_id == emergency_id), None)
+
+    def recovery(self, emergency_id: str) -> Recovery | None:
+        """The last recovery of an emergency."""
+        return next((one for one in self.all_of(RECOVERIES, Recovery) if one.emergency_id == emergency_id), None)
 
     @contextlib.asynccontextmanager
     async def following(self, *topics: str) -> AsyncIterator[None]:
@@ -168,5 +183,5 @@ class Installation:
             await publisher.stop()
 
     async def request(self, request: Request) -> None:
-        """Ask the coordinator for a stop or a resume."""
+        """Ask the coordinator for a stop, a resume or a recovery."""
         await self.publish(REQUESTS, request.scope, request)

@@ -35,10 +35,15 @@ def hold_of(state: ScopeState, reason: str, now_ms: int) -> Hold:
         epoch=state.epoch,
         state=hold_state(state),
         level=worst.level if worst else None,
-        causes=tuple(HoldCause(c.emergency_id, c.level, c.services, c.reason, c.epoch, c.trigger_id) for c in causes),
+        causes=tuple(map(_cause, causes)),
         reason=worst.reason if worst else reason,
         updated_at=now_ms,
     )
+
+
+def _cause(case: Case) -> HoldCause:
+    shares = case.recovering.shares if case.recovering else ()
+    return HoldCause(case.emergency_id, case.level, case.services, case.reason, case.epoch, case.trigger_id, shares)
 
 
 def covers(case: Case, services: tuple[str, ...], severity: int) -> bool:

@@ -189,7 +189,7 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
         target = replace(target, standing=INSTANCE.next(target.standing, InstanceEvent.RESUME))
     event, reason = _event(order, ack)
     standing = INSTANCE.next(target.standing, event)
-    done = case.phase in (Phase.STOPPED, Phase.PARTIAL)
+    done = case.phase in (Phase.STOPPED, Phase.PARTIAL, Phase.RESTORING)
     if case.phase is Phase.RESOLVED or (done and standing not in _VERDICTS) or _stale(target, standing, number, ack):
         return case
     if former is not None and standing is former.standing and standing not in _VERDICTS:

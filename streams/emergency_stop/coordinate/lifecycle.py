@@ -15,7 +15,7 @@ from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, 
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, EmergencyEvent, HoldEvent, Phase, Standing
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Command, Emergency
-from emergency_stop.domain.values import Action, EmergencyState, StopLevel
+from emergency_stop.domain.values import Action, ClearRule, EmergencyState, StopLevel
 
 Change = tuple[ScopeState, list[Effect]]
 
@@ -25,6 +25,7 @@ _WIRE_STATE = {
     Phase.ESCALATED: EmergencyState.STOPPING,
     Phase.STOPPED: EmergencyState.STOPPED,
     Phase.PARTIAL: EmergencyState.PARTIAL,
+    Phase.RESTORING: EmergencyState.RECOVERING,
     Phase.RECOVERING: EmergencyState.RECOVERING,
     Phase.RESOLVED: EmergencyState.RESOLVED,
 }
@@ -107,7 +108,7 @@ def open_case(state: ScopeState, case: Case, actor: str, now_ms: int, world: Wor
     before, effects = state, list[Effect]()
     for other in state.cases:
         if other.phase is Phase.RECOVERING:
-            state, ended = _resolve(state, other, EmergencyEvent.SUPERSEDED, now_ms)
+            state, ended = resolve(state, other, EmergencyEvent.SUPERSEDED, now_ms)
             effects += ended
     epoch = world.next_epoch(state)
     case = replace(case, epoch=epoch)
@@ -141,8 +142,8 @@ def settle(state: ScopeState, case: Case, now_ms: int) -> Change:
         return _complete(state, case, EmergencyEvent.PROVEN, now_ms)
     if case.phase is Phase.STOPPED and not proven(case):
         return _complete(state, case, EmergencyEvent.DOUBT, now_ms)
-    if case.phase is Phase.RECOVERING and recovered(case):
-        return _resolve(state, case, EmergencyEvent.CONFIRMED, now_ms)
+    if case.phase is Phase.RECOVERING and case.recovering is None and recovered(case):
+        return resolve(state, case, EmergencyEvent.CONFIRMED, now_ms)
     return state.with_case(case), []
 
 
@@ -153,10 +154,16 @@ def pass_time(state: ScopeState, now_ms: int, world: World) -> Change:
         if case.phase in UNDER_WAY:
             state, more = _pass_stop(state, case, now_ms, world)
             effects += more
-        elif case.phase is Phase.RECOVERING and now_ms >= case.deadline_at:
-            state, more = _resolve(state, case, EmergencyEvent.DEADLINE, now_ms)
+        elif case.phase is Phase.RECOVERING and case.recovering is None and now_ms >= case.deadline_at:
+            state, more = resolve(state, case, EmergencyEvent.DEADLINE, now_ms)
             effects += more
     return _forget_old(state, now_ms - world.policy.retention_ms), effects
+
+
+def recovers_by_itself(case: Case) -> bool:
+    """Whether it may recover without a person once its condition has cleared."""
+    allowed = case.clear_rule is ClearRule.WHEN_CONDITION_CLEARS and case.trigger_id is not None
+    return allowed and not case.latched and not case.drill
 
 
 def muster(case: Case, now_ms: int, world: World) -> tuple[Case, list[Effect]]:
@@ -218,7 +225,8 @@ def _complete(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int)
         phase=phase,
         completed_at=now_ms,
         success=stopped and in_time,
-        time_to_stop_ms=max(0, last - case.occurred_at) if stopped else None,
+        time_to_stop_ms=max(0, last - (case.rolled_back_at or case.occurred_at)) if stopped else None,
+        recover_at=(case.recover_at or now_ms) if stopped and recovers_by_itself(case) else None,
     )
     missing = [target for target in case.targets if target.standing is not Standing.STOPPED]
     reasons = "; ".join(f"{t.service}/{t.instance_id or '-'}: {t.reason}" for t in missing)
@@ -231,7 +239,7 @@ def _complete(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int)
     return state.with_case(case), [to_wire_emergency(case), note]
 
 
-def _resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -> Change:
+def resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -> Change:
     case = replace(case, phase=EMERGENCY.next(case.phase, event), resolved_at=now_ms)
     silent = [t for t in case.targets if t.standing in (Standing.RESUMING, Standing.REFUSED)]
     reason = {

@@ -34,6 +34,8 @@ WATCH_MS: Final = 1_000
 #: How long deadlines wait after a restart: answers that came meanwhile are read first.
 RESTART_GRACE_MS: Final = 2_000
 _TIMED: Final = frozenset({*UNDER_WAY, Phase.RECOVERING})
+#: Phases in which a change among the instances matters.
+_WATCHED: Final = frozenset({*_TIMED, Phase.RESTORING})
 
 
 def _takes_slot(case: Case) -> bool:
@@ -208,12 +210,13 @@ class Coordinator:
             elif case.emergency_id not in self._queued:
                 self._queued[case.emergency_id] = state.scope
                 heapq.heappush(self._queue, (-case.priority, case.started_at, case.emergency_id))
-        timed = any(case.phase in _TIMED for case in state.cases)
+        timed = any(case.phase in _WATCHED for case in state.cases)
         (self._timed.add if timed else self._timed.discard)(state.scope)
         self._schedule(state)
 
     def _schedule(self, state: ScopeState) -> None:
-        times = [case.deadline_at for case in state.cases if case.phase in _TIMED]
+        times = [case.deadline_at for case in state.cases if case.phase in _TIMED and case.recovering is None]
+        times += [case.recovery_due_at for case in state.cases if case.recovery_due_at is not None]
         times += [case.resolved_at + self._retention_ms for case in state.cases if case.resolved_at is not None]
         times += [entry.at + self._retention_ms for entry in state.seen[:1]]
         due = min(times, default=None)

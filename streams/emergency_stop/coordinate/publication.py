@@ -19,7 +19,9 @@ def publishable(effects: Sequence[Effect]) -> list[Effect]:
 
 
 def _shuts(effect: Effect) -> bool:
-    """A hold with a cause of its own epoch. One that a resume left over has none, and waits for its audit record."""
+    """A hold with a cause of its own epoch. One that a resume left over, or a recovery eased, has none, and waits for
+    its audit record.
+    """
     return isinstance(effect, Hold) and any(cause.epoch == effect.epoch for cause in effect.causes)
 
 

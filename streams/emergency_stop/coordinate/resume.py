@@ -12,6 +12,7 @@ from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.instances import ask_to_resume
 from emergency_stop.coordinate.lifecycle import Change, commands, settle, to_wire_emergency
+from emergency_stop.coordinate.recovery_rollback import overtaken
 from emergency_stop.coordinate.state import Case, Effect, Order, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, HoldEvent
 from emergency_stop.domain.ids import request_cause
@@ -37,9 +38,11 @@ def resume(state: ScopeState, request: Request, now_ms: int, world: World) -> Ch
     cleared = [case for case in state.in_force if request.emergency_id in (None, case.emergency_id)]
     before, effects = state, list[Effect]()
     state = replace(state, epoch=world.next_epoch(state)).with_seen(request_cause(request.request_id), now_ms)
-    still_held = _held_services([case for case in before.in_force if case not in cleared], world)
+    still_held = held_services([case for case in before.in_force if case not in cleared], world)
     for case in cleared:
-        state, more = _clear(state, case, still_held, now_ms, world)
+        case, told = overtaken(case, f"resumed by {request.requested_by} at once", now_ms, world)  # noqa: PLW2901  # the same emergency, its recovery ended
+        effects += told
+        state, more = clear(state, case, still_held, now_ms, world)
         effects += more
     event = HoldEvent.CAUSE_CLEARED if state.in_force else HoldEvent.LAST_CAUSE_CLEARED
     reason = f"resumed by {request.requested_by}: {request.reason}"
@@ -66,13 +69,13 @@ def _refusal(state: ScopeState, request: Request) -> str:
     return ""
 
 
-def _held_services(cases: list[Case], world: World) -> frozenset[str]:
+def held_services(cases: list[Case], world: World) -> frozenset[str]:
     return frozenset(name for case in cases for name in world.services.named(case.services, Scope.parse(case.scope)))
 
 
-def _clear(state: ScopeState, case: Case, still_held: frozenset[str], now_ms: int, world: World) -> Change:
+def clear(state: ScopeState, case: Case, still_held: frozenset[str], now_ms: int, world: World) -> Change:
     """One emergency whose hold is lifted; services that other emergencies hold get no resume."""
-    freed = _held_services([case], world) - still_held
+    freed = held_services([case], world) - still_held
     if not freed:
         phase = EMERGENCY.next(case.phase, EmergencyEvent.RELEASE)
         case = replace(case, phase=phase, resolved_at=now_ms)

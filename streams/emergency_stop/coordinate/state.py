@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from emergency_stop.coordinate.recovery_procedures import Procedure, default_procedures
+from emergency_stop.coordinate.recovery_state import Asked, RecoveryState
 from emergency_stop.coordinate.services import Services
 from emergency_stop.coordinate.tables import IN_FORCE, Phase, Standing
 from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuestion, Emergency, Hold, Recovery
@@ -39,6 +41,11 @@ class Policy:
     issued_by: str = "coordinator"
     #: ``False``: hits are recorded and stop nothing; people's stops still do.
     automatic_stops: bool = True
+    #: Whether a recovery may begin by itself, and how often a condition is asked about at first.
+    automatic_recovery: bool = True
+    condition_interval_ms: int = 10_000
+    #: The procedures of recovery, in the order in which they are asked whether they apply.
+    procedures: tuple[Procedure, ...] = field(default_factory=default_procedures)
 
     def timeout_ms(self, level: StopLevel) -> int:
         return self.immediate_stop_timeout_ms if level is StopLevel.IMMEDIATE else self.graceful_stop_timeout_ms
@@ -55,6 +62,8 @@ class World:
     published_epochs: Mapping[str, int] = field(default_factory=dict)
     #: Scopes of this partition whose last hold on the topic is older than one before it; see ``published``.
     overtaken: Mapping[str, int] = field(default_factory=dict)
+    #: Holds in force that reach beyond one account, by scope, whoever wrote them.
+    wide_holds: Mapping[str, Hold] = field(default_factory=dict)
 
     def next_epoch(self, state: ScopeState) -> int:
         return max(state.epoch, self.published_epochs.get(state.scope, 0)) + 1
@@ -123,6 +132,27 @@ class Case:
     asked_level: StopLevel | None = None
     #: When it became RESOLVED; it is forgotten a retention later.
     resolved_at: int | None = None
+    #: The last attempt to undo it, and how many there were.
+    recovery: RecoveryState | None = None
+    recoveries: int = 0
+    #: When its condition is next asked about, so that it may recover by itself; ``None``: it may not.
+    recover_at: int | None = None
+    asked: Asked | None = None
+    times_asked: int = 0
+    #: When a recovery was rolled back: its time to stop runs from here.
+    rolled_back_at: int | None = None
+
+    @property
+    def recovering(self) -> RecoveryState | None:
+        """The recovery that is under way."""
+        return self.recovery if self.recovery is not None and self.recovery.is_under_way else None
+
+    @property
+    def recovery_due_at(self) -> int | None:
+        """When passing time next matters to its recovery, under way or to come."""
+        if self.recovering is not None:
+            return self.recovering.due_at
+        return self.recover_at if self.phase is Phase.STOPPED else None
 
     @property
     def in_force(self) -> bool:

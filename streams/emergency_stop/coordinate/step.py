@@ -18,6 +18,10 @@ from emergency_stop.coordinate.holds import covers
 from emergency_stop.coordinate.instances import fold_ack, proven
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, open_case, pass_time, settle
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
+from emergency_stop.coordinate.recovery_phases import advance
+from emergency_stop.coordinate.recovery_probes import answers_probe, fold_probe
+from emergency_stop.coordinate.recovery_rollback import fail_for_hit, give_way
+from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_time, recover
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
@@ -82,11 +86,12 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
     level, note = _available(message.level)
     severity = LEVEL_SEVERITY[level]
     services = message.target_services or (ALL_SERVICES,)
+    state, failed = fail_for_hit(state, message, now_ms, world)
     same = (case for case in state.in_force if case.trigger_id == message.trigger_id)
     joined = next((case for case in same if covers(case, services, severity)), None)
     if joined is not None:
         why = f"joins emergency {joined.emergency_id}, which already stops as much"
-        return state.with_seen(cause, now_ms), [_noted(message, "hit_joined", why, now_ms)]
+        return state.with_seen(cause, now_ms), [*failed, _noted(message, "hit_joined", why, now_ms)]
     case = Case(
         emergency_id=emergency_id(cause), phase=EMERGENCY.initial, scope=state.scope, account_id=message.account_id,
         level=level, epoch=0, priority=message.priority, reason=message.reason + note, cause=cause,
@@ -94,7 +99,8 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         correlation_id=message.correlation_id, occurred_at=message.occurred_at, started_at=now_ms,
         clear_rule=message.clear_rule,
     )  # fmt: skip
-    return open_case(state, case, f"trigger:{message.trigger_id}", now_ms, world)
+    state, opened = _open(state, case, f"trigger:{message.trigger_id}", now_ms, world)
+    return state, [*failed, *opened]
 
 
 @_apply.register
@@ -104,8 +110,11 @@ def _request(message: Request, state: ScopeState, now_ms: int, world: World) -> 
         return state, []
     if message.action is Action.RESUME:
         return resume(state, message, now_ms, world)
+    if message.action is Action.RECOVER:
+        return recover(state, message, now_ms, world)
     if message.action is not Action.STOP:
-        return refuse(state, message, f"action {message.action.value} is not available; use stop or resume", now_ms)
+        why = f"action {message.action.value} is not available; use stop, resume or recover"
+        return refuse(state, message, why, now_ms)
     level, note = _available(message.level)
     services = message.services or (ALL_SERVICES,)
     if len(state.in_force) >= EMERGENCIES_KEPT_MAX:
@@ -121,7 +130,14 @@ def _request(message: Request, state: ScopeState, now_ms: int, world: World) -> 
         trigger_type=TriggerType.MANUAL_TRIGGER, services=services, correlation_id=message.correlation_id,
         occurred_at=message.requested_at, started_at=now_ms,
     )  # fmt: skip
-    return open_case(state, case, message.requested_by, now_ms, world)
+    return _open(state, case, message.requested_by, now_ms, world)
+
+
+def _open(state: ScopeState, case: Case, actor: str, now_ms: int, world: World) -> Change:
+    """A newer stop of the scope: recoveries under way give way to it."""
+    state, ended = give_way(state, f"overtaken by a newer stop, of {actor}", now_ms, world)
+    state, opened = open_case(state, case, actor, now_ms, world)
+    return state, [*ended, *opened]
 
 
 @_apply.register
@@ -132,6 +148,9 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
             f"{message.service}/{message.instance_id} acknowledges for emergency {message.emergency_id}, which"
             f" {state.scope} does not have (any longer); the acknowledgement was ignored"
         )
+    if answers_probe(case, message):
+        probed = fold_probe(case, message)
+        return (state, []) if probed is case else advance(state.with_case(probed), case.emergency_id, now_ms, world)
     folded = fold_ack(case, message, now_ms)
     if folded is case:
         return state, []
@@ -140,19 +159,21 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
-    return state, [*told, *(effects or [to_wire(folded)])]
+    state, recovering = advance(state, folded.emergency_id, now_ms, world)
+    return state, [*told, *(effects or [to_wire(folded)]), *recovering]
 
 
 @_apply.register
 def _answer(message: ConditionAnswer, state: ScopeState, now_ms: int, world: World) -> Change:
-    del message, now_ms, world  # nothing asks yet
-    return state, []
+    return hear_answer(state, message, now_ms, world)
 
 
 @_apply.register
 def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change:
     del message
-    return pass_time(state, now_ms, world)
+    state, effects = pass_time(state, now_ms, world)
+    state, recovering = pass_recovery_time(state, now_ms, world)
+    return state, [*effects, *recovering]
 
 
 @_apply.register

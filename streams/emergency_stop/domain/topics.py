@@ -91,7 +91,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(RECOVERIES, "Recovery", compacted=True),
     TopicSpec(AUDIT, "AuditRecord"),
-    TopicSpec(LEASES, "Lease", partitions=1),
+    TopicSpec(LEASES, "Lease", compacted=True, partitions=1),
     TopicSpec(LIFECYCLE, "Lifecycle"),
     TopicSpec(NOTICES, "Notice", partitions=1),
     TopicSpec(SILENCES, "Silence", compacted=True, partitions=1),

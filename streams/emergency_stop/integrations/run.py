@@ -90,6 +90,8 @@ def build_guard(settings: Settings, name: str) -> StopGuard:
         depends_on=DEPENDS_ON.get(name, ()),
         heartbeat_ms=settings.health_monitoring_interval_ms,
         graceful_timeout_ms=settings.graceful_stop_timeout_ms,
+        without_lease=settings.without_lease,
+        lease_hold_delay_ms=settings.lease_hold_delay_ms,
         verifier=verifier,
         registry=build_registry(settings.registry_url),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -38,7 +38,8 @@ class Installation:
     children: dict[str, Child] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = with_own_key(self.settings, self.folder)
+        # crowds are stopped on purpose: each account's own stop is measured, no common one
+        self.settings = replace(with_own_key(self.settings, self.folder), blast_percent=0)
         self.publisher = KafkaPublisher(self.settings.brokers, client_id="bench-stop")
         self.witness = Witness(self.settings.brokers, self.settings.services)
         self._stack = AsyncExitStack()

@@ -27,8 +27,8 @@ class Hands:
         return self.at
 
 
-def word(partition: int = 0, lane: str = "a", *, fresh_at: int, written_at: int) -> TailRecord:
-    value = CODEC.encode(Freshness(lane, partition, "d", (), fresh_at, written_at), topics.FRESHNESS)
+def word(partition: int = 0, lane: str = "a", *, fresh_at: int, written_at: int, live: int = 0) -> TailRecord:
+    value = CODEC.encode(Freshness(lane, partition, "d", (), fresh_at, written_at, live), topics.FRESHNESS)
     return TailRecord(f"{lane}/{partition}".encode(), value, 0, 0, 0)
 
 
@@ -101,3 +101,13 @@ def test_active_triggers_are_told_apart_by_what_they_do_when_blind() -> None:
     book.record(TailRecord(b"low", CODEC.encode(changed, topics.TRIGGERS), 0, 0, 0))
     book.record(TailRecord(b"urgent", None, 0, 0, 0))
     assert book.watchers().holding == ()
+
+
+def test_live_accounts_are_the_newest_word_s_of_every_partition_summed() -> None:
+    book = FreshnessBook(CODEC, Hands())
+    assert book.live_accounts() == 0
+    book.record(word(0, "a", fresh_at=0, written_at=1_000, live=50))
+    book.record(word(1, "a", fresh_at=0, written_at=1_000, live=7))
+    book.record(word(0, "b", fresh_at=0, written_at=2_000, live=40))
+    book.record(word(0, "a", fresh_at=0, written_at=1_500, live=90))
+    assert book.live_accounts() == 47

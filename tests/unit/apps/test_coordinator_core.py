@@ -14,8 +14,11 @@ from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.coordinate.blast import BlastLimits, RecentStops
+from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
+from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Policy, ScopeState
@@ -29,12 +32,15 @@ from emergency_stop.domain.messages import (
     Emergency,
     Hit,
     Hold,
+    HoldCause,
+    Lease,
+    Notice,
     Request,
 )
 from emergency_stop.domain.values import AckState, ConditionState, HoldState, StopLevel
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
-from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Signer, Verifier
 from tests.unit.coordinate.scenario import ack, hit, instance, request, resume
 from tests.unit.coordinate.test_blindness import trigger
@@ -61,9 +67,12 @@ class Bench:
             book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
         metrics = CoordinatorMetrics(self.counters)
 
-        def make(watch: BlindWatch | None = None, view: Callable[[], View] | None = None) -> CoordinatorCore:
+        def make(
+            watch: BlindWatch | None = None, view: Callable[[], View] | None = None,
+            blast: BlastWatch | None = None, scope: str = SCOPE, leases: LeaseTurns | None = None,
+        ) -> CoordinatorCore:  # fmt: skip
             return CoordinatorCore(
-                partition=home_partition(SCOPE, partitions),
+                partition=home_partition(scope, partitions),
                 partitions=partitions,
                 policy=Policy(),
                 book=book,
@@ -73,6 +82,8 @@ class Bench:
                 metrics=metrics,
                 watch=watch,
                 view=view,
+                blast=blast,
+                leases=leases,
                 question_partitions=3,
             )
 
@@ -113,14 +124,26 @@ def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
     records = bench.hear(topics.HITS, bench.value(hit()))
     assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
     assert {r.topic for r in records} == {
-        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y",
+        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y", topics.NOTICES,
     }  # fmt: skip
+    assert [record.topic for record in records].index(topics.NOTICES) == len(records) - 1, "people are told last"
     trusted = Verifier([bench.signer.public_key])
     signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
     assert {trusted.verify(message) for message in signed} == {SignatureVerdict.VALID}
     (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)
     keys = {record.key for record in records if record.topic == topics.EMERGENCIES}
     assert keys == {emergency.emergency_id.encode()}, "compacted: the newest account of each emergency stands"
+
+
+def test_a_stop_goes_out_though_nobody_can_be_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_effects: object) -> list[object]:
+        raise UnknownSchemaError("no schema for notices")
+
+    monkeypatch.setattr("emergency_stop.apps.coordinator_core.notices_of", fails)
+    records = bench.hear(topics.HITS, bench.value(hit()))
+    assert [record.topic for record in records if record.topic == topics.NOTICES] == []
+    assert len(bench.read(Command, records, topics.COMMANDS_PREFIX)) == len(SERVICES)
+    assert bench.count("estop_notices_failed_total") > 0
 
 
 def test_nothing_that_was_decided_is_published_before_it_is_on_record(bench: Bench) -> None:
@@ -262,6 +285,56 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
     repeated = [one for one in second.on_durable() if one.topic == topics.HITS]
     assert repeated == [one for one in sent if one.topic == topics.HITS]
     assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)
+
+
+def many_stops() -> RecentStops:
+    stops = RecentStops(60_000)
+    for number in range(20):
+        cause = HoldCause(f"e{number}", StopLevel.GRACEFUL, ("all",), "why", 1, "t1")
+        stops.take(Hold(f"account:{number}", 1, HoldState.HELD, StopLevel.GRACEFUL, (cause,), "why", 1_000))
+    return stops
+
+
+def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> None:
+    bench = Bench()
+    assert home_partition("global", PARTITIONS) != HOME
+    elsewhere = bench.make(blast=BlastWatch(BlastLimits(), many_stops()))
+    elsewhere.on_tick(2_000)
+    taken(elsewhere)
+    assert list(elsewhere.on_durable()) == []
+
+    core = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    assert core.next_deadline() is not None
+    core.on_tick(2_000)
+    records = taken(core)
+    sent = list(core.on_durable())
+    assert [(one.topic, one.key) for one in sent if one.topic == topics.HITS] == [(topics.HITS, b"global")]
+    assert len(bench.read(Notice, sent, topics.NOTICES)) == 1
+    assert bench.count("estop_common_causes_total", what="common_cause_raised") == 1
+
+    second = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    second.restore([(key, value) for key, value in records if value is not None], {})
+    second.on_tick(3_000)
+    taken(second)
+    assert list(second.on_durable()) == sent
+
+
+def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(bench: Bench) -> None:
+    attendance = Attendance(30_000)
+    book = ServiceBook(SERVICES, bench.codec, attendance)
+    turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
+    core = bench.make(leases=turns)
+    book.record(b"x/1", bench.codec.encode(instance("x", heartbeat_at=7), topics.SERVICES), 1_000)
+    assert core.next_deadline() == 0
+    assert list(core.on_tick(1_000)) == []
+    taken(core)
+    (record,) = core.on_durable()
+    (lease,) = bench.read(Lease, [record], topics.LEASES)
+    assert (record.key, lease.partition, lease.partitions) == (b"2", 2, PARTITIONS)
+    assert [(one.service, one.instance_id, one.heartbeat_at) for one in lease.renewals] == [("x", "1", 7)]
+    assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
+    assert core.next_deadline() == 11_000
+    assert core.on_durable() == []
 
 
 def test_a_question_goes_to_the_partitions_that_know(bench: Bench) -> None:

@@ -37,5 +37,5 @@ async def test_it_releases_what_the_stop_concerns(ordered: Command | None, kept:
     if ordered is None:
         await service.emergency_stop("corr")
     else:
-        await guard._handle(ordered)
+        await guard._outgoing.handle(ordered)
     assert sorted(service.measured_at) == kept

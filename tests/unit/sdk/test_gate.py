@@ -61,7 +61,7 @@ def test_before_it_is_opened_a_gate_lets_nothing_pass() -> None:
     gate = Gate(SERVICE)
     assert shuts(gate) == "ab-"
     with pytest.raises(Stopped, match="not started"):
-        gate.refuse("a")
+        gate.check("a")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_only_causes_that_cover_the_service_count_for_its_level() -> None:
 
 def test_a_refusal_carries_reason_level_epoch_and_scope() -> None:
     with pytest.raises(Stopped) as refused:
-        after(held("account:a", epoch=7)).refuse("a")
+        after(held("account:a", epoch=7)).check("a")
     stop = refused.value
     assert (stop.scope, stop.epoch, stop.level, stop.reason) == ("account:a", 7, GRACEFUL, "held at 7")
     assert (stop.emergency_id, stop.account_id) == ("e1", "a")

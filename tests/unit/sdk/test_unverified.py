@@ -44,7 +44,7 @@ class Guarded:
         self.guard._gate.open()
         self.answers: list[Ack] = []
         self.now = 0
-        self.guard._deliver = self._keep  # type: ignore[method-assign]  # no broker to send to
+        self.guard._outgoing.deliver = self._keep  # type: ignore[method-assign]  # no broker to send to
 
     def now_ms(self) -> int:
         return self.now
@@ -55,12 +55,12 @@ class Guarded:
     def reads(self, hold: Hold | bytes, *, signed: bool = True) -> None:
         message = SIGNER.sign(hold) if signed and isinstance(hold, Hold) else hold
         value = message if isinstance(message, bytes) else CODEC.encode(message, topics.HOLDS)
-        self.guard._on_hold(TailRecord(b"account:a", value, 0, 0, 0))
+        self.guard._incoming.on_hold(TailRecord(b"account:a", value, 0, 0, 0))
 
     def hears(self, ordered: Command, *, signed: bool = True) -> None:
         message = SIGNER.sign(ordered) if signed else ordered
         topic = topics.commands_topic(SERVICE)
-        self.guard._on_command(TailRecord(b"account:a", CODEC.encode(message, topic), 0, 0, 0))
+        self.guard._incoming.on_command(TailRecord(b"account:a", CODEC.encode(message, topic), 0, 0, 0))
 
     @property
     def is_shut(self) -> bool:
@@ -108,7 +108,7 @@ async def test_an_unreadable_record_is_not_ended_by_a_hold_from_before_it(guarde
     guarded.reads(held(epoch=1, services=(OTHER,)))
     guarded.reads(b"\0\0\0\0\xce garbage")
     assert guarded.is_shut
-    await pause(guarded, lambda: guarded.guard._checking)
+    await pause(guarded, lambda: guarded.guard._incoming.unverified.checking)
     assert guarded.is_shut
 
 
@@ -117,7 +117,7 @@ async def test_signatures_are_checked_in_the_pause_after_the_burst(guarded: Guar
         guarded.reads(held(f"account:a{number}"))
     guarded.reads(held("account:a"), signed=False)
     assert guarded.verifier.asked == []
-    await pause(guarded, lambda: guarded.guard._checking)
+    await pause(guarded, lambda: guarded.guard._incoming.unverified.checking)
     stats = guarded.guard.stats
     assert (len(guarded.verifier.asked), stats.unverified, stats.untrusted) == (26, 0, 1)
     assert guarded.is_shut, "a stop is obeyed whatever its signature says"

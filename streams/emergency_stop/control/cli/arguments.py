@@ -38,6 +38,7 @@ def add_to(commands: Any) -> None:
     """Add every command to argparse's subparsers."""
     _stop(commands)
     _resume(commands)
+    _recover(commands)
     _status(commands)
     trigger_arguments.add_to(commands)
     _explain(commands)
@@ -96,6 +97,17 @@ def _resume(commands: Any) -> None:
     command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
     _json(command)
     command.set_defaults(run=f"{_CLI}.stop:run_resume")
+
+
+def _recover(commands: Any) -> None:
+    command = commands.add_parser("recover", help="undo a stop step by step, watched, and back at any doubt")
+    command.add_argument("target", metavar="SCOPE|EMERGENCY", help="the scope that is held, or an emergency's id")
+    command.add_argument("--reason", required=True, help="why; kept in the audit")
+    command.add_argument("--procedure", metavar="NAME", help="how; default: what fits the emergency")
+    command.add_argument("--timeout", type=_seconds, help="seconds to follow it; default: 3600; it goes on by itself")
+    command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.recover:run_recover")
 
 
 def _status(commands: Any) -> None:

@@ -90,12 +90,26 @@ def _show_status(held: list[Hold], instances: Instances, missing: list[str], now
         print("Nothing is held.")
     print()
     rows_of_instances = [
-        (one.service, one.instance_id, liveness.value, ago(now_ms - one.heartbeat_at), one.in_flight, one.held_scopes)
+        (
+            one.service,
+            one.instance_id,
+            liveness.value,
+            ago(now_ms - one.heartbeat_at),
+            one.in_flight,
+            one.held_scopes,
+            _lease(one),
+        )
         for one, liveness in instances
     ]
-    show_table(("SERVICE", "INSTANCE", "STATE", "HEARTBEAT", "IN FLIGHT", "HELD SCOPES"), rows_of_instances)
+    columns = ("SERVICE", "INSTANCE", "STATE", "HEARTBEAT", "IN FLIGHT", "HELD SCOPES", "LEASE")
+    show_table(columns, rows_of_instances)
     for name in missing:
         say(f"warning: no instance of {name} is alive: a stop cannot be proven for it")
+
+
+def _lease(one: ServiceInstance) -> str:
+    """How old the lack of a lease was at the heartbeat: both are dated by the instance's own clock."""
+    return "" if one.lease_lost_at is None else f"none for {ago(one.heartbeat_at - one.lease_lost_at)}"
 
 
 def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:

@@ -47,12 +47,13 @@ def run_resume(options: argparse.Namespace, settings: Settings) -> int:
     return asyncio.run(_resume(options, Installation(settings)))
 
 
-def _request(options: argparse.Namespace, action: Action, **more: Any) -> Request:
+def make_request(options: argparse.Namespace, action: Action, scope: str, **more: Any) -> Request:
+    """A request of whoever types, with the reason given."""
     request_id = str(uuid.uuid4())
     return Request(
         request_id=request_id,
         action=action,
-        scope=str(options.scope),
+        scope=scope,
         reason=options.reason,
         requested_by=options.by or f"cli:{getpass.getuser()}",
         requested_at=SystemClock().now_ms(),
@@ -63,7 +64,7 @@ def _request(options: argparse.Namespace, action: Action, **more: Any) -> Reques
 
 async def _stop(options: argparse.Namespace, installation: Installation) -> int:
     services = tuple(options.services) or (ALL_SERVICES,)
-    request = _request(options, Action.STOP, level=StopLevel(options.level), services=services)
+    request = make_request(options, Action.STOP, str(options.scope), level=StopLevel(options.level), services=services)
     wanted = emergency_id(request_cause(request.request_id))
     if not options.wait:
         await installation.request(request)
@@ -120,8 +121,8 @@ async def _resume(options: argparse.Namespace, installation: Installation) -> in
             return EXIT_REFUSED
         # The epoch that the operator has seen: a stop that is newer makes the coordinator refuse.
         epoch = hold.epoch if options.epoch is None else options.epoch
-        request = _request(
-            options, Action.RESUME, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,), epoch=epoch,
+        request = make_request(
+            options, Action.RESUME, str(options.scope), level=StopLevel.GRACEFUL, services=(ALL_SERVICES,), epoch=epoch,
             emergency_id=options.emergency,
         )  # fmt: skip
         await installation.request(request)
