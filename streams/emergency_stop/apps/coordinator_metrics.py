@@ -130,6 +130,9 @@ class CoordinatorCollector(Collector):
         blind = GaugeMetricFamily(
             "estop_telemetry_blind", "1: no detector evaluates what is new in it.", labels=["partition"]
         )
+        common_cause = GaugeMetricFamily(
+            "estop_common_cause", "1: so many accounts were stopped by triggers that everything is held.", labels=[]
+        )
         for partition, core in sorted(self._cores.items()):
             if self._worker.position(HITS, partition) is None:
                 continue  # it belongs to another worker now
@@ -138,4 +141,6 @@ class CoordinatorCollector(Collector):
             queue.add_metric([str(partition)], core.coordinator.queue_length)
             for number, is_blind in core.watch.blind().items():
                 blind.add_metric([str(number)], float(is_blind))
-        yield from (emergencies, queue, blind)
+            if core.blast.is_on:
+                common_cause.add_metric([], float(core.blast.is_raised))
+        yield from (emergencies, queue, blind, common_cause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from prometheus_client import CollectorRegistry
 
 from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
-from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
+from emergency_stop.apps.lane_partition import LaneCounters
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.blast import BlastLimits, RecentStops
@@ -440,3 +442,18 @@ def test_what_happened_is_told_last_and_once() -> None:
         )
     events = [one.event.value for one in bench.read(Lifecycle, again, topics.LIFECYCLE)]
     assert events == ["serviceStopAttempted", "serviceStopAttempted", "emergencyCompleted"]
+
+
+def test_a_common_cause_shows_in_the_metrics_of_the_home_of_everything_alone() -> None:
+    bench = Bench()
+
+    def shown(core: CoordinatorCore) -> list[float]:
+        worker: Any = SimpleNamespace(counters=LaneCounters(), position=lambda _topic, _partition: 0)
+        families = CoordinatorCollector(worker, {0: core}).collect()
+        return [sample.value for one in families if one.name == "estop_common_cause" for sample in one.samples]
+
+    assert shown(bench.make(blast=BlastWatch(BlastLimits(), many_stops()))) == []
+    core = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    assert shown(core) == [0.0]
+    core.on_tick(2_000)
+    assert shown(core) == [1.0]
