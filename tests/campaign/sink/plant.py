@@ -109,7 +109,7 @@ class Plant:
             self.look_after(POLL_S)
 
     def fault(self, name: str) -> None:
-        """The server's next insert of rows suffers this. Obliges: it answers."""
+        """The server's next insert of rows suffers this; none, if it is empty. Obliges: it answers."""
         self._post(f"/fault/{name}", b"")
 
     def release(self) -> int:
