@@ -42,7 +42,7 @@ check: $(STAMP) ## Lint, types, layers, schema compatibility and unit tests: und
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m emergency_stop.wire.compatibility
-	$(PYTEST) -q tests/unit tests/contract
+	$(PYTEST) -q -n auto --dist loadfile tests/unit tests/contract
 
 .PHONY: test
 test: $(STAMP) ## Every test that this machine can run; names what it lacks at the end
