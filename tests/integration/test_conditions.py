@@ -29,13 +29,14 @@ from emergency_stop.wire.registry import LocalRegistry
 
 pytestmark = pytest.mark.needs("broker")
 READY_MS, DEADLINE_S = 60_000, 30
+LIMITS_MS = 4_000
 LANES = ("a", "b")
 CLEAR, HOLDS, UNKNOWN = ConditionState.CLEAR, ConditionState.HOLDS, ConditionState.UNKNOWN
 IN_FORCE: list[dict[str, Any]] = [
     {"triggerId": "low", "triggerType": "health_score_critical", "thresholds": {"healthScore": 30},
      "timeWindow": 600_000},
     {"triggerId": "limits", "triggerType": "rate_limit_violation", "thresholds": {"violations": 1},
-     "timeWindow": 2_000},
+     "timeWindow": LIMITS_MS},
     {"triggerId": "busy", "triggerType": "system_resource_critical", "thresholds": {"cpuPercent": 90},
      "timeWindow": 600_000},
     {"triggerId": "all-low", "triggerType": "health_score_critical", "thresholds": {"healthScore": 30},
@@ -154,8 +155,10 @@ async def _an_account(office: Office) -> None:
 
 async def _absence(office: Office) -> None:
     """The window empties by the clock, while the account says nothing more of the kind."""
+    sent_at = time.time_ns() // 1_000_000
     await office.send("PlatformEvent", "acc", kind="rate_limit", outcome="failed")
-    assert (await office.ask("limits", "account:acc"))[0].state is HOLDS
+    first = (await office.ask("limits", "account:acc"))[0]
+    assert first.state is HOLDS or first.answered_at >= sent_at + LIMITS_MS, "a slow machine may answer late"
     found = await office.becomes(CLEAR, "limits", "account:acc")
     assert "= 0 of 1, the newest" in found.detail
 

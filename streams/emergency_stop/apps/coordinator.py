@@ -100,9 +100,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
+    question_partitions = await _question_partitions(settings, telemetry_partitions)
     tells = await _can_tell(settings)
     _compare_with_takeover(settings)
-    question_partitions = await _question_partitions(settings, telemetry_partitions)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
     cores: dict[int, CoordinatorCore] = {}
@@ -194,6 +194,23 @@ async def _partitions(settings: Settings) -> tuple[int, int]:
     return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
 
 
+async def _question_partitions(settings: Settings, telemetry: int) -> int:
+    """How many partitions may be asked: as many as telemetry has, or none where the topic is missing or does not fit.
+
+    Waiting for one that does not exist would keep stops from being made durable. What cannot be asked stays unknown,
+    and recovers by a person's word only.
+    """
+    found = (await describe_topics(settings.brokers, [topics.QUESTIONS])).get(topics.QUESTIONS)
+    if found is not None and found.partitions == telemetry:
+        return telemetry
+    log.error(
+        "%s has %d partitions, and telemetry has %d: whether conditions have cleared stays unknown; create the topic"
+        " anew with as many as telemetry ('estop check'), then restart",
+        topics.QUESTIONS, found.partitions if found else 0, telemetry,
+    )  # fmt: skip
+    return 0
+
+
 async def _can_tell(settings: Settings) -> bool:
     """Whether ``estop.notices`` exists: waiting for one that does not would keep stops from being made durable."""
     if topics.NOTICES in await describe_topics(settings.brokers, (topics.NOTICES,)):
@@ -201,22 +218,6 @@ async def _can_tell(settings: Settings) -> bool:
     text = "there is no topic %s, so nobody is told of emergencies: create it ('estop check'), then restart"
     log.error(text, topics.NOTICES)
     return False
-
-
-async def _question_partitions(settings: Settings, telemetry: int) -> int:
-    """How many partitions may be asked: as many as telemetry has, or none where the two do not fit together.
-
-    Stops do not depend on it. What cannot be asked stays unknown, and recovers by a person's word only.
-    """
-    found = (await describe_topics(settings.brokers, [topics.QUESTIONS])).get(topics.QUESTIONS)
-    if found is not None and found.partitions == telemetry:
-        return telemetry
-    log.error(
-        "%s has %d partitions, and telemetry has %d: conditions of services and of all accounts stay unknown;"
-        " create the topic anew with as many as telemetry",
-        topics.QUESTIONS, found.partitions if found else 0, telemetry,
-    )  # fmt: skip
-    return 0
 
 
 @contextlib.asynccontextmanager

@@ -101,7 +101,7 @@ class CoordinatorCore:
         ``tells``: whether there is a topic for notices; without one, everything else goes on.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
         ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
-        ``question_partitions``: how many partitions of detectors there are; some questions go to all.
+        ``question_partitions``: how many partitions of detectors may be asked; some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions

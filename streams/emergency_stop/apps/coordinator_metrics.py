@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 from emergency_stop.coordinate.blast import LIFTED, RAISED
 from emergency_stop.coordinate.state import Effect
-from emergency_stop.domain.messages import Command, Emergency, Hold
+from emergency_stop.domain.messages import Command, Emergency, Hold, Recovery
 from emergency_stop.domain.topics import HITS
-from emergency_stop.domain.values import EmergencyState
+from emergency_stop.domain.values import EmergencyState, RecoveryOutcome
 
 if TYPE_CHECKING:
     from emergency_stop.apps.coordinator_core import CoordinatorCore
@@ -35,6 +35,9 @@ class CoordinatorMetrics:
         self._holds = Counter("estop_holds_total", "Holds published.", ["state"], registry=registry)
         self._commands = Counter("estop_commands_total", "Commands sent.", ["service", "action"], registry=registry)
         self._ended = Counter("estop_emergencies_ended_total", "Stops that ended.", ["state"], registry=registry)
+        self._recoveries = Counter(
+            "estop_recoveries_ended_total", "Recoveries that ended.", ["outcome", "procedure"], registry=registry
+        )
         self._acks = Counter("estop_acks_total", "Acknowledgements read.", ["service", "state"], registry=registry)
         self._refused = Counter(
             "estop_coordinator_refused_total", "Messages that did not fit, by reason.", ["reason"], registry=registry
@@ -72,6 +75,9 @@ class CoordinatorMetrics:
             self._ended.labels(effect.state.value).inc()
             if effect.time_to_stop_ms is not None:
                 self._time_to_stop.labels(effect.level.value).observe(effect.time_to_stop_ms / 1000)
+
+        elif isinstance(effect, Recovery) and effect.outcome is not RecoveryOutcome.UNDER_WAY:
+            self._recoveries.labels(effect.outcome.value, effect.procedure).inc()
 
     def ack(self, service: str, state: str) -> None:
         self._acks.labels(service, state).inc()
@@ -124,6 +130,9 @@ class CoordinatorCollector(Collector):
         blind = GaugeMetricFamily(
             "estop_telemetry_blind", "1: no detector evaluates what is new in it.", labels=["partition"]
         )
+        common_cause = GaugeMetricFamily(
+            "estop_common_cause", "1: so many accounts were stopped by triggers that everything is held.", labels=[]
+        )
         for partition, core in sorted(self._cores.items()):
             if self._worker.position(HITS, partition) is None:
                 continue  # it belongs to another worker now
@@ -132,4 +141,6 @@ class CoordinatorCollector(Collector):
             queue.add_metric([str(partition)], core.coordinator.queue_length)
             for number, is_blind in core.watch.blind().items():
                 blind.add_metric([str(number)], float(is_blind))
-        yield from (emergencies, queue, blind)
+            if core.blast.is_on:
+                common_cause.add_metric([], float(core.blast.is_raised))
+        yield from (emergencies, queue, blind, common_cause)

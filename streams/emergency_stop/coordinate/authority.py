@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from emergency_stop.coordinate.audit import decision
-from emergency_stop.coordinate.lifecycle import Change, to_wire_emergency
+from emergency_stop.coordinate.lifecycle import Change, recovers_by_itself, to_wire_emergency
 from emergency_stop.coordinate.state import APPROVALS_MAX, Approval, Case, Effect, Policy, ScopeState
+from emergency_stop.coordinate.tables import Phase
 from emergency_stop.domain.ids import request_cause
 from emergency_stop.domain.messages import Request
 from emergency_stop.domain.values import Scope, ScopeKind
@@ -63,6 +64,8 @@ def reset(state: ScopeState, request: Request, now_ms: int) -> Change:
     for case in named_cases(state, request):
         if case.latched:
             released = replace(case, latched=False)
+            if released.phase is Phase.STOPPED and recovers_by_itself(released):
+                released = replace(released, recover_at=now_ms)
             state = state.with_case(released)
             effects.append(to_wire_emergency(released))
     cause = request_cause(request.request_id)

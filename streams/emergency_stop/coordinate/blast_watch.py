@@ -39,6 +39,11 @@ class BlastWatch:
         self._looked_at = 0
 
     @property
+    def is_on(self) -> bool:
+        """Whether it would ever raise anything: a share is set, and this is the home of scope ``global``."""
+        return self._limits.percent > 0
+
+    @property
     def is_raised(self) -> bool:
         """Whether a common cause was raised and is not known to be lifted."""
         return self._state.hit_id is not None

@@ -22,16 +22,18 @@ from emergency_stop.domain.values import Action
 
 #: How long after its first failure a recovery may begin again by itself; doubled by every further one.
 BACKOFF_MS: Final = 60_000
+BACKOFF_MS_MAX: Final = 3_600_000
 
 
 def fail(state: ScopeState, case: Case, why: str, now_ms: int, world: World) -> Change:
-    """The recovery of ``case`` failed. The third failure latches: a person must reset the emergency first."""
+    """The recovery of ``case`` failed. Every third failure latches: a person must reset the emergency first."""
     admitted, failed = under_way(case).admits, case.failed_recoveries + 1
-    latched = case.latched or failed >= FAILED_RECOVERIES_MAX
+    latched = case.latched or failed % FAILED_RECOVERIES_MAX == 0
     last = f"; {failed} recoveries failed, so it must be reset before the next" if latched else ""
     case = moved(case, RecoveryEvent.FAIL, now_ms, detail=why + last)
     case = replace(case, failed_recoveries=failed, latched=latched, asked=None, times_asked=0)
-    due_at = now_ms + BACKOFF_MS * 2 ** (failed - 1) if recovers_by_itself(case) else None
+    wait_ms = min(BACKOFF_MS * 2 ** min(failed - 1, 16), BACKOFF_MS_MAX)  # so many doublings exceed the longest anyway
+    due_at = now_ms + wait_ms if recovers_by_itself(case) else None
     return _held_again(state, replace(case, recover_at=due_at), now_ms, world, admitted=admitted)
 
 
@@ -73,6 +75,8 @@ def _held_again(state: ScopeState, case: Case, now_ms: int, world: World, *, adm
     if not admitted:
         event = EmergencyEvent.PROVEN if proven(case) else EmergencyEvent.DOUBT
         case = replace(case, phase=EMERGENCY.next(case.phase, event))
+        if case.phase is Phase.STOPPED and recovers_by_itself(case):
+            case = replace(case, recover_at=case.recover_at or now_ms)
         return state.with_case(case), [*_told(case, now_ms, world), to_wire_emergency(case)]
     before = state
     added = HoldEvent.CAUSE_RAISED if case.in_force else HoldEvent.CAUSE_ADDED

@@ -45,18 +45,27 @@ def recover(state: ScopeState, request: Request, now_ms: int, world: World) -> C
     return start(state, case, procedure, (*reasons, asked), request.requested_by, now_ms, world)
 
 
+def _epoch(case: Case) -> int:
+    return case.epoch
+
+
 def _named(state: ScopeState, request: Request) -> tuple[Case | None, str]:
     """(the emergency that is to recover, why it may not)."""
     in_force = [case for case in state.in_force if request.emergency_id in (None, case.emergency_id)]
     if not in_force:
         what = f"emergency {request.emergency_id}" if request.emergency_id else "nothing"
         return None, f"{what} holds this scope" if request.emergency_id is None else f"{what} does not hold this scope"
-    case = max(in_force, key=lambda one: one.epoch)
+    case, newest = max(in_force, key=_epoch), max(state.in_force, key=_epoch)
     if request.epoch is not None and request.epoch < state.stop_epoch:
         return case, f"epoch {request.epoch} was named, but a newer stop has epoch {state.stop_epoch}; look at it first"
     under_way = next((other for other in state.cases if other.recovering is not None), None)
     if under_way is not None:
         return case, f"a recovery of emergency {under_way.emergency_id} is under way already; wait for its end"
+    if newest is not case:
+        return (
+            case,
+            f"emergency {newest.emergency_id} holds the scope since a later epoch, {newest.epoch}: recover it first",
+        )
     if case.latched:
         return case, latch_refusal([case])
     if case.phase not in (Phase.STOPPED, Phase.PARTIAL):
@@ -134,7 +143,8 @@ def hear_answer(state: ScopeState, answer: ConditionAnswer, now_ms: int, world: 
     case = replace(case, asked=None)
     may = world.policy.automatic_recovery and recovers_by_itself(case)
     idle = all(other.recovering is None for other in state.cases)
-    if answer.state is not ConditionState.CLEAR or not may or not idle:
+    is_newest = max(state.in_force, key=_epoch).emergency_id == case.emergency_id
+    if answer.state is not ConditionState.CLEAR or not (may and idle and is_newest):
         return state.with_case(case), []
     try:
         procedure, reasons = choose(case, history_of(state), world.policy.procedures)

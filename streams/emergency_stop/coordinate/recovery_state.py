@@ -10,7 +10,7 @@ from emergency_stop.coordinate.tables import Stage
 from emergency_stop.domain.messages import Share
 from emergency_stop.domain.values import AckState, ConditionState
 
-#: So many failed recoveries latch an emergency: a person must reset it first.
+#: Every so many failed recoveries latch an emergency: a person must reset it first.
 FAILED_RECOVERIES_MAX: Final = 3
 _ENDS: Final = frozenset({Stage.COMPLETED, Stage.ROLLED_BACK, Stage.ABANDONED})
 

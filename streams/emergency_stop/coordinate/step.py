@@ -197,9 +197,6 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
     state, tiers = begin_tiers(state, now_ms, world)
     state, recovering = advance(state, folded.emergency_id, now_ms, world)
     return state, [*told, *(effects or [to_wire(folded)]), *tiers, *recovering]
-    state, more = begin_tiers(state, now_ms, world)
-    state, recovering = advance(state, folded.emergency_id, now_ms, world)
-    return state, [*told, *(effects or [to_wire(folded)]), *more, *recovering]
 
 
 @_apply.register
@@ -215,18 +212,13 @@ def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change
     state, effects = pass_time(state, now_ms, world)
     state, recovering = pass_recovery_time(state, now_ms, world)
     return state, [*begun, *tiers, *effects, *recovering]
-    state, advanced = begin_tiers(state, now_ms, world, overdue=True)
-    state, effects = pass_time(state, now_ms, world)
-    state, recovering = pass_recovery_time(state, now_ms, world)
-    return state, [*begun, *advanced, *effects, *recovering]
 
 
 @_apply.register
 def _admit(message: Admit, state: ScopeState, now_ms: int, world: World) -> Change:
     state, effects = admit(state, message.emergency_id, now_ms, world)
-    state, more = begin_tiers(state, now_ms, world)
-    state, more = begin_tiers(state, now_ms, world)
-    return state, [*effects, *more]
+    state, tiers = begin_tiers(state, now_ms, world)
+    return state, [*effects, *tiers]
 
 
 def _is_known(state: ScopeState, cause: str) -> bool:

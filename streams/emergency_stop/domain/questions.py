@@ -46,9 +46,9 @@ def question_key(scope: str) -> str:
 
 
 def question_routes(question: ConditionQuestion, telemetry_partitions: int) -> tuple[QuestionRoute, ...]:
-    """All records that ask ``question``. Raises ``ValueError`` for one of no scope."""
+    """All records that ask ``question``; none, where no partition can be asked. Raises ``ValueError`` for no scope."""
     key = question_key(question.scope)
-    if Scope.parse(question.scope).kind is ScopeKind.ACCOUNT:
+    if telemetry_partitions and Scope.parse(question.scope).kind is ScopeKind.ACCOUNT:
         return (QuestionRoute(key, None, question),)
     return tuple(
         QuestionRoute(key, partition, replace(question, question_id=f"{question.question_id}{_MARK}{partition}{_OF}"

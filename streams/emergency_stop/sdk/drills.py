@@ -43,9 +43,10 @@ class Drills:
 
     def on_handled(self, command_id: str, now_ms: int, *, done: bool, reason: str) -> list[Effect]:
         """The service's drill handler has returned; one without a handler has nothing to add."""
-        drill = self._asking.pop(command_id, None)
-        if drill is None:
-            return []
+        drill = self._asking.get(command_id)
+        if drill is None or now_ms >= drill.deadline_at:
+            return self.on_tick(now_ms)  # an outcome at the deadline is too late
+        del self._asking[command_id]
         state, reason = (AckState.STOPPED, PASSED) if done else (AckState.FAILED, f"a drill: {reason}")
         return [self._answers.make(drill, state, reason, now_ms)]
 

@@ -155,7 +155,8 @@ class Gate:
         parsed = Scope.parse(scope)
         if parsed.kind is ScopeKind.ACCOUNT:
             return self._wide_refusal(parsed.name)
-        return worst(shut for shut in self._wides if shut.scope != scope and shut.percent < percent)
+        others = (shut for shut in self._wides if shut.scope != scope or shut is self._closed)
+        return worst(shut for shut in others if shut.percent < percent)
 
     def epoch_of(self, scope: str) -> int:
         """The largest epoch that was applied to ``scope``; 0 where none is known."""

@@ -32,6 +32,7 @@ SEED_MAX = 1 << 30
 ENDS_ALLOWED = (69,)
 #: Longer than any campaign; its end is the campaign's.
 LOAD_S = 3_600.0
+RATE_PER_S = 800
 DEAD_ONE_IN_MIN = 500
 
 
@@ -73,7 +74,7 @@ def main() -> int:
 def _campaign(folder: Path, seed: int, rounds: int, *, is_embedded: bool) -> Found:
     (folder / "kafka").mkdir(parents=True)
     ended = threading.Event()
-    load = Load(seed, accounts=500, backlog=20_000, rate_per_s=1_500, duration_s=LOAD_S)
+    load = Load(seed, accounts=500, backlog=20_000, rate_per_s=RATE_PER_S, duration_s=LOAD_S)
     with ApacheKafka(folder / "kafka") as kafka, Log(kafka.bootstrap) as log:
         plant = Plant(kafka.bootstrap, folder, embedded=is_embedded)
         found = Found()

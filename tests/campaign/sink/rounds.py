@@ -58,7 +58,7 @@ def perform(plant: Plant, kind: Kind, rng: random.Random) -> bool:
         Kind.FREEZE: lambda: _pause(plant, plant.server, rng.uniform(*OUTAGE_S)),
         Kind.LOSE: lambda: _fault(plant, "lose"),
         Kind.LINGER: lambda: _fault(plant, f"linger-{rng.uniform(0.1, 2.0):.1f}"),
-        Kind.HOLD_AND_KILL: lambda: _fault(plant, "hold") and _kill(up, rng),
+        Kind.HOLD_AND_KILL: lambda: _hold_and_kill(plant, up, rng),
         Kind.REFUSE: lambda: _fault(plant, "refuse"),
     }
     return actions[kind]()
@@ -87,6 +87,13 @@ def _outage(plant: Plant, for_s: float) -> bool:
     plant.look_after(for_s)
     plant.outage = False
     return True
+
+
+def _hold_and_kill(plant: Plant, up: list[Child], rng: random.Random) -> bool:
+    """The sinks have no time to repeat the insert; their successors meet it when ``release`` lets it go on."""
+    done = _fault(plant, "hold") and _kill(up, rng)
+    plant.fault("")
+    return done
 
 
 def _fault(plant: Plant, name: str) -> bool:

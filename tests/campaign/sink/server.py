@@ -5,7 +5,8 @@ insert of rows after a request to ``/fault/<name>`` fails as a real server's doe
 
 * ``lose``: it is stored, and the answer is lost;
 * ``linger-<seconds>``: the connection breaks at once, and the insert is stored later, when the client has gone on;
-* ``hold``: the same, but stored when ``/release`` asks for it, which answers how many were;
+* ``hold``: the same, but stored when ``/release`` asks for it, which answers how many were; until the next request to
+  ``/fault/`` (a name may be missing), further inserts of rows are refused;
 * ``die``: it is stored, and the server dies before it answers;
 * ``refuse``: nothing is stored, and the client is told so.
 
@@ -72,6 +73,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.engine = Engine(folder)
         self.fault = ""
+        self.refusing = False
         self.held: list[tuple[bytes, dict[str, str]]] = []
 
     def release(self) -> int:
@@ -82,6 +84,8 @@ class Server(ThreadingHTTPServer):
         return len(held)
 
     def take_fault(self) -> str:
+        if self.refusing:
+            return "refuse"
         fault, self.fault = self.fault, ""
         return fault
 
@@ -102,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding") == "chunked":
             body = self._chunks()
         if address.path.startswith("/fault/"):
-            self.server.fault = address.path.removeprefix("/fault/")
+            self.server.fault, self.server.refusing = address.path.removeprefix("/fault/"), False
             return self._answer(200, b"")
         if address.path == "/release":
             return self._answer(200, str(self.server.release()).encode())
@@ -117,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     def _perform(self, statement: bytes, settings: dict[str, str], fault: str) -> None:
         kind, _, seconds = fault.partition("-")
         if kind == "hold":
+            self.server.refusing = True
             self.server.held.append((statement, settings))
             return self._break()
         if kind == "linger":

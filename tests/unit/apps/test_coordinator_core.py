@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from prometheus_client import CollectorRegistry
 
 from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
-from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
+from emergency_stop.apps.lane_partition import LaneCounters
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.blast import BlastLimits, RecentStops
@@ -36,9 +38,17 @@ from emergency_stop.domain.messages import (
     Lease,
     Lifecycle,
     Notice,
+    Recovery,
     Request,
 )
-from emergency_stop.domain.values import AckState, ConditionState, HoldState, StopLevel
+from emergency_stop.domain.values import (
+    AckState,
+    Action,
+    ConditionState,
+    HoldState,
+    RecoveryOutcome,
+    StopLevel,
+)
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
@@ -306,6 +316,34 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
     assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)
 
 
+def test_a_recovery_is_told_counted_and_its_question_goes_where_the_account_s_windows_are(bench: Bench) -> None:
+    records = bench.hear(topics.HITS, bench.value(hit(occurred_at=900)))
+    (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)[-1:]
+    for number, command in enumerate(bench.read(Command, records, topics.COMMANDS_PREFIX)):
+        bench.hear(topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=number)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r2", Action.RECOVER)))
+    (told,) = bench.read(Recovery, records, topics.RECOVERIES)
+    assert (told.emergency_id, told.outcome) == (emergency.emergency_id, RecoveryOutcome.UNDER_WAY)
+    (asked,) = [record for record in records if record.topic == topics.QUESTIONS]
+    assert asked.key == b"a", "as telemetry is keyed"
+    assert bench.read(ConditionQuestion, [asked], topics.QUESTIONS)[0].scope == SCOPE
+    records = bench.hear(topics.REQUESTS, bench.value(resume("r3", epoch=1)), at=1)
+    assert bench.read(Recovery, records, topics.RECOVERIES)[-1].outcome is RecoveryOutcome.ABANDONED
+    labels = {"outcome": "abandoned", "procedure": "standard_recovery"}
+    assert bench.count("estop_recoveries_ended_total", **labels) == 1
+
+
+def test_a_wider_hold_on_the_topic_keeps_an_account_from_recovering() -> None:
+    published = PublishedHolds()
+    published.take(Hold("global", 3, HoldState.HELD, StopLevel.GRACEFUL, (), "all of it", 0))
+    bench = Bench(published)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r1")))
+    for number, command in enumerate(bench.read(Command, records, topics.COMMANDS_PREFIX)):
+        bench.hear(topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=number)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r2", Action.RECOVER)), at=1)
+    assert bench.read(Recovery, records, topics.RECOVERIES)[-1].detail == "global is held at epoch 3"
+
+
 def many_stops() -> RecentStops:
     stops = RecentStops(60_000)
     for number in range(20):
@@ -404,3 +442,18 @@ def test_what_happened_is_told_last_and_once() -> None:
         )
     events = [one.event.value for one in bench.read(Lifecycle, again, topics.LIFECYCLE)]
     assert events == ["serviceStopAttempted", "serviceStopAttempted", "emergencyCompleted"]
+
+
+def test_a_common_cause_shows_in_the_metrics_of_the_home_of_everything_alone() -> None:
+    bench = Bench()
+
+    def shown(core: CoordinatorCore) -> list[float]:
+        worker: Any = SimpleNamespace(counters=LaneCounters(), position=lambda _topic, _partition: 0)
+        families = CoordinatorCollector(worker, {0: core}).collect()
+        return [sample.value for one in families if one.name == "estop_common_cause" for sample in one.samples]
+
+    assert shown(bench.make(blast=BlastWatch(BlastLimits(), many_stops()))) == []
+    core = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    assert shown(core) == [0.0]
+    core.on_tick(2_000)
+    assert shown(core) == [1.0]

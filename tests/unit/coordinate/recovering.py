@@ -15,10 +15,19 @@ from emergency_stop.domain.messages import (
     ConditionAnswer,
     ConditionQuestion,
     Hit,
+    Hold,
     Recovery,
     Request,
 )
-from emergency_stop.domain.values import AckState, Action, ConditionState, RecoveryPhase, StopLevel
+from emergency_stop.domain.values import (
+    AckState,
+    Action,
+    ConditionState,
+    HoldState,
+    RecoveryOutcome,
+    RecoveryPhase,
+    StopLevel,
+)
 from tests.unit.coordinate.scenario import SCOPE, ack, command_to, instance, opened, request
 
 #: Two checks one second apart, two shares, each watched for two seconds.
@@ -143,3 +152,14 @@ class Scene:
         for command in self.sent(Action.RESUME):
             self.hears(ack(command, AckState.RESUMED, at=self.now))
         return self
+
+
+def failed_in(scene: Scene, phase: RecoveryPhase, why: str) -> None:
+    """The last recovery failed in that phase, for that reason, and admits nothing."""
+    assert (scene.told.outcome, scene.told.phase) == (RecoveryOutcome.ROLLED_BACK, phase)
+    assert why in scene.told.detail
+    assert scene.told.shares == ()
+
+
+def hold_of_everything() -> Hold:
+    return Hold("global", 7, HoldState.HELD, StopLevel.GRACEFUL, (), "all of it", 0)

@@ -272,7 +272,7 @@ def test_a_watch_that_knows_nothing_leaves_no_record_and_is_never_due() -> None:
 def test_without_a_share_nothing_is_raised() -> None:
     watch = BlastWatch(BlastLimits(percent=0), stopped(range(99)))
     watch.tick(2_000, 0, NOTHING)
-    assert not watch.is_raised
+    assert (watch.is_on, watch.is_raised) == (False, False)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b'{"version":9,"state":{},"outbox":[]}', b'{"version":1,"state":{}}'])

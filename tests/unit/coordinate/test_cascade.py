@@ -12,7 +12,7 @@ from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_reco
 from emergency_stop.coordinate.state import Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
 from emergency_stop.domain.messages import Hold, ServiceInstance
-from emergency_stop.domain.values import AckState, Action, EmergencyState, StopLevel
+from emergency_stop.domain.values import AckState, Action, EmergencyState, InstanceState, StopLevel
 from tests.unit.coordinate.scenario import (
     POLICY,
     SCOPE,
@@ -199,3 +199,13 @@ def test_a_stop_of_one_service_has_one_tier() -> None:
     )
     assert state.cases[0].is_whole
     assert held(holds(effects)[0]) == ("all",)
+
+
+def test_a_first_tier_that_left_lets_the_next_begin_at_once_and_its_commands_go_out() -> None:
+    """What admission leads to is not lost: api is gone, so worker is held and commanded in the same moment."""
+    gone = replace(instance("api", state=InstanceState.LEFT), depends_on=NEEDS["api"])
+    world = where(0, gone, absent=("api",))
+    state, _ = step(ScopeState(SCOPE), hit(level=StopLevel.CASCADING), 0, world)
+    state, effects = step(state, Admit(SCOPE, state.cases[0].emergency_id), 0, world)
+    assert [command.service for command in commands(effects)][-1] == "worker"
+    assert held(holds(effects)[-1]) == ("api", "worker")

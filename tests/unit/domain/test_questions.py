@@ -26,6 +26,11 @@ def test_what_concerns_more_goes_to_every_partition_in_parts(scope: str) -> None
     assert parts == [QuestionPart("q", partition, 3) for partition in range(3)]
 
 
+@pytest.mark.parametrize("scope", ["account:acc", "service:alpha"])
+def test_where_no_partition_can_be_asked_none_is(scope: str) -> None:
+    assert question_routes(question(scope), 0) == ()
+
+
 def test_no_scope_has_no_key() -> None:
     with pytest.raises(ValueError, match="not one of"):
         question_key("acc")

@@ -43,6 +43,14 @@ def test_a_drill_without_an_outcome_by_its_deadline_has_failed_for_good() -> Non
     assert instance.order(drill()) == ["failed"], "a repetition gets the same answer"
 
 
+def test_a_good_outcome_at_the_deadline_is_too_late() -> None:
+    instance = Instance()
+    instance.order(drill())
+    instance.now_ms = 5_000
+    assert instance.handled() == ["failed"]
+    assert instance.at(6_000) == []
+
+
 def test_drills_are_counted_apart_from_stops() -> None:
     instance = Instance()
     instance.order(drill())

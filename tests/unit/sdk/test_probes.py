@@ -98,6 +98,23 @@ def test_a_probe_of_a_wide_scope_heeds_the_other_one_and_an_accounts_probe_its_c
         assert instance.order(probe(scope=scope, epoch=2, share_percent=30, attempt=attempt)) == [answer]
 
 
+@pytest.mark.parametrize("scope", ["global", OWN, "account:a"])
+def test_a_service_that_is_leaving_is_not_fit_to_be_let_in(scope: str) -> None:
+    instance = Instance()
+    instance.hold(half_open(100, scope, 2))
+    instance.gate.close("the service is shutting down")
+    assert instance.order(probe(scope=scope, epoch=2, share_percent=100)) == ["refused"]
+    assert "the service is shutting down" in refusal(instance)
+
+
+def test_a_good_answer_at_the_deadline_is_too_late_even_before_the_clock_has_struck() -> None:
+    instance = stopped(half_open(10, epoch=2))
+    instance.order(probe(epoch=2, share_percent=10))
+    instance.now_ms = 5_000
+    assert instance.handled() == ["refused"]
+    assert instance.at(6_000) == []
+
+
 def test_a_probe_that_nobody_signed_is_refused_because_it_could_let_work_through() -> None:
     instance = stopped(half_open(10, epoch=2))
     ordered = probe(epoch=2, share_percent=10)

@@ -91,11 +91,13 @@ class SinkWorker:
         self._waiting = Waiting()
         self._consumer: AIOKafkaConsumer | None = None
         self._storing = True
+        #: Partitions whose log ends before what is stored of them.
+        self._foreign: list[TopicPartition] = []
         self._stop = asyncio.Event()
 
     def ready_conditions(self) -> dict[str, bool]:
         """Readiness by name."""
-        return {"assigned": self._assignments.seen, "clickhouse": self._storing}
+        return {"assigned": self._assignments.seen, "clickhouse": self._storing, "same_topics": not self._foreign}
 
     def told_to(self, stop: asyncio.Event) -> None:
         """``stop`` ends what waits for the database."""
@@ -165,8 +167,24 @@ class SinkWorker:
         pending = [one for standing in self._standings.values() for one in standing.pending]
         self._waiting.reset(pending)
         log.info("positions read for %d partitions, ranges to repeat: %d", len(self._positions), len(pending))
+        await self._refuse_foreign(consumer)
         # A predecessor may have died between its rows and its commit; on a quiet topic nothing else would say so.
         await self._commit(consumer, {where: position for where, position in self._positions.items() if position > 0})
+
+    async def _refuse_foreign(self, consumer: AIOKafkaConsumer) -> None:
+        """A topic that was made anew has other records at the same offsets: stored ones would look like its own."""
+        ends = await consumer.end_offsets(list(self._positions))
+        self._foreign = sorted(where for where, position in self._positions.items() if position > ends[where])
+        for where in self._foreign:
+            log.error(
+                "%s, partition %d: stored up to offset %d, but its log ends at %d; the topic was made anew, or its log"
+                " was cut. Nothing of it is stored: give the sink an empty database (ESTOP_CLICKHOUSE_URL, or another"
+                " ESTOP_DATA_DIR), or drop what is stored of that topic",
+                where.topic, where.partition, self._positions[where], ends[where],
+            )  # fmt: skip
+            del self._positions[where]
+            with contextlib.suppress(IllegalStateError):
+                consumer.pause(where)
 
     def _take(self, where: TopicPartition, batch: FetchedBatch) -> None:
         expected = self._positions.get(where)
