@@ -47,7 +47,11 @@ LATENCY_MS: Final = 400
 #: A recovery that has not ended by then never will.
 PATIENCE_MS: Final = 3_600_000
 POLICY: Final = Policy(
-    procedures=default_procedures(HEARTBEAT_MS, 30_000, 60_000), condition_interval_ms=HEARTBEAT_MS, issued_by="sim"
+    procedures=default_procedures(HEARTBEAT_MS, 30_000, 60_000),
+    condition_interval_ms=HEARTBEAT_MS,
+    issued_by="sim",
+    # one person recovers here; what two are for is tried in the core's own tests
+    global_resume_people=1,
 )
 _ANSWERS: Final = {Action.STOP: AckState.STOPPED, Action.RESUME: AckState.RESUMED, Action.PROBE: AckState.READY}
 
