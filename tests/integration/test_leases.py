@@ -21,9 +21,9 @@ from emergency_stop.wire.signing import Signer, Verifier
 from tests.integration.coordinator_office import CoordinatorOffice, now_ms, until
 
 pytestmark = pytest.mark.needs("broker")
-LEASE_MS, DELAY_MS = 3_000, 1_000
+LEASE_MS, DELAY_MS = 6_000, 2_000
 #: What a busy machine may add to a timer.
-SLACK_MS = 3_000
+SLACK_MS = 10_000
 PARTITIONS = 4
 SHORT = {"ESTOP_LEASE": str(LEASE_MS)}
 
@@ -87,6 +87,7 @@ async def test_without_its_coordinator_an_instance_stops_itself_unless_it_may_ru
     a hold                                            held ──────────────────
     """
     office.start(**SHORT)
+    await until(lambda: len(office.lessors()) == PARTITIONS, "every partition publishes leases")
     reasons: list[str] = []
 
     async def stop(correlation_id: str) -> bool:
@@ -151,7 +152,7 @@ async def test_whoever_needs_a_lease_does_not_start_without_a_coordinator_and_le
 ) -> None:
     guard = StopGuard("alpha", office.brokers, instance_id="waits", verifier=office.verifier)
     with pytest.raises(GuardStartError, match=f"no coordinator has answered on {topics.LEASES}; check that a coord"):
-        await guard.start(within_ms=2_000)
+        await guard.start(within_ms=10_000)
     assert not may_act(guard, "a")
     await until(lambda: announced["waits"].state is InstanceState.LEFT, "nobody waits for its proof")
     async with StopGuard("alpha", office.brokers, without_lease="run") as runs:
@@ -166,7 +167,7 @@ async def test_leases_of_a_coordinator_that_is_not_trusted_start_nobody(office: 
     await until(lambda: len(office.lessors()) == PARTITIONS, "every partition publishes leases")
     stranger = StopGuard("alpha", office.brokers, verifier=Verifier([Signer.generate().public_key]))
     with pytest.raises(GuardStartError, match="no lease that a trusted key has signed"):
-        await stranger.start(within_ms=3_000)
+        await stranger.start(within_ms=10_000)
 
 
 @pytest.mark.needs("java", "maven")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emergency_stop.coordinate.leases import ARRIVALS_PAUSE_MS, RENEWALS_MAX, Attendance, LeaseTurns
+from emergency_stop.coordinate.tables import Standing
 from emergency_stop.domain.messages import Lease
 from emergency_stop.domain.values import InstanceState
-from tests.unit.coordinate.scenario import instance
+from tests.unit.coordinate.scenario import hit, instance, opened, world
 
 LEASE_MS = 30_000
 TURN_MS = LEASE_MS // 3
@@ -150,3 +151,10 @@ def test_partitions_of_one_process_take_their_turns_each() -> None:
     assert neighbour.next_deadline() == 0
     neighbour.tick(50)
     assert [lease.partition for lease in neighbour.take()] == [0]
+
+
+def test_an_instance_without_a_lease_is_commanded_and_owes_its_proof_like_any_other() -> None:
+    """What it says of itself proves no stop."""
+    where = world(replace(instance("x"), lease_lost_at=1), instance("y"))
+    (case,) = opened(hit(), where=where).cases
+    assert {target.service: target.standing for target in case.targets} == dict.fromkeys("xy", Standing.PENDING)
