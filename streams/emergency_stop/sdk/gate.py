@@ -92,6 +92,8 @@ class Gate:
         #: While the instance has no lease of the coordinator.
         self._leaseless: Shut | None = None
         self._wides: tuple[Shut, ...] = (shut,)
+        #: What all of them admit, percent.
+        self._wide_percent = 0
         #: The most severe stop that covers every account, half open or not; ``None`` where there is none.
         self.wide: Shut | None = shut
         #: Stops of single accounts, half open or not.
@@ -155,7 +157,7 @@ class Gate:
         parsed = Scope.parse(scope)
         if parsed.kind is ScopeKind.ACCOUNT:
             return self._wide_refusal(parsed.name)
-        others = (shut for shut in self._wides if shut.scope != scope or shut is self._closed)
+        others = (s for s in self._wides if s.scope != scope or s is self._closed or s is self._leaseless)
         return worst(shut for shut in others if shut.percent < percent)
 
     def epoch_of(self, scope: str) -> int:
@@ -213,7 +215,7 @@ class Gate:
         wide scope admits.
         """
         # a lost lease admits nothing, whatever share a hold admits
-        shut = worst((self.shut_of(scope), self._leaseless)) or self._closed
+        shut = together((self.shut_of(scope), self._leaseless)) or self._closed
         if shut is None:
             return 0
         chosen = self.in_flight_in(scope)
@@ -324,6 +326,7 @@ class Gate:
     def _refresh_wide(self) -> None:
         shuts = (self._closed, self._leaseless, self.shut_of("global"), self.shut_of(self.own_scope))
         self._wides = tuple(shut for shut in shuts if shut is not None and shut.percent < ALL_PERCENT)
+        self._wide_percent = min((shut.percent for shut in self._wides), default=ALL_PERCENT)
         self.wide = worst(self._wides)
 
     def _wide_refusal(self, account_id: str | None) -> Shut | None:
@@ -331,4 +334,6 @@ class Gate:
         if self.wide is None:
             return None
         cohort = cohort_of(account_id)
+        if cohort < self._wide_percent:
+            return None
         return worst(shut for shut in self._wides if cohort >= shut.percent)

@@ -59,7 +59,8 @@ class Permit:
     def __aenter__(self) -> _Done:
         gate = self._gate
         lapsed = gate.lapsed
-        if gate.wide is not None or self.account_id in gate.accounts or (lapsed is not None and lapsed()):
+        # the lease first: what is half open would let an action through that nobody has a lease for
+        if (lapsed is not None and lapsed()) or gate.wide is not None or self.account_id in gate.accounts:
             gate.check(self.account_id)
         self._task = current_task(gate.loop)
         gate.in_flight_actions.add(self)

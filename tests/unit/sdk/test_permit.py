@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from emergency_stop.sdk.gate import Stopped
 from emergency_stop.sdk.permit import Permit, PermitGate, finish
-from tests.unit.sdk.scenario import IMMEDIATE, held
+from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, half_open, held
 
 
 @pytest.fixture
@@ -134,3 +135,23 @@ async def test_finish_gives_the_result_and_the_error_of_the_work() -> None:
     assert await finish(asyncio.sleep(0, "value")) == "value"
     with pytest.raises(OSError, match="gone"):
         await finish(fails())
+
+
+@pytest.mark.parametrize("scope", ["global", "account:a"])
+async def test_a_lease_that_has_run_out_unnoticed_refuses_what_a_half_open_hold_admits(
+    gate: PermitGate, scope: str
+) -> None:
+    """The lease's own timer may be late; the permit asks, whatever else it finds."""
+
+    def lapsed() -> bool:
+        gate.take_lease_away(GRACEFUL, "its lease has run out")
+        return True
+
+    gate.apply_hold(half_open(99, scope), trusted=True)
+    for _ in range(2):  # of one account's attempts the first has no budget yet
+        with contextlib.suppress(Stopped), Permit(gate, "a"):
+            pass
+    assert gate.permitted > 0
+    gate.lapsed = lapsed
+    with pytest.raises(Stopped, match="its lease has run out"), Permit(gate, "a"):
+        pytest.fail("it must not get here")

@@ -8,7 +8,16 @@ import pytest
 
 from emergency_stop.domain.messages import Hold
 from emergency_stop.domain.values import Action
-from tests.unit.sdk.scenario import SERVICE, Instance, account_in_cohort_below, command, half_open, held, running
+from tests.unit.sdk.scenario import (
+    GRACEFUL,
+    SERVICE,
+    Instance,
+    account_in_cohort_below,
+    command,
+    half_open,
+    held,
+    running,
+)
 
 OWN = f"service:{SERVICE}"
 probe = partial(command, Action.PROBE, deadline_at=5_000)
@@ -105,6 +114,15 @@ def test_a_service_that_is_leaving_is_not_fit_to_be_let_in(scope: str) -> None:
     instance.gate.close("the service is shutting down")
     assert instance.order(probe(scope=scope, epoch=2, share_percent=100)) == ["refused"]
     assert "the service is shutting down" in refusal(instance)
+
+
+def test_an_instance_without_a_lease_is_not_fit_to_be_let_in() -> None:
+    for scope in ("global", OWN, "account:a"):
+        instance = Instance()
+        instance.hold(half_open(100, scope, 2))
+        instance.gate.take_lease_away(GRACEFUL, "its lease has run out")
+        assert instance.order(probe(scope=scope, epoch=2, share_percent=100)) == ["refused"]
+        assert "its lease has run out" in refusal(instance)
 
 
 def test_a_good_answer_at_the_deadline_is_too_late_even_before_the_clock_has_struck() -> None:

@@ -305,6 +305,15 @@ def test_an_instance_that_leaves_ends_what_a_share_admits_as_well() -> None:
     assert work.asked == 1
 
 
+def test_a_lost_lease_ends_what_a_share_admits_as_well_however_severe_the_hold() -> None:
+    instance = Instance()
+    instance.hold(half_open(50, f"service:{SERVICE}", level=IMMEDIATE))
+    work = instance.begins(account_in_cohort_below(50))
+    instance.gate.take_lease_away(GRACEFUL, "its lease has run out")
+    assert instance.gate.revoke(instance.gate.own_scope) == 1
+    assert work.asked == 1
+
+
 def test_a_stop_under_way_ends_without_a_verdict_when_its_scope_is_half_opened() -> None:
     """STOPPED says that the gate was shut all along; a share admits work."""
     instance = Instance()
