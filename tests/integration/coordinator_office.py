@@ -17,7 +17,8 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Request
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Notice, Request
+from emergency_stop.domain.values import NoticeKind
 from emergency_stop.sdk import StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -55,6 +56,7 @@ class CoordinatorOffice:
         self.emergencies: list[Emergency] = []
         self.audit: list[AuditRecord] = []
         self.commands: list[Command] = []
+        self.notices: list[Notice] = []
         self.verifier = Verifier()
         #: One instance of each service.
         self.guards: dict[str, StopGuard] = {}
@@ -64,6 +66,7 @@ class CoordinatorOffice:
             self._tail(topics.HOLDS, Hold, self.holds),
             self._tail(topics.EMERGENCIES, Emergency, self.emergencies),
             self._tail(topics.AUDIT, AuditRecord, self.audit),
+            self._tail(topics.NOTICES, Notice, self.notices),
             *(self._tail(topics.commands_topic(name), Command, self.commands) for name in SERVICES),
         ]
 
@@ -131,6 +134,10 @@ class CoordinatorOffice:
     def emergency(self, emergency_id: str) -> Emergency | None:
         """The newest account of it."""
         return next((e for e in reversed(self.emergencies) if e.emergency_id == emergency_id), None)
+
+    def told(self, emergency_id: str) -> set[NoticeKind]:
+        """The kinds of notices of it."""
+        return {one.kind for one in self.notices if one.emergency_id == emergency_id}
 
     def hold(self, scope: str) -> Hold | None:
         return next((hold for hold in reversed(self.holds) if hold.scope == scope), None)
