@@ -18,6 +18,7 @@ from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Lease, Notice, Request
+from emergency_stop.domain.values import NoticeKind
 from emergency_stop.sdk import StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -147,6 +148,10 @@ class CoordinatorOffice:
     def lessors(self) -> dict[int, str]:
         """Who published the newest lease of each partition."""
         return {lease.partition: lease.issued_by for lease in self.leases}
+
+    def told(self, emergency_id: str) -> set[NoticeKind]:
+        """The kinds of notices of it."""
+        return {one.kind for one in self.notices if one.emergency_id == emergency_id}
 
     def hold(self, scope: str) -> Hold | None:
         return next((hold for hold in reversed(self.holds) if hold.scope == scope), None)

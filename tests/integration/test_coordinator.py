@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
-from emergency_stop.domain.values import Action, EmergencyState, HoldState, Mode, StopLevel
+from emergency_stop.domain.values import Action, EmergencyState, HoldState, Mode, NoticeKind, StopLevel
 from emergency_stop.sdk import StopGuard, Stopped
 from emergency_stop.wire.signing import SignatureVerdict
 from tests.integration.coordinator_office import SERVICES, CoordinatorOffice, now_ms, until
@@ -155,7 +155,12 @@ async def test_every_hit_is_one_proven_stop_through_kills(office: CoordinatorOff
         assert {(hold.state, hold.epoch) for hold in holds} == {(HoldState.HELD, 1)}, "one stop, decided once"
         stops = {c.command_id for c in office.commands if c.emergency_id == cause and c.action is Action.STOP}
         assert len(stops) >= len(SERVICES)
+        await until(partial(_is_told, office, cause), "its begin and its end are told, though it died in between")
     assert {e.emergency_id for e in office.emergencies if e.scope in scopes} == set(causes)
+
+
+def _is_told(office: CoordinatorOffice, cause: str) -> bool:
+    return office.told(cause) == {NoticeKind.WARNING, NoticeKind.INFO}
 
 
 async def _reaches(office: CoordinatorOffice, cause: str, state: EmergencyState) -> None:
