@@ -72,6 +72,10 @@ bench-latency: $(STAMP) ## Event to readable stop command beside 1k, 20k and 200
 bench-failover: $(STAMP) ## kill -9 of one of two detectors under load: how long until its partitions fire again
 	@$(BIN)/python -m tests.bench.failover
 
+.PHONY: bench-sink
+bench-sink: $(STAMP) ## Rows per second into chDB (and ESTOP_CLICKHOUSE_URL) beside fastavro and client.insert
+	@$(BIN)/python -m tests.bench.sink
+
 .PHONY: bench-stop
 bench-stop: $(STAMP) ## Event to the last proof that it stopped: 5 services of 2 instances, overload, bounces, crowds, kills
 	@$(BIN)/python -m tests.bench.stop
@@ -96,6 +100,10 @@ simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, and planted b
 .PHONY: test-kill
 test-kill: $(STAMP) ## At least 20 kill -9 and pauses under load on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.campaign
+
+.PHONY: test-sink-kill
+test-sink-kill: $(STAMP) ## At least 50 rounds of kill -9 and database outages under load: each record one row (Java 17, Maven)
+	@$(BIN)/python -m tests.campaign.sink
 
 .PHONY: fmt
 fmt: $(STAMP) ## Format the code

@@ -9,8 +9,10 @@ import importlib
 import time
 
 KERNELS = (
-    "emergency_stop.columnar.kernels",
+    "emergency_stop.columnar.record_kernels",
+    "emergency_stop.columnar.project_kernels",
     "emergency_stop.columnar.container",
+    "emergency_stop.detect.account_kernels",
     "emergency_stop.detect.window_kernels",
     "emergency_stop.detect.judge_kernels",
     "emergency_stop.detect.rule_kernels",

@@ -18,7 +18,9 @@ PROCESSES: Final = {
     "detector": "emergency_stop.apps.detector:run",
     "coordinator": "emergency_stop.apps.coordinator:run",
     "sink": "emergency_stop.apps.sink.main:run",
+    "notifier": "emergency_stop.apps.notifier.main:run",
     "migrate": "emergency_stop.apps.sink.main:migrate",
+    "migrate --dry-run": "emergency_stop.apps.sink.main:show_migrations",
     "dev": "emergency_stop.apps.dev:run_dev",
     "demo": "emergency_stop.apps.demo:run_demo",
 }

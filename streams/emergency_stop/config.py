@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from emergency_stop.domain.topics import (
     DETECTOR_LOOPS,
@@ -24,7 +27,7 @@ from emergency_stop.domain.topics import (
     TopicSpec,
     all_topics,
 )
-from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, StopLevel, is_service_name
+from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, StopLevel, WithoutLease, is_service_name
 
 EXIT_CONFIG: Final = 78
 HEARTBEATS_MISSED_MAX: Final = 3
@@ -38,6 +41,7 @@ DEFAULT_SERVICES: Final = (
     "sessionManager",
 )
 NOTIFICATION_CHANNELS: Final = ("system", "email", "webhook")
+SMTP_SCHEMES: Final = ("smtps", "smtp+starttls", "smtp")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 #: How the names begin that are made up: nothing comes back under them after a restart.
 _UNNAMED: Final = "unnamed-"
@@ -58,6 +62,8 @@ class SettingsError(ValueError):
 
 
 Parser = Callable[[str], Any]
+#: A service and what it depends on.
+Dependencies = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def _integer(low: int, high: int) -> Parser:
@@ -109,6 +115,24 @@ def _choice(*allowed: str) -> Parser:
     return parse
 
 
+def _dependencies(text: str) -> Dependencies:
+    """``a:b,c;b:d``: a depends on b and c, and b on d."""
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        service, _, others = entry.partition(":")
+        service, needed = service.strip(), tuple(name.strip() for name in others.split(",") if name.strip())
+        if not service or not needed or service in found:
+            why = "is named twice" if service in found else "is not"
+            raise ValueError(f"has {entry!r}, which {why}; allowed: service:dependency,…;…, each service once")
+        found[service] = needed
+    try:
+        TopologicalSorter(found).prepare()
+    except CycleError as error:
+        circle = " depends on ".join(reversed(error.args[1]))
+        raise ValueError(f"has a circle: {circle}; a cascading stop would have no order, so remove one") from None
+    return tuple(found.items())
+
+
 def _brokers(text: str) -> str:
     for address in text.split(","):
         host, colon, port = address.strip().rpartition(":")
@@ -120,6 +144,43 @@ def _brokers(text: str) -> str:
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("is not a URL; allowed: http://… or https://…")
+    return text
+
+
+def _address(text: str) -> str:
+    """One address of e-mail. No line break may get into a header, and none of it is checked beyond its shape."""
+    stripped = text.strip()
+    if not re.fullmatch(r"[^\s@,<>]+@[^\s@,<>]+", stripped):
+        raise ValueError("is no address of e-mail; allowed: name@host")
+    return stripped
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    found = [one for one in text.split(",") if one.strip()]
+    if not found:
+        raise ValueError("is empty; allowed: name@host, several separated by commas")
+    return tuple(_address(one) for one in found)
+
+
+def _smtp_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in SMTP_SCHEMES:
+        hint = did_you_mean(parts.scheme, SMTP_SCHEMES)
+        raise ValueError(f"does not begin with a known scheme{hint}; allowed: {', '.join(SMTP_SCHEMES)}, then ://")
+    try:
+        is_whole = bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        is_whole = False
+    if not is_whole or parts.path.strip("/") or parts.query:
+        raise ValueError("has no host and port; allowed: scheme://[user@]host:port")
+    if parts.password is not None:
+        raise ValueError("has a password in it; put that into the file of ESTOP_NOTIFY_SMTP_PASSWORD_FILE")
+    return text
+
+
+def _cluster_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", text):
+        raise ValueError("is no name of a cluster; allowed: letters, digits, and _ . - after the first letter")
     return text
 
 
@@ -183,9 +244,66 @@ class Settings:
     post_recovery_monitoring_ms: int = _setting(
         "POST_RECOVERY_MONITORING_DURATION", 300_000, _integer(1_000, DAY_MS), "Monitoring after recovery, ms."
     )
-    notifications_enabled: bool = _setting("ENABLE_NOTIFICATIONS", True, _boolean, "Whether people are told.")
+    notifications_enabled: bool = _setting(
+        "ENABLE_NOTIFICATIONS", True, _boolean, "Whether people are told. The last resort acts all the same."
+    )
     notification_channels: tuple[str, ...] = _setting(
-        "NOTIFICATION_CHANNELS", NOTIFICATION_CHANNELS, _names(NOTIFICATION_CHANNELS), "Where people are told."
+        "NOTIFICATION_CHANNELS",
+        NOTIFICATION_CHANNELS,
+        _names(NOTIFICATION_CHANNELS),
+        "Where people are told: system (the notifier's log) always, email and webhook where their settings are given.",
+    )
+    notify_smtp_url: str | None = _setting(
+        "ESTOP_NOTIFY_SMTP_URL",
+        None,
+        _smtp_url,
+        "Mail server: smtps://, smtp+starttls:// or smtp:// (plain), then [user@]host:port; none: no e-mail.",
+    )
+    notify_smtp_password_file: Path | None = _setting(
+        "ESTOP_NOTIFY_SMTP_PASSWORD_FILE", None, Path, "File with the password of its user."
+    )
+    notify_email_from: str | None = _setting("ESTOP_NOTIFY_EMAIL_FROM", None, _address, "Sender of e-mail.")
+    notify_email_to: tuple[str, ...] = _setting(
+        "ESTOP_NOTIFY_EMAIL_TO", (), _addresses, "Its recipients, separated by commas."
+    )
+    notify_webhook_url: str | None = _setting(
+        "ESTOP_NOTIFY_WEBHOOK_URL", None, _url, "Where notices are posted as JSON; none: nowhere."
+    )
+    notify_webhook_secret_file: Path | None = _setting(
+        "ESTOP_NOTIFY_WEBHOOK_SECRET_FILE", None, Path, "File with the secret that these posts are signed with."
+    )
+    notify_group_ms: int = _setting(
+        "ESTOP_NOTIFY_GROUP_MS",
+        5_000,
+        _integer(0, 600_000),
+        "How long a warning waits for others to be told with it, ms. A page never waits for others.",
+    )
+    notify_inhibit_ms: int = _setting(
+        "ESTOP_NOTIFY_INHIBIT_MS",
+        300_000,
+        _integer(0, DAY_MS),
+        "How long a told emergency hides narrower notices that are no graver, ms; 0: it hides none.",
+    )
+    notify_per_minute_max: int = _setting(
+        "ESTOP_NOTIFY_PER_MINUTE_MAX",
+        10,
+        _integer(1, 600),
+        "Messages a minute and channel, pages counted apart; what comes faster is told together.",
+    )
+    last_resort_url: str | None = _setting(
+        "ESTOP_LAST_RESORT_URL",
+        None,
+        _url,
+        "Where an emergency without proof is posted, for an account's session or proxy to be revoked; none: nowhere.",
+    )
+    last_resort_secret_file: Path | None = _setting(
+        "ESTOP_LAST_RESORT_SECRET_FILE", None, Path, "File with the secret that these posts are signed with."
+    )
+    last_resort_patience_ms: int = _setting(
+        "ESTOP_LAST_RESORT_PATIENCE_MS",
+        900_000,
+        _integer(1_000, DAY_MS),
+        "How long the last resort is tried again before it counts as failed, ms.",
     )
     detailed_logging: bool = _setting(
         "ENABLE_DETAILED_LOGGING", True, _boolean, "Whether evaluations that changed nothing are recorded too."
@@ -206,8 +324,32 @@ class Settings:
     clickhouse_url: str | None = _setting(
         "ESTOP_CLICKHOUSE_URL", None, _url, "ClickHouse HTTP address; none: chDB in the sink's process."
     )
+    clickhouse_cluster: str | None = _setting(
+        "ESTOP_CLICKHOUSE_CLUSTER",
+        None,
+        _cluster_name,
+        "ClickHouse cluster on which tables are created, replicated; none: one node. To be set before the first start.",
+    )
     data_dir: Path = _setting("ESTOP_DATA_DIR", Path(".estop"), Path, "Where local data, keys and chDB live.")
     services: tuple[str, ...] = _setting("ESTOP_SERVICES", DEFAULT_SERVICES, _names(), "The services that 'all' means.")
+    dependencies: Dependencies = _setting(
+        "ESTOP_DEPENDENCIES",
+        (),
+        _dependencies,
+        "What services depend on, beside what they announce: a:b,c;b:d. A cascading stop ends dependents first.",
+    )
+    global_resume_people: int = _setting(
+        "ESTOP_GLOBAL_RESUME_PEOPLE",
+        2,
+        _integer(1, 5),
+        "Different people who must ask before a hold of everything is lifted; 1: anyone alone.",
+    )
+    approval_expiry_ms: int = _setting(
+        "ESTOP_APPROVAL_EXPIRY",
+        900_000,
+        _integer(10_000, DAY_MS),
+        "How long one person's word for lifting a hold of everything waits for the next one's, ms.",
+    )
     instance_id: str = _setting(
         "ESTOP_INSTANCE_ID",
         _instance_id,
@@ -272,6 +414,31 @@ class Settings:
         _integer(1, 1_000_000),
         "Fewer stopped accounts than this are no common cause; the only bound while nobody knows how many are live.",
     )
+    lease_ms: int = _setting(
+        "ESTOP_LEASE",
+        30_000,
+        _integer(3_000, 600_000),
+        "How long an instance may act after a heartbeat that the coordinator saw, ms; longer than a takeover takes.",
+    )
+    lease_hold_delay_ms: int = _setting(
+        "ESTOP_LEASE_HOLD_DELAY",
+        10_000,
+        _integer(0, 600_000),
+        "From the end of its lease, ms, until an instance ends what is in flight; new actions are forbidden at once.",
+    )
+    without_lease: WithoutLease = _setting(
+        "ESTOP_WITHOUT_LEASE",
+        WithoutLease.STOP,
+        lambda text: WithoutLease(_choice(*(choice.value for choice in WithoutLease))(text)),
+        "For a service, without the coordinator's lease: stop (fail-safe), run on and say so (fail-open), or ignore"
+        " leases.",
+    )
+    clear_margin_percent: int = _setting(
+        "ESTOP_CLEAR_MARGIN_PERCENT",
+        10,
+        _integer(0, 50),
+        "How far from its threshold a value must be, percent of it, before a trigger's condition counts as cleared.",
+    )
     telemetry_partitions: int = _setting(
         "ESTOP_TELEMETRY_PARTITIONS", 4, _integer(1, 10_000), "Partitions of every telemetry topic."
     )
@@ -286,6 +453,12 @@ class Settings:
         StopLevel.GRACEFUL,
         lambda text: StopLevel(_choice(StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)(text)),
         "Level of the stop that a preventive_measure event of the platform causes: immediate or graceful.",
+    )
+    procedures_file: Path | None = _setting(
+        "ESTOP_PROCEDURES",
+        None,
+        Path,
+        "YAML file of recovery procedures of your own, asked before the four that are there; none: only those.",
     )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(
@@ -354,8 +527,12 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(value) if all(isinstance(one, str) for one in value) else _dependencies_text(value)
     return str(value)
+
+
+def _dependencies_text(value: Dependencies) -> str:
+    return ";".join(f"{service}:{','.join(needed)}" for service, needed in value)
 
 
 def _unknown_variables(environment: Mapping[str, str], known: tuple[str, ...]) -> list[str]:
@@ -374,6 +551,50 @@ def _contradictions(settings: Settings) -> list[str]:
             f"GRACEFUL_STOP_TIMEOUT={settings.graceful_stop_timeout_ms} is shorter than"
             f" IMMEDIATE_STOP_TIMEOUT={settings.immediate_stop_timeout_ms};"
             " graceful escalates to immediate, so it must be longer"
+        )
+    named = dict.fromkeys(name for service, needed in settings.dependencies for name in (service, *needed))
+    problems += [
+        f"ESTOP_DEPENDENCIES={_dependencies_text(settings.dependencies)!r} names {name!r}, which ESTOP_SERVICES does"
+        f" not{did_you_mean(name, settings.services)}; allowed: {', '.join(settings.services)}"
+        for name in named
+        if name not in settings.services
+    ]
+    if settings.clickhouse_cluster is not None and settings.clickhouse_url is None:
+        problems.append(
+            f"ESTOP_CLICKHOUSE_CLUSTER={settings.clickhouse_cluster!r} names a cluster of servers, but"
+            " ESTOP_CLICKHOUSE_URL is not set; set it to one of them, or leave the cluster out for chDB"
+        )
+    return problems + _half_given(settings)
+
+
+def _half_given(settings: Settings) -> list[str]:
+    """What can only work together. A channel that somebody meant to have must not be left out in silence."""
+    user = urlsplit(settings.notify_smtp_url).username if settings.notify_smtp_url else None
+    is_plain = (settings.notify_smtp_url or "").startswith("smtp://")
+    needs = (
+        ("ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url, "ESTOP_NOTIFY_EMAIL_FROM", settings.notify_email_from),
+        ("ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url, "ESTOP_NOTIFY_EMAIL_TO", settings.notify_email_to),
+        ("ESTOP_NOTIFY_EMAIL_FROM", settings.notify_email_from, "ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url),
+        ("ESTOP_NOTIFY_EMAIL_TO", settings.notify_email_to, "ESTOP_NOTIFY_SMTP_URL", settings.notify_smtp_url),
+        ("the user in ESTOP_NOTIFY_SMTP_URL", user, "ESTOP_NOTIFY_SMTP_PASSWORD_FILE",
+         settings.notify_smtp_password_file),
+        ("ESTOP_NOTIFY_SMTP_PASSWORD_FILE", settings.notify_smtp_password_file,
+         "a user in ESTOP_NOTIFY_SMTP_URL (smtps://user@host:port)", user),
+        ("ESTOP_NOTIFY_WEBHOOK_URL", settings.notify_webhook_url, "ESTOP_NOTIFY_WEBHOOK_SECRET_FILE",
+         settings.notify_webhook_secret_file),
+        ("ESTOP_NOTIFY_WEBHOOK_SECRET_FILE", settings.notify_webhook_secret_file, "ESTOP_NOTIFY_WEBHOOK_URL",
+         settings.notify_webhook_url),
+        ("ESTOP_LAST_RESORT_URL", settings.last_resort_url, "ESTOP_LAST_RESORT_SECRET_FILE",
+         settings.last_resort_secret_file),
+        ("ESTOP_LAST_RESORT_SECRET_FILE", settings.last_resort_secret_file, "ESTOP_LAST_RESORT_URL",
+         settings.last_resort_url),
+    )  # fmt: skip
+    problems = [f"{name}={_text(value)!r} needs {other}, which is not set" for name, value, other, has in needs
+                if value and not has]  # fmt: skip
+    if user and is_plain:
+        problems.append(
+            f"ESTOP_NOTIFY_SMTP_URL={settings.notify_smtp_url!r} would send a password in the clear;"
+            " use smtps:// or smtp+starttls://"
         )
     return problems
 

@@ -97,3 +97,14 @@ class RecordingCore(PartitionCore, Protocol):
     def on_durable(self) -> Sequence[Publish]:
         """Effects of everything that the records taken last contain. Empty where nothing waited."""
         ...
+
+    def on_published(self) -> Sequence[Publish]:
+        """What follows from the effects of the last ``on_durable`` and may not delay them: they are acknowledged.
+
+        The shell makes it durable before it writes records again.
+        """
+        ...
+
+
+class DeliveryError(Exception):
+    """Something that was to be told did not arrive, and is worth trying again. Names the place and its answer."""

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 
-from emergency_stop.domain.messages import Hold, HoldCause
+from emergency_stop.adapters.clock import steady_ms
+from emergency_stop.domain.messages import Hold, HoldCause, Lease, Renewal
 from emergency_stop.domain.values import HoldState, StopLevel
 from emergency_stop.sdk import StopGuard
 
@@ -18,6 +19,7 @@ COST_US_MAX: Final = 2.0
 #: What an empty context manager costs on a quiet core of the kind that the bound was set for.
 EMPTY_QUIET_US: Final = 0.3
 GIVE_UP_AFTER_S: Final = 15.0
+LEASE_MS: Final = 600_000
 ASYNC_WITH, WITH, EMPTY_WITH = "async with", "with", "empty with"
 
 
@@ -57,17 +59,23 @@ async def permit_costs_us(holds: int = HOLDS) -> dict[str, float]:
 
     best = dict.fromkeys((ASYNC_WITH, WITH, EMPTY_WITH), float("inf"))
     deadline = time.monotonic() + GIVE_UP_AFTER_S
-    while best[ASYNC_WITH] > COST_US_MAX and time.monotonic() < deadline:
+    while max(best[ASYNC_WITH], best[WITH]) > COST_US_MAX and time.monotonic() < deadline:
         for form, use in zip(best, (asynchronously, plainly, empty), strict=True):
             best[form] = min(best[form], await _cost_us(use))
     return best
 
 
 def _guard(holds: int) -> StopGuard:
-    """Open, with ``holds`` accounts held; never started: no broker is asked."""
+    """Open and with a lease, with ``holds`` accounts held; never started: no broker is asked."""
     guard = StopGuard("sessionManager", "127.0.0.1:9")
     guard._gate.loop = asyncio.get_running_loop()
+    keeper = guard._leases._keeper
+    assert keeper is not None
+    keeper.sending(1)
+    renewal = Renewal("sessionManager", guard.instance_id, 1)
+    keeper.holder.renew(Lease(0, 1, "coordinator", 1, LEASE_MS, (renewal,)), steady_ms())
     guard._gate.open()
+    assert guard.stopped_by() is None
     for number in range(holds):
         scope = f"account:held-{number}"
         cause = HoldCause(f"e-{number}", StopLevel.GRACEFUL, ("all",), "held", 1)
@@ -76,6 +84,7 @@ def _guard(holds: int) -> StopGuard:
 
 
 async def _cost_us(use: Callable[[], Awaitable[None]]) -> float:
-    start = time.perf_counter()
+    """The thread's own time, µs: a permit waits for nothing, and what other processes take is not its cost."""
+    start = time.thread_time()
     await use()
-    return (time.perf_counter() - start) / PERMITS * 1e6
+    return (time.thread_time() - start) / PERMITS * 1e6

@@ -17,7 +17,7 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Notice, Request
+from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hit, Hold, Lease, Notice, Request
 from emergency_stop.sdk import StopGuard
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -55,17 +55,20 @@ class CoordinatorOffice:
         self.emergencies: list[Emergency] = []
         self.audit: list[AuditRecord] = []
         self.commands: list[Command] = []
+        self.leases: list[Lease] = []
         self.hits: list[Hit] = []
         self.notices: list[Notice] = []
         self.verifier = Verifier()
         #: One instance of each service.
         self.guards: dict[str, StopGuard] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        #: By instance id.
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._starts = 0
         self._tails = [
             self._tail(topics.HOLDS, Hold, self.holds),
             self._tail(topics.EMERGENCIES, Emergency, self.emergencies),
             self._tail(topics.AUDIT, AuditRecord, self.audit),
+            self._tail(topics.LEASES, Lease, self.leases),
             self._tail(topics.HITS, Hit, self.hits),
             self._tail(topics.NOTICES, Notice, self.notices),
             *(self._tail(topics.commands_topic(name), Command, self.commands) for name in SERVICES),
@@ -87,46 +90,49 @@ class CoordinatorOffice:
         for tail in self._tails:
             await tail.start()
             await tail.caught_up()
+        self.leases.clear()  # of coordinators before this office's
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.kill()
+        for name in [*self._processes]:
+            self.kill(name)
         for tail in self._tails:
             await tail.stop()
         await self.publisher.stop()
 
-    def start(self, **variables: str) -> None:
+    def start(self, name: str = "c1", **variables: str) -> None:
         self._starts += 1
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ESTOP_")}
         environment |= {
             "ESTOP_BROKERS": self.brokers,
             "ESTOP_SERVICES": ",".join(SERVICES),
             "ESTOP_SIGNING_KEY_FILE": str(self._folder / "signing.pem"),
-            "ESTOP_INSTANCE_ID": "c1",
+            "ESTOP_INSTANCE_ID": name,
             "ESTOP_SESSION_TIMEOUT_MS": "6000",
             # tests of one broker stop many accounts within a minute, each for itself
             "ESTOP_BLAST_PERCENT": "0",
             **variables,
         }
         with (self._folder / f"coordinator-{self._starts}.log").open("wb") as log:
-            self._process = subprocess.Popen(
+            self._processes[name] = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM],
                 env=environment, stdout=log, stderr=log, preexec_fn=die_with_parent,
             )  # fmt: skip
 
-    def kill(self) -> None:
+    def kill(self, name: str = "c1") -> None:
         """As ``kill -9``."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        process = self._processes.pop(name, None)
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def hang_up(self) -> None:
         """As ``kill -HUP``: look at the key files now."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        for process in self._processes.values():
+            process.send_signal(signal.SIGHUP)
 
     def log(self) -> str:
+        """Of the one that was started last."""
         return (self._folder / f"coordinator-{self._starts}.log").read_text()
 
     async def send(self, message: Hit | Request, *, key: str | None = None, partition: int | None = None) -> None:
@@ -137,6 +143,10 @@ class CoordinatorOffice:
     def emergency(self, emergency_id: str) -> Emergency | None:
         """The newest account of it."""
         return next((e for e in reversed(self.emergencies) if e.emergency_id == emergency_id), None)
+
+    def lessors(self) -> dict[int, str]:
+        """Who published the newest lease of each partition."""
+        return {lease.partition: lease.issued_by for lease in self.leases}
 
     def hold(self, scope: str) -> Hold | None:
         return next((hold for hold in reversed(self.holds) if hold.scope == scope), None)

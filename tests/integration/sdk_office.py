@@ -12,12 +12,24 @@ from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import command_id
-from emergency_stop.domain.messages import Ack, Activity, Command, Hold, HoldCause, ServiceInstance
+from emergency_stop.domain.messages import (
+    Ack,
+    Activity,
+    Command,
+    Hold,
+    HoldCause,
+    Lease,
+    Renewal,
+    ServiceInstance,
+    Share,
+)
 from emergency_stop.domain.values import AckState, Action, HoldState, InstanceState, StopLevel
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.signing import Signer
 
 WITHIN_S = 20.0
+LEASE_MS = 30_000
 
 
 def now_ms() -> int:
@@ -32,17 +44,23 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 
 class Office:
-    """Give it a service of its own: its topics are shared by all tests of a broker."""
+    """Give it a service of its own: its topics are shared by all tests of a broker.
+
+    Like a coordinator it answers every heartbeat of that service with a lease.
+    """
 
     def __init__(self, brokers: str, service: str) -> None:
         self.brokers = brokers
         self.service = service
         self.codec = Codec(LocalRegistry())
+        #: Signs leases, and nothing else unless a test does.
+        self.signer = Signer.generate()
         self.acks: list[Ack] = []
         self.activity: list[Activity] = []
         self.instances: dict[str, ServiceInstance] = {}
         #: What was read from acks and activity, in the order of arrival here.
         self.publisher = KafkaPublisher(brokers, client_id="office")
+        self._answers: set[asyncio.Future[None]] = set()
         self._tails = [
             CompactedTail(brokers, topics.ACKS, self._on_ack, client_id="office-acks"),
             CompactedTail(brokers, topics.ACTIVITY, self._on_activity, client_id="office-activity"),
@@ -69,11 +87,16 @@ class Office:
         *,
         level: StopLevel | None = StopLevel.GRACEFUL,
         services: tuple[str, ...] | None = None,
+        percent: int | None = None,
+        signer: Signer | None = None,
     ) -> Hold:
-        """Write a hold; ``level`` ``None`` lifts it."""
-        causes = (HoldCause(f"e-{scope}", level, services or (self.service,), "a test", epoch),) if level else ()
+        """Write a hold; ``level`` ``None`` lifts it, ``percent`` opens it for the service to that share."""
+        shares = () if percent is None else (Share(self.service, percent),)
+        cause = level and HoldCause(f"e-{scope}", level, services or (self.service,), "a test", epoch, None, shares)
+        causes = (cause,) if cause else ()
         state = HoldState.HELD if level else HoldState.RUNNING
         hold = Hold(scope, epoch, state, level, causes, "a test", now_ms())
+        hold = signer.sign(hold) if signer else hold
         await self.publisher.publish(topics.HOLDS, scope.encode(), self.codec.encode(hold, topics.HOLDS))
         return hold
 
@@ -85,13 +108,16 @@ class Office:
         *,
         level: StopLevel = StopLevel.IMMEDIATE,
         within_ms: int = 5_000,
+        share_percent: int = 0,
+        signer: Signer | None = None,
     ) -> Command:
         at = now_ms()
         known_as = command_id(f"e-{scope}", self.service, epoch, action, 1)
         command = Command(
             known_as, f"e-{scope}", "corr", self.service, scope, epoch, action, level, "a test", "office", at,
-            at + within_ms, 1,
+            at + within_ms, 1, share_percent=share_percent,
         )  # fmt: skip
+        command = signer.sign(command) if signer else command
         topic = topics.commands_topic(self.service)
         await self.publisher.publish(topic, scope.encode(), self.codec.encode(command, topic))
         return command
@@ -130,4 +156,15 @@ class Office:
         self.activity.append(self.codec.decode(Activity, record.value))
 
     def _on_instance(self, record: TailRecord) -> None:
-        self.instances[(record.key or b"").decode()] = self.codec.decode(ServiceInstance, record.value)
+        instance = self.codec.decode(ServiceInstance, record.value)
+        self.instances[(record.key or b"").decode()] = instance
+        is_new = instance.service == self.service and self._tails[-1].is_caught_up
+        if is_new and instance.state is InstanceState.UP:
+            answer = asyncio.ensure_future(self._renew(instance))
+            self._answers.add(answer)
+            answer.add_done_callback(self._answers.discard)
+
+    async def _renew(self, instance: ServiceInstance) -> None:
+        renewal = Renewal(instance.service, instance.instance_id, instance.heartbeat_at)
+        lease = self.signer.sign(Lease(0, 1, "office", now_ms(), LEASE_MS, (renewal,)))
+        await self.publisher.publish(topics.LEASES, b"0", self.codec.encode(lease, topics.LEASES))

@@ -13,11 +13,11 @@ from emergency_stop.coordinate.blast import COMMON_CAUSE
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import emergency_id, hit_cause
 from emergency_stop.domain.messages import Freshness, Hold
-from emergency_stop.domain.values import EmergencyState, HoldState, NoticeKind, StopLevel
+from emergency_stop.domain.values import Action, EmergencyState, HoldState, NoticeKind, StopLevel
 from emergency_stop.sdk import StopGuard
 from emergency_stop.testing.brokers import EmbeddedBroker
 from tests.integration.coordinator_office import SERVICES, CoordinatorOffice, now_ms, until
-from tests.unit.coordinate.scenario import hit, request, resume
+from tests.unit.coordinate.scenario import hit, request
 
 pytestmark = pytest.mark.needs("broker")
 GUARDED = {"ESTOP_BLAST_PERCENT": "30", "ESTOP_BLAST_MIN_ACCOUNTS": "20"}
@@ -35,7 +35,7 @@ async def office(broker: str, tmp_path: Path) -> AsyncIterator[CoordinatorOffice
     """No coordinator yet; one instance of each service, and detectors that know 60 live accounts."""
     async with CoordinatorOffice(broker, tmp_path) as opened, AsyncExitStack() as stack:
         for service in SERVICES:
-            guard = StopGuard(service, broker)
+            guard = StopGuard(service, broker, without_lease="ignore")  # the coordinator starts later
             guard.handle_stops(_obey)
             await stack.enter_async_context(guard)
         for partition in range(2):
@@ -100,7 +100,8 @@ async def test_a_crowd_stopped_by_triggers_holds_everything_once_through_restart
     assert [emergency_id(hit_cause(one)) for one in raised] == [cause]
     assert len({one.notice_id for one in office.notices}) == 1
 
-    await office.send(resume("lift", hold.epoch, scope="global"))
+    for who, action in (("ann", Action.RESET), ("ann", Action.RESUME), ("ben", Action.RESUME)):
+        await office.send(request(f"{who}-{action}", action, "global", requested_by=who, epoch=hold.epoch))
     await until(lambda: _everything(office).state is HoldState.RUNNING, "lifted")
     await until(lambda: any(one.action == "common_cause_lifted" for one in office.audit), "counted anew")
     await _fire(office, range(40, 41))

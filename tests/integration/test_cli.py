@@ -16,7 +16,7 @@ import pytest
 
 from emergency_stop.apps.stack.stack import Stack
 from emergency_stop.config import Settings
-from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
+from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.domain.default_triggers import BUILTIN_KINDS, default_pack
 
 pytestmark = pytest.mark.needs("broker", "chdb")
@@ -88,7 +88,9 @@ async def test_an_operator_stops_sees_and_resumes(stack: Stack) -> None:
     await _triggers(operator)
     await _stops_and_resumes(operator)
     await _is_refused(operator)
+    await _drills_plans_and_resets(operator)
     await _asks_why(operator)
+    await _asks_whether_it_has_cleared(operator)
     await _is_never_told_what_is_not_proven(operator, stack)
 
 
@@ -162,7 +164,12 @@ async def _stops_and_resumes(operator: Operator) -> None:
     assert [(one["emergency_id"], one["state"]) for one in listed] == [(emergency["emergency_id"], "stopped")]
     assert emergency["emergency_id"] in (await operator.types("emergencies")).out
 
-    resumed = await operator.types("resume", "global", "--reason", "over", "--json")
+    first = await operator.types("resume", "global", "--reason", "over", "--by", "ann", "--json")
+    assert (first.code, first.document["resumed"], first.document["approved"]) == (EXIT_NOT_PROVEN, False, True)
+    again = await operator.types("resume", "global", "--reason", "over", "--by", "Ann")
+    assert again.code == EXIT_NOT_PROVEN, "the same person twice is one"
+    assert "your word is on record: over: 1 of 2 people" in again.out
+    resumed = await operator.types("resume", "global", "--reason", "over", "--by", "ben", "--json")
     assert resumed.code == EXIT_OK, resumed
     assert resumed.document["resumed"] is True
     assert (await operator.types("status", "--json")).document["holds"] == []
@@ -183,6 +190,35 @@ async def _is_refused(operator: Operator) -> None:
     )
     assert stale.code == EXIT_REFUSED
     assert "IS STILL HELD" in stale.out
+    assert "a newer stop has epoch" in stale.out, "the coordinator's own word"
+
+
+async def _drills_plans_and_resets(operator: Operator) -> None:
+    drilled = await operator.types("drill", "account:two", "--level", "graceful", "--json")
+    assert drilled.code == EXIT_OK, drilled
+    assert drilled.document["proven"] is True
+    assert [one["scope"] for one in (await operator.types("status", "--json")).document["holds"]] == ["account:one"]
+    drills = await operator.types("drills", "--json")
+    assert drills.code == EXIT_FAILED, "levels that were never proven are red"
+    red = {one["level"]: one["red"] for one in drills.document}
+    assert red == {"immediate": False, "graceful": False, "service_specific": True, "cascading": True,
+                   "maintenance": True}  # fmt: skip
+    assert "never" in (await operator.types("drills")).out
+
+    planned = await operator.types(
+        "stop", "account:three", "--level", "maintenance", "--at", "2100-01-01T00:00:00Z", "--reason", "x", "--wait",
+        "--json",
+    )  # fmt: skip
+    assert (planned.code, planned.document["emergency"]["state"]) == (EXIT_OK, "scheduled")
+    off = await operator.types(
+        "resume", "account:three", "--emergency", planned.document["emergency_id"], "--reason", "not now", "--json"
+    )
+    assert (off.code, off.document["called_off"]) == (EXIT_OK, True)
+
+    nothing = await operator.types("reset", "account:one", "--reason", "x")
+    assert nothing.code == EXIT_REFUSED
+    assert "nothing is latched" in nothing.err
+    assert (await operator.types("reset", "no-such-emergency", "--reason", "x")).code == EXIT_BAD_INPUT
 
 
 async def _asks_why(operator: Operator) -> None:
@@ -199,6 +235,13 @@ async def _asks_why(operator: Operator) -> None:
     assert "highest risk_score" in (await operator.types("explain", hit["emergency_id"])).out
     assert (await operator.types("explain", "no-such-hit")).code == EXIT_BAD_INPUT
 
+    latched = await operator.types("resume", "account:acc-hot", "--reason", "x")
+    assert latched.code == EXIT_REFUSED
+    assert f"latched: {hit['emergency_id']}" in latched.out
+    reset = await operator.types("reset", "account:acc-hot", "--reason", "looked at", "--json")
+    assert (reset.code, reset.document["reset"]) == (EXIT_OK, True)
+    assert (await operator.types("resume", "account:acc-hot", "--reason", "over")).code == EXIT_OK
+
     # Once the detector's state is durable.
     why_not = await operator.sees(
         lambda found: any("suppressed by cooldown" in reason for reason in found["reasons"]),
@@ -210,6 +253,20 @@ async def _asks_why(operator: Operator) -> None:
     assert "did you mean 'default-suspension-risk'?" in unknown.err
     stranger = await operator.types("why-not", "default-health-score", "acc-nobody")
     assert "no event of the account" in stranger.out
+
+
+async def _asks_whether_it_has_cleared(operator: Operator) -> None:
+    """Three failed authentications stay in their window for ten minutes."""
+    sent = await operator.types("produce", "--incident", "authentication:acc-out", "--count", "1")
+    assert sent.code == EXIT_OK, sent
+    condition = await operator.types("condition", "default-authentication", "account:acc-out", "--json")
+    assert condition.code == EXIT_FAILED, condition
+    assert condition.document["state"] == "holds"
+    nobody = await operator.types("condition", "default-authentication", "account:acc-nobody")
+    assert (nobody.code, "unknown" in nobody.out) == (EXIT_NOT_PROVEN, True), nobody
+    mistaken = await operator.types("condition", "default-authentification", "global")
+    assert mistaken.code == EXIT_BAD_INPUT
+    assert "did you mean 'default-authentication'?" in mistaken.err
 
 
 async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) -> None:

@@ -97,6 +97,40 @@ async def test_other_modes_and_garbage_disturb_nobody(office: CoordinatorOffice)
     assert office.hold(shadow) is None
 
 
+async def test_a_cascade_holds_one_tier_after_the_other(office: CoordinatorOffice) -> None:
+    """Alpha depends on beta: alpha is held, proven and only then beta."""
+    office.kill()
+    office.start(ESTOP_DEPENDENCIES="alpha:beta")
+    where = scope()
+    cause = emergency_id(request_cause(f"r-{where}"))
+    await office.send(request(f"r-{where}", scope=where, level=StopLevel.CASCADING, requested_at=now_ms()))
+    await _reaches(office, cause, EmergencyState.STOPPED)
+    stopped = office.emergency(cause)
+    assert stopped is not None
+    assert (stopped.success, stopped.level, stopped.asked_level) == (True, StopLevel.CASCADING, StopLevel.CASCADING)
+    held = [(hold.epoch, hold.causes[0].services) for hold in office.holds if hold.scope == where]
+    assert held == [(1, ("alpha",)), (2, ("all",))]
+    sent = [(c.service, c.epoch) for c in office.commands if c.emergency_id == cause]
+    assert sorted(set(sent)) == [("alpha", 1), ("beta", 2)]
+    proofs = {one.service: one.at for one in stopped.instances}
+    began = next(c.issued_at for c in office.commands if c.emergency_id == cause and c.service == "beta")
+    assert proofs["alpha"] <= began <= proofs["beta"], "one machine, one clock"
+
+
+async def test_a_drill_walks_the_whole_path_and_holds_nothing(office: CoordinatorOffice) -> None:
+    where = scope()
+    cause = emergency_id(request_cause(f"d-{where}"))
+    await office.send(request(f"d-{where}", Action.DRILL, where, level=StopLevel.GRACEFUL, requested_at=now_ms()))
+    await _reaches(office, cause, EmergencyState.RESOLVED)
+    drilled = office.emergency(cause)
+    assert drilled is not None
+    assert (drilled.drill, drilled.success, drilled.level) == (True, True, StopLevel.GRACEFUL)
+    assert {c.action for c in office.commands if c.emergency_id == cause} == {Action.DRILL}
+    assert office.hold(where) is None
+    async with office.guards["alpha"].permit(where.partition(":")[2]):
+        pass
+
+
 async def test_every_hit_is_one_proven_stop_through_kills(office: CoordinatorOffice) -> None:
     """Twenty hits, and the process dies while it handles them; twice.
 

@@ -15,7 +15,7 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.values import AckState, Action, InstanceState, StopLevel
 from emergency_stop.integrations.twikit_session_manager import TwikitSessionManager
 from emergency_stop.sdk import GuardStartError, StopGuard, Stopped
-from emergency_stop.wire.signing import Signer, Verifier
+from emergency_stop.wire.signing import Verifier
 from tests.integration.sdk_office import Office, until
 
 pytestmark = pytest.mark.needs("broker")
@@ -170,15 +170,14 @@ async def test_a_stale_resume_is_refused_and_a_good_one_opens(office: Office) ->
 
 async def test_a_hold_with_a_bad_signature_stops_and_does_not_lift(office: Office) -> None:
     account_id = account()
-    signer = Signer.generate()
-    verifier = Verifier([signer.public_key])
+    verifier = Verifier([office.signer.public_key])
     async with StopGuard(office.service, office.brokers, verifier=verifier) as guard:
         hold = await office.hold(f"account:{account_id}", 1)
         await until(lambda: guard.stopped_by(account_id), "the unsigned stop is obeyed")
         lifted = await office.hold(f"account:{account_id}", 2, level=None)
         await until(lambda: guard.stats.untrusted >= 2, "both were seen and flagged")
         assert guard.stopped_by(account_id) is not None
-        value = office.codec.encode(signer.sign(lifted), topics.HOLDS)
+        value = office.codec.encode(office.signer.sign(lifted), topics.HOLDS)
         await office.publisher.publish(topics.HOLDS, hold.scope.encode(), value)
         await until(lambda: guard.stopped_by(account_id) is None, "the signed record lifts it")
 

@@ -47,7 +47,7 @@ async def run(script: str, broker: str, platform: PlatformServer) -> str:
 
 
 def test_the_page_has_the_scripts_that_are_run_here() -> None:
-    assert len(SCRIPTS) == 5
+    assert len(SCRIPTS) == 6
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,19 @@ async def test_the_link_s_script_announces_its_service_and_tells_of_the_alert(
         out = await run(script_of("accountHealthMonitor"), broker, platform)
         assert out.strip() == "{'healthAlert': 1}"
         await until(lambda: office.instances, "the service was announced")
+
+
+@pytest.mark.parametrize(("percent", "admitted"), [(0, 0), (10, 10), (100, 100)])
+async def test_the_script_of_recovery_is_admitted_its_share_and_announces_that_it_is_well(
+    broker: str, platform: PlatformServer, percent: int, admitted: int
+) -> None:
+    async with Office(broker, "realtimeSync") as office:
+        await office.hold(ACCOUNT, 4 + percent, percent=percent)
+        out = await run(script_of("realtimeSync"), broker, platform)
+        assert out.strip() == f"admitted {admitted} of 100"
+        await until(lambda: office.instances, "the service was announced")
+        assert all(instance.healthy for instance in office.instances.values())
+        await office.hold(ACCOUNT, 5 + percent, level=None)
 
 
 async def _obey(_correlation_id: str) -> bool:

@@ -45,6 +45,7 @@ async def test_times_answers_and_gates_of_stops_by_a_real_detector_and_coordinat
     report = probes.report(sent)
     assert [report[f"{level}_ms"]["max"] > 0 for level in LEVELS] == [True] * len(LEVELS)
     assert (report["emergencies"], report["partial"]) == (len(sent), 0)
+    assert {probe.level: probes.outcome(probe) for probe in sent} == dict.fromkeys(LEVELS, "stopped")
     assert report["last_stopped_read_ms"]["max"] <= report["emergency_ended_read_ms"]["max"]
     assert {probes.emergency(probe).occurred_at - probe.sent_ms for probe in sent} == {0}
 

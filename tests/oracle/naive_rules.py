@@ -74,6 +74,11 @@ class NaiveRules:
             if newest is not None and state.fired_for != newest:
                 self._judge(rule, account, state, at)
 
+    def samples_of(self, rule_id: str, account: str) -> list[list[tuple[int, Any]]] | None:
+        """All samples of each of the rule's aggregates; ``None`` for an account that had no event."""
+        state = self._accounts.get((rule_id, account))
+        return None if state is None else state.samples
+
     def _judge(self, rule: NaiveRule, account: str, state: _Account, at: int) -> None:
         values = [_value(one, samples, at) for one, samples in zip(rule.sampled, state.samples, strict=True)]
         if rule.holds(values) is not True:

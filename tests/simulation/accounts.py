@@ -188,6 +188,7 @@ class Accounts:
             elif self._judge.ledger.severities.get(emergency, 9) < LEVEL_SEVERITY[cause.level]:
                 self._judge.violated("milder_hold", f"{cause} was held less severely than asked")
         for told in self._newest.values():
+            self._judge_tiers(told)
             if told.state not in _ENDED:
                 self._judge.violated("never_ended", f"{told}")
             elif told.state in _CLAIMS:
@@ -195,6 +196,12 @@ class Accounts:
         for emergency, (scope, _) in self._judge.ledger.causes.items():
             if emergency not in self._newest:
                 self._judge.violated("never_ended", f"{emergency} holds {scope}, and nobody accounts for it")
+
+    def _judge_tiers(self, emergency: Emergency) -> None:
+        """A stop that has ended holds all that was asked for, however many tiers it had."""
+        held = self._judge.ledger.causes.get(emergency.emergency_id)
+        if emergency.state in _CLAIMS and held and set(held[1].services) != set(emergency.target_services):
+            self._judge.violated("stop_lost", f"{emergency} ended, and holds no more than {held[1].services}")
 
     def _judge_last_words(self, emergency: Emergency) -> None:
         """By now everybody has been heard: what the emergency says of an instance is its last word."""

@@ -58,7 +58,7 @@ class Simulation:
         self.now_ms = 0
         self.log: list[Input] = []
         self.published = Published()
-        self.policy = Policy(max_concurrent_stops=2, retention_ms=RETENTION_MS)
+        self.policy = Policy(max_concurrent_stops=2, retention_ms=RETENTION_MS, global_resume_people=1)
         self.core = Coordinator(2, RETENTION_MS)
         self._records: dict[bytes, bytes | None] = {}
         self._position = 0

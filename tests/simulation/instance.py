@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
 from emergency_stop.domain.values import InstanceState
+from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
 from emergency_stop.sdk.permit import OpenPermit
-from emergency_stop.sdk.stops import Effect, RunHandler
 from tests.simulation.weather import HEARTBEAT_MS, POLICY
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ class Instance:
         if self._silent_from < last <= self._cut_until:
             last = max(announced, self._silent_from)
         beat = last - (last - announced) % HEARTBEAT_MS
-        return ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0)
+        needs = self._world.weather.depends_on.get(self.service, ())
+        return ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
 
     # -------------------------------------------------------------------------------------------- incoming
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from unittest import mock
 
-from emergency_stop.coordinate import holds, instances, lifecycle, resume, step
+from emergency_stop.coordinate import cascade, holds, instances, lifecycle, resume, step
 from emergency_stop.coordinate.lifecycle import Change
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import Phase
 from emergency_stop.domain.messages import Ack, AuditRecord, Command, Hold, Request
 from emergency_stop.domain.values import LEVEL_SEVERITY, AckState
+from emergency_stop.sdk.effects import Effect as StopEffect
 from emergency_stop.sdk.gate import Verdict
 from emergency_stop.sdk.permit import PermitGate
-from emergency_stop.sdk.stops import Effect as StopEffect
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.campaign import run_range
 from tests.simulation.coordination import KeepingCoordinator
@@ -231,11 +231,11 @@ BUGS: Final = (
     ),
     Planted(
         "one that came up unnoticed is not asked", frozenset({"acted_after_stop"}),
-        patches=((step, "muster", _nobody_came), (lifecycle, "muster", _nobody_came)),
+        patches=tuple((module, "muster", _nobody_came) for module in (cascade, step, lifecycle)),
     ),
     Planted(
         "one whose heartbeat is lost need not prove it", frozenset({"acted_after_stop"}),
-        patches=((lifecycle, "enlist", _only_the_living),),
+        patches=((cascade, "enlist", _only_the_living), (lifecycle, "enlist", _only_the_living)),
     ),
     Planted(
         "a hit joins whatever its trigger has open", frozenset({"stop_lost", "milder_hold"}),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from emergency_stop.coordinate.state import Policy
 
@@ -15,10 +17,16 @@ POLICY = Policy(
     max_concurrent_stops=2,
     retention_ms=45_000,
     issued_by="coordinator-simulated",
+    # one person resumes here; what two are for is tried in the core's own tests
+    global_resume_people=1,
 )
 HEARTBEAT_MS = 1_000
 #: Records of a compacted topic are kept at least so long, as long as their segment is written to.
 COMPACTION_LAG_MS = 10_000
+
+
+_CHAIN: Final = {"x": ("y",), "y": ("z",)}
+_CIRCLE: Final = {"x": ("y",), "y": ("z",), "z": ("y",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +58,22 @@ class Weather:
     bad_handler: float
     #: Weight of crashes, cuts and lies among the operations, to causes and resumes.
     trouble: float
+    #: What each service announces that it depends on: a chain, a circle, or nothing.
+    depends_on: Mapping[str, tuple[str, ...]]
 
 
 def draw(random: random.Random) -> Weather:
     """The weather of a schedule."""
     pick = random.choice
     services = ("x", "y", "z")[: pick((1, 2, 2, 3))]
+    instances_each = pick((1, 1, 2))
+    accounts = ("1", "2")[: pick((1, 1, 2))]
+    operations = random.randrange(4, 13)
     return Weather(
         services=services,
-        instances_each=pick((1, 1, 2)),
-        accounts=("1", "2")[: pick((1, 1, 2))],
-        operations=random.randrange(4, 13),
+        instances_each=instances_each,
+        accounts=accounts,
+        operations=operations,
         lag_ms=pick((5, 50, 50, 800)),
         crash=pick((0.0, 0.0, 0.05, 0.2)),
         stall=pick((0.0, 0.0, 0.0, 0.1)),
@@ -73,4 +86,6 @@ def draw(random: random.Random) -> Weather:
         long_action=pick((0.0, 0.1, 0.3)),
         bad_handler=pick((0.0, 0.0, 0.2)),
         trouble=pick((0.0, 0.2, 0.5)),
+        # not drawn: every seed is the schedule that it was before there were tiers
+        depends_on=({}, _CHAIN, _CHAIN, _CIRCLE)[operations % 4],
     )

@@ -110,7 +110,7 @@ class SimulatedWorld:
         return Weather(
             calm.services, calm.instances_each, calm.accounts, 0, lag_ms=20, crash=0, stall=0, downtime_ms=100,
             repeat=0, late_ack=0, drop_ack=0, drop_command=0, stubborn=calm.stubborn, long_action=0, bad_handler=0,
-            trouble=0,
+            trouble=0, depends_on=calm.depends_on,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- the broker

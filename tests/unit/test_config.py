@@ -55,7 +55,25 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
         ("ESTOP_REGISTRY_URL", "registry:8081", "allowed: http://… or https://…"),
         ("ESTOP_SERVICES", " , ", "name at least one service"),
         ("ESTOP_SERVICES", "a b", "letters, digits, dots and hyphens only"),
+        ("ESTOP_NOTIFY_SMTP_URL", "smtp+startls://mail:587", "did you mean 'smtp+starttls'?"),
+        ("ESTOP_NOTIFY_SMTP_URL", "smtps://mail", "allowed: scheme://[user@]host:port"),
+        ("ESTOP_NOTIFY_SMTP_URL", "smtps://ann:secret@mail:465", "put that into the file"),
+        ("ESTOP_NOTIFY_EMAIL_TO", "ann@example.org, bob", "allowed: name@host"),
+        ("ESTOP_NOTIFY_EMAIL_FROM", "a@b\nBcc: c@d", "allowed: name@host"),
+        ("ESTOP_NOTIFY_GROUP_MS", "-1", "is out of range; allowed: 0 to 600000"),
+        ("ESTOP_LAST_RESORT_URL", "ftp://host", "allowed: http://… or https://…"),
         ("ESTOP_LOG_LEVEL", "warn", "did you mean 'warning'?"),
+        ("ESTOP_GLOBAL_RESUME_PEOPLE", "6", "is out of range; allowed: 1 to 5"),
+        ("ESTOP_APPROVAL_EXPIRY", "9999", "is out of range; allowed: 10000 to 86400000"),
+        ("ESTOP_DEPENDENCIES", "realtimeSync", "has 'realtimeSync', which is not; allowed: service:dependency,…;…"),
+        ("ESTOP_DEPENDENCIES", "realtimeSync:a;realtimeSync:b", "'realtimeSync:b', which is named twice"),
+        ("ESTOP_DEPENDENCIES", "realtimeSync:sesionManager", "did you mean 'sessionManager'?"),
+        (
+            "ESTOP_DEPENDENCIES",
+            "realtimeSync:sessionManager;sessionManager:behavioralEngine;behavioralEngine:realtimeSync",
+            "has a circle: ",
+        ),
+        ("ESTOP_DEPENDENCIES", "realtimeSync:realtimeSync", "circle: realtimeSync depends on realtimeSync"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_name_and_what_is_allowed(variable: str, value: str, reason: str) -> None:
@@ -76,7 +94,48 @@ def test_a_graceful_stop_may_not_be_shorter_than_an_immediate_one() -> None:
     assert "must be longer" in problem
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"ESTOP_NOTIFY_WEBHOOK_URL": "http://h/"}, "ESTOP_NOTIFY_WEBHOOK_SECRET_FILE"),
+        ({"ESTOP_NOTIFY_WEBHOOK_SECRET_FILE": "s"}, "ESTOP_NOTIFY_WEBHOOK_URL"),
+        ({"ESTOP_LAST_RESORT_URL": "http://h/"}, "ESTOP_LAST_RESORT_SECRET_FILE"),
+        ({"ESTOP_NOTIFY_EMAIL_FROM": "a@b", "ESTOP_NOTIFY_EMAIL_TO": "c@d"}, "ESTOP_NOTIFY_SMTP_URL"),
+        (
+            {
+                "ESTOP_NOTIFY_EMAIL_FROM": "a@b",
+                "ESTOP_NOTIFY_EMAIL_TO": "c@d",
+                "ESTOP_NOTIFY_SMTP_URL": "smtps://u@h:1",
+            },
+            "ESTOP_NOTIFY_SMTP_PASSWORD_FILE",
+        ),
+    ],
+)
+def test_half_a_channel_is_refused_by_the_name_of_the_other_half(given: dict[str, str], missing: str) -> None:
+    found = problems(**given)
+    assert found
+    assert all(f"needs {missing}, which is not set" in problem for problem in found)
+
+
+def test_a_password_is_not_sent_in_the_clear() -> None:
+    mail = {"ESTOP_NOTIFY_EMAIL_FROM": "a@b", "ESTOP_NOTIFY_EMAIL_TO": "c@d", "ESTOP_NOTIFY_SMTP_PASSWORD_FILE": "p"}
+    (problem,) = problems(**mail, ESTOP_NOTIFY_SMTP_URL="smtp://u@h:25")
+    assert "in the clear" in problem
+    assert Settings.from_env({**mail, "ESTOP_NOTIFY_SMTP_URL": "smtp+starttls://u@h:587"}).notify_email_to == ("c@d",)
+
+
 def test_an_empty_variable_is_as_good_as_none_and_settings_survive_the_way_to_a_child() -> None:
     assert Settings.from_env({"MAX_CPU_USAGE": ""}).cpu_percent_max == 80
     settings = Settings.from_env({"ESTOP_SERVICES": "alpha, beta", "ESTOP_INSTANCE_ID": "one", "ESTOP_CLUSTER": "c"})
     assert Settings.from_env(settings.as_env()) == settings
+
+
+def test_dependencies_are_read_and_passed_on_to_child_processes() -> None:
+    text = "realtimeSync:sessionManager,antiDetectionManager;sessionManager:antiDetectionManager"
+    settings = Settings.from_env({"ESTOP_DEPENDENCIES": f" {text.replace(';', ' ; ')} "})
+    assert dict(settings.dependencies) == {
+        "realtimeSync": ("sessionManager", "antiDetectionManager"),
+        "sessionManager": ("antiDetectionManager",),
+    }
+    assert Settings.from_env(settings.as_env()) == settings
+    assert Settings.from_env(Settings().as_env()).dependencies == ()

@@ -6,18 +6,17 @@ import fcntl
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import clickhouse_connect
 
-from emergency_stop.wire.schemas import schemas_root
-
 #: Every insert is one synchronous, deduplicated block: all of it is stored, or nothing.
 INSERT_SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,
     "insert_deduplicate": 1,
+    # No two rows of a block have one origin: looking for them costs a third of the insert.
+    "optimize_on_insert": 0,
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "max_insert_block_size": 10_000_000,
     "min_insert_block_size_rows": 10_000_000,
@@ -34,15 +33,6 @@ _WRITES_FILE: Final = re.compile(r"\b(into\s+outfile|insert\s+into)\b", re.IGNOR
 
 class ClickHouseUnavailableError(RuntimeError):
     """The database cannot be opened; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPosition:
-    """The next offset of a topic's partition that is not stored yet."""
-
-    topic: str
-    partition: int
-    next_offset: int
 
 
 class ClickHouse:
@@ -68,23 +58,6 @@ class ClickHouse:
         if self._lock is not None:
             self._lock.close()
 
-    def migrate(self, ttl_days: int) -> tuple[str, ...]:
-        """Apply the migrations that are not yet applied, in order; returns their names. Idempotent."""
-        self._client.command(
-            "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))"
-            " ENGINE = MergeTree ORDER BY name"
-        )
-        done = {row[0] for row in self._client.query("SELECT name FROM migrations").result_rows}
-        applied = []
-        for path in sorted((schemas_root() / "clickhouse").glob("[0-9]*.sql")):
-            if path.stem in done:
-                continue
-            for statement in _statements(path.read_text().replace("{ttl_days}", str(ttl_days))):
-                self._client.command(statement)
-            self._client.insert("migrations", [[path.stem]], column_names=["name"])
-            applied.append(path.stem)
-        return tuple(applied)
-
     def insert_avro(self, table: str, container: bytes, token: str) -> None:
         """Insert one container as one block. Repeating it with the same token changes nothing."""
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
@@ -95,20 +68,29 @@ class ClickHouse:
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         self._client.insert(table, rows, column_names=list(columns), settings=settings)
 
-    def positions(self, tables: Mapping[str, str]) -> dict[tuple[str, int], StoredPosition]:
-        """What is stored, by (topic, partition): recorded positions, and rows that are ahead of them.
+    def insert_json(self, table: str, rows: Sequence[Mapping[str, Any]], token: str) -> None:
+        """Insert few rows of numbers and names as one block; all rows have the same columns."""
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        block = "\n".join(json.dumps(row) for row in rows).encode()
+        columns = list(rows[0])
+        self._client.raw_insert(table, column_names=columns, insert_block=block, fmt="JSONEachRow", settings=settings)
 
-        ``tables`` is table by topic. A crash after the rows and before the position leaves rows ahead.
-        """
-        recorded = self._client.query("SELECT topic, partition, max(next_offset) FROM sink_positions GROUP BY 1, 2")
-        found = {(row[0], int(row[1])): int(row[2]) for row in recorded.result_rows}
-        for table in sorted(set(tables.values())):
-            # Table names are ours, from a closed set; values never enter the text.
-            rows = self._client.query(f"SELECT _topic, _partition, max(_offset) + 1 FROM {table} GROUP BY 1, 2")  # noqa: S608
-            for topic, partition, following in rows.result_rows:
-                key = (topic, int(partition))
-                found[key] = max(found.get(key, 0), int(following))
-        return {key: StoredPosition(*key, following) for key, following in found.items()}
+    def has_rows(self, table: str, topic: str, partition: int, first: int, following: int) -> bool:
+        """Whether any row of these offsets is stored; a range is stored whole or not at all."""
+        found = self.rows(
+            f"SELECT 1 FROM {table} WHERE _topic = '{topic}' AND _partition = {partition}"  # noqa: S608  (names are ours)
+            f" AND _offset >= {first} AND _offset < {following} LIMIT 1"
+        )
+        return bool(found)
+
+    def command(self, sql: str) -> None:
+        """Run one of our own statements that selects nothing."""
+        self._client.command(sql)
+
+    def rows(self, sql: str) -> Sequence[Sequence[Any]]:
+        """The rows that one of our own statements selects."""
+        answer: Sequence[Sequence[Any]] = self._client.query(sql).result_rows
+        return answer
 
     def select(self, sql: str) -> dict[str, Any]:
         """Run one reading statement; the answer in ClickHouse's JSONCompact. Raises ``PermissionError``."""
@@ -120,11 +102,6 @@ class ClickHouse:
             raise PermissionError("INTO OUTFILE and INSERT are not answered here")
         answer: dict[str, Any] = json.loads(self._client.raw_query(sql, fmt="JSONCompact", settings=settings))
         return answer
-
-
-def _statements(script: str) -> list[str]:
-    without_comments = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
-    return [statement.strip() for statement in without_comments.split(";") if statement.strip()]
 
 
 def _exclusive(data_dir: Path) -> Any:

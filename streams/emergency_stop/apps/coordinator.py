@@ -29,12 +29,14 @@ from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, Coordi
 from emergency_stop.apps.freshness import freshness_interval_ms
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
+from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.coordinate.blast import BlastLimits
 from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch
+from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.state import Policy
 from emergency_stop.domain import topics
 from emergency_stop.wire.codec import Codec
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 
 EXIT_UNAVAILABLE: Final = 69
 APP_ID: Final = "estop-coordinator"
+#: What a successor needs, beyond the group's session, until it coordinates: joining, and reading the state.
+RESTORE_MS: Final = 4_000
 _INPUTS: Final = tuple(spec.name for spec in topics.COORDINATOR_INPUTS)
 
 
@@ -56,7 +60,7 @@ def run(settings: Settings) -> int:
     """Coordinate until SIGINT or SIGTERM. Returns an exit code: 0, 69 without broker, 78 for wrong settings."""
     try:
         return run_until_signal(lambda stop: serve(settings, stop))
-    except (KeyFileError, TopicsError) as error:
+    except (KeyFileError, TopicsError, ProcedureFileError) as error:
         log.error("the coordinator does not start: %s", error)  # noqa: TRY400  # the text says all
         return EXIT_CONFIG
     except KafkaError as error:
@@ -65,7 +69,7 @@ def run(settings: Settings) -> int:
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The settings that decide, as the core takes them."""
+    """The settings that decide, as the core takes them. Raises ``ProcedureFileError``."""
     return Policy(
         immediate_stop_timeout_ms=settings.immediate_stop_timeout_ms,
         graceful_stop_timeout_ms=settings.graceful_stop_timeout_ms,
@@ -73,6 +77,12 @@ def policy_of(settings: Settings) -> Policy:
         max_concurrent_stops=settings.max_concurrent_stops,
         issued_by=f"coordinator-{settings.instance_id}",
         automatic_stops=settings.enabled,
+        dependencies=dict(settings.dependencies),
+        global_resume_people=settings.global_resume_people,
+        approval_expiry_ms=settings.approval_expiry_ms,
+        automatic_recovery=settings.auto_recovery_enabled,
+        condition_interval_ms=settings.health_monitoring_interval_ms,
+        procedures=load_procedures(settings),
     )
 
 
@@ -86,9 +96,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
     codec = Codec(build_registry(settings.registry_url))
     signer = load_signing_key(settings)
-    book, published = ServiceBook(settings.services, codec), HoldBook(codec, settings.blast_window_ms)
+    attendance = Attendance(settings.lease_ms)
+    book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
+    question_partitions = await _question_partitions(settings, telemetry_partitions)
+    tells = await _can_tell(settings)
+    _compare_with_takeover(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
     cores: dict[int, CoordinatorCore] = {}
@@ -105,8 +119,17 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             metrics=metrics,
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
+            tells=tells,
             blast=BlastWatch(blast_limits_of(settings), published.stops),
             live_accounts=sight.live_accounts,
+            leases=LeaseTurns(
+                attendance,
+                partition=partition,
+                partitions=partitions,
+                lease_ms=settings.lease_ms,
+                issued_by=policy.issued_by,
+            ),
+            question_partitions=question_partitions,
         )
         return cores[partition]
 
@@ -144,15 +167,57 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             health.stop()
 
 
+def _compare_with_takeover(settings: Settings) -> None:
+    """Half of a lease is left at the worst when its coordinator dies: the next one must be there within that."""
+    takeover_ms = settings.session_timeout_ms + RESTORE_MS
+    if settings.lease_ms // 2 < takeover_ms:
+        log.warning(
+            "ESTOP_LEASE=%d is short: when a coordinator dies, another takes over within about %d ms"
+            " (ESTOP_SESSION_TIMEOUT_MS, and reading its state), and services would stop meanwhile; set %d",
+            settings.lease_ms,
+            takeover_ms,
+            takeover_ms * 2,
+        )
+
+
 async def _partitions(settings: Settings) -> tuple[int, int]:
     """(partitions of the inputs, of telemetry). Raises ``TopicsError`` where the inputs miss or differ."""
-    found = await describe_topics(settings.brokers, (*_INPUTS, topics.COORDINATOR_STATE, topics.TELEMETRY_HEALTH))
+    wanted = (*_INPUTS, topics.COORDINATOR_STATE, topics.LEASES, topics.TELEMETRY_HEALTH)
+    found = await describe_topics(settings.brokers, wanted)
     counts = {name: found[name].partitions if name in found else 0 for name in (*_INPUTS, topics.COORDINATOR_STATE)}
     if 0 in counts.values() or len(set(counts.values())) != 1:
         shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
+    if topics.LEASES not in found:
+        raise TopicsError(f"{topics.LEASES} does not exist, and without leases services stop; create it (estop check)")
     telemetry = found.get(topics.TELEMETRY_HEALTH)
     return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
+
+
+async def _question_partitions(settings: Settings, telemetry: int) -> int:
+    """How many partitions may be asked: as many as telemetry has, or none where the topic is missing or does not fit.
+
+    Waiting for one that does not exist would keep stops from being made durable. What cannot be asked stays unknown,
+    and recovers by a person's word only.
+    """
+    found = (await describe_topics(settings.brokers, [topics.QUESTIONS])).get(topics.QUESTIONS)
+    if found is not None and found.partitions == telemetry:
+        return telemetry
+    log.error(
+        "%s has %d partitions, and telemetry has %d: whether conditions have cleared stays unknown; create the topic"
+        " anew with as many as telemetry ('estop check'), then restart",
+        topics.QUESTIONS, found.partitions if found else 0, telemetry,
+    )  # fmt: skip
+    return 0
+
+
+async def _can_tell(settings: Settings) -> bool:
+    """Whether ``estop.notices`` exists: waiting for one that does not would keep stops from being made durable."""
+    if topics.NOTICES in await describe_topics(settings.brokers, (topics.NOTICES,)):
+        return True
+    text = "there is no topic %s, so nobody is told of emergencies: create it ('estop check'), then restart"
+    log.error(text, topics.NOTICES)
+    return False
 
 
 @contextlib.asynccontextmanager
@@ -183,9 +248,10 @@ async def _following(
     settings: Settings, book: ServiceBook, published: HoldBook
 ) -> AsyncIterator[tuple[CompactedTail, ...]]:
     client_id = f"{APP_ID}-{settings.instance_id}-tail"
+    clock = SystemClock()
 
     def announced(record: TailRecord) -> None:
-        book.record(record.key, record.value)
+        book.record(record.key, record.value, clock.now_ms())
 
     def held(record: TailRecord) -> None:
         published.record(record.value)

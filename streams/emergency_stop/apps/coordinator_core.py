@@ -23,7 +23,10 @@ from emergency_stop.coordinate.blast_watch import KEY as BLAST_KEY
 from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
+from emergency_stop.coordinate.leases import LeaseTurns
 from emergency_stop.coordinate.lifecycle_events import LifecycleTeller
+from emergency_stop.coordinate.notices import notices_of
+from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
@@ -35,14 +38,17 @@ from emergency_stop.domain.messages import (
     AuditRecord,
     Command,
     ConditionAnswer,
+    ConditionQuestion,
     Emergency,
     Hit,
     Hold,
+    Lease,
     Lifecycle,
     Notice,
     Recovery,
     Request,
 )
+from emergency_stop.domain.questions import question_routes
 from emergency_stop.domain.values import GLOBAL_SCOPE
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
@@ -84,12 +90,18 @@ class CoordinatorCore:
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,
+        tells: bool = True,
         blast: BlastWatch | None = None,
         live_accounts: Callable[[], int] = lambda: 0,
+        leases: LeaseTurns | None = None,
+        question_partitions: int = 1,
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
 
+        ``tells``: whether there is a topic for notices; without one, everything else goes on.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
+        ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
+        ``question_partitions``: how many partitions of detectors may be asked; some questions go to all.
         """
         self._partition = partition
         self._partitions = partitions
@@ -104,13 +116,18 @@ class CoordinatorCore:
         self._positions: dict[str, int] = {}
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
+        self._tells = tells
         is_home = home_partition(_EVERYTHING, partitions) == partition
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
+        self._leases = leases
+        self._question_partitions = question_partitions
+        self._part_answers = PartAnswers()
+        #: Effects that were handed out, and of which nobody was told yet.
+        self._to_tell: list[Effect | Hit] = []
         self._teller = LifecycleTeller()
-        #: Of hits that were taken: since the last ``take_dirty``, and before it. Told behind what they led to.
+        #: Of hits that were taken; told behind what they led to.
         self._evaluated: list[Lifecycle] = []
-        self._to_tell: list[Lifecycle] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -137,6 +154,9 @@ class CoordinatorCore:
                     continue
                 if self._is_stray(message.scope, key):
                     strays.append(Publish(batch.topic, message.scope.encode(), value))
+                elif isinstance(message, ConditionAnswer):
+                    whole = self._part_answers.take(message)
+                    effects += [] if whole is None else self._apply(whole, now_ms)
                 else:
                     effects += self._apply(message, now_ms)
         except KafkaError as error:
@@ -145,40 +165,68 @@ class CoordinatorCore:
             log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
-        return [*map(self._publish, publishable(effects)), *strays]
+        return [*self._publishes(effects), *strays, *self._notices(effects)]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
         self.watch.tick(now_ms, self._view())
         self.blast.tick(now_ms, self._live_accounts(), self.coordinator.state(_EVERYTHING))
+        if self._leases is not None:
+            self._leases.tick(now_ms)
         return ()
 
     def next_deadline(self) -> int | None:
         if self.coordinator.to_restate(self._overtaken()):
             return 0
         watches = (self.watch.next_deadline(self._view()), self.blast.next_deadline())
-        deadlines = (self.coordinator.next_deadline(), *watches)
+        leases = None if self._leases is None else self._leases.next_deadline()
+        deadlines = (self.coordinator.next_deadline(), *watches, leases)
         return min((at for at in deadlines if at is not None), default=None)
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
-        self._to_tell += self._evaluated
-        self._evaluated = []
         yield [*self.coordinator.take_dirty(), *self.watch.take_dirty(), *self.blast.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
+
+        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
+        reaches the broker.
+        """
         blind, blast = self.watch.take_effects(), self.blast.take_effects()
         for effect in (*blind, *blast):
             self._tell(effect)
+        effects = self.coordinator.take_effects()
+        self._to_tell += [*effects, *blind]
         watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
-        effects = publishable(self.coordinator.take_effects())
-        return [*map(self._publish, effects), *watched, *self._lifecycle(effects)]
+        leases = self._leases.take() if self._leases is not None else ()
+        return [
+            *self._publishes(effects),
+            *watched,
+            *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
+        ]
 
-    def _lifecycle(self, effects: Sequence[Effect]) -> list[Publish]:
-        """What is told of a moment, last of all: nobody is stopped by it."""
-        evaluated, self._to_tell = self._to_tell, []
-        told = [*evaluated, *(event for effect in effects for event in self._teller.of_effect(effect))]
+    def on_published(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
+        published, self._to_tell = self._to_tell, []
+        return [*self._notices(published), *self._lifecycle(published)]
+
+    def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
+        """What people must hear of. No fault in it may keep a stop from going out, or from being made durable."""
+        if not effects or not self._tells:
+            return []
+        try:
+            return [self._record(topics.NOTICES, notice.subject, notice) for notice in notices_of(effects)]
+        except Exception:
+            self._metrics.notices_failed()
+            log.exception("notices of %d effects were not written; their stops are", len(effects))
+            return []
+
+    def _lifecycle(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
+        """What services and people may subscribe to, last of all: nobody is stopped by it."""
+        told, self._evaluated = self._evaluated, []
+        for effect in publishable([effect for effect in effects if not isinstance(effect, Hit)]):
+            told += self._teller.of_effect(effect)
         return [self._record(topics.LIFECYCLE, event.scope, event) for event in told]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
@@ -196,7 +244,8 @@ class CoordinatorCore:
         return self._publish(effect)
 
     def _world(self) -> World:
-        return World(self._policy, self._book.services(), self._published.epochs, self._overtaken())
+        published = self._published
+        return World(self._policy, self._book.services(), published.epochs, self._overtaken(), published.wide)
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""
@@ -246,7 +295,21 @@ class CoordinatorCore:
             self._evaluated += self._teller.of_hit(message)
         return effects
 
-    def _publish(self, effect: Effect) -> Publish:
+    def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
+        records: list[Publish] = []
+        for effect in publishable(effects):
+            records += self._ask(effect) if isinstance(effect, ConditionQuestion) else [self._publish(effect)]
+        return records
+
+    def _ask(self, question: ConditionQuestion) -> list[Publish]:
+        """To every partition that knows a part of the answer; what comes back is put together in ``on_batch``."""
+        return [
+            Publish(topics.QUESTIONS, route.key.encode(), self._codec.encode(route.question, topics.QUESTIONS),
+                    route.partition)
+            for route in question_routes(question, self._question_partitions)
+        ]  # fmt: skip
+
+    def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:
         self._metrics.observe(effect)
         if isinstance(effect, Hold):
             signed_hold = self._signer.sign(effect)
@@ -260,7 +323,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit | Notice | Lifecycle) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Lifecycle | Notice) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

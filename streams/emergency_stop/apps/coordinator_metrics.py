@@ -11,14 +11,15 @@ from prometheus_client.registry import Collector
 
 from emergency_stop.coordinate.blast import LIFTED, RAISED
 from emergency_stop.coordinate.state import Effect
-from emergency_stop.domain.messages import Command, Emergency, Hold
+from emergency_stop.domain.messages import Command, Emergency, Hold, Recovery
 from emergency_stop.domain.topics import HITS
-from emergency_stop.domain.values import EmergencyState
+from emergency_stop.domain.values import EmergencyState, RecoveryOutcome
 
 if TYPE_CHECKING:
     from emergency_stop.apps.coordinator_core import CoordinatorCore
     from emergency_stop.apps.lane_worker import LaneWorker
 
+_ENDED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
 #: Seconds; the promise is under one second, and the graceful deadline is a minute.
 _STOP_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -34,6 +35,9 @@ class CoordinatorMetrics:
         self._holds = Counter("estop_holds_total", "Holds published.", ["state"], registry=registry)
         self._commands = Counter("estop_commands_total", "Commands sent.", ["service", "action"], registry=registry)
         self._ended = Counter("estop_emergencies_ended_total", "Stops that ended.", ["state"], registry=registry)
+        self._recoveries = Counter(
+            "estop_recoveries_ended_total", "Recoveries that ended.", ["outcome", "procedure"], registry=registry
+        )
         self._acks = Counter("estop_acks_total", "Acknowledgements read.", ["service", "state"], registry=registry)
         self._refused = Counter(
             "estop_coordinator_refused_total", "Messages that did not fit, by reason.", ["reason"], registry=registry
@@ -57,16 +61,23 @@ class CoordinatorMetrics:
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
         )
 
+        self._notices_failed = Counter(
+            "estop_notices_failed_total", "Times that notices could not be written.", registry=registry
+        )
+
     def observe(self, effect: Effect) -> None:
         """Count something that is about to be published."""
         if isinstance(effect, Hold):
             self._holds.labels(effect.state.value).inc()
         elif isinstance(effect, Command):
             self._commands.labels(effect.service, effect.action.value).inc()
-        elif isinstance(effect, Emergency) and effect.state in (EmergencyState.STOPPED, EmergencyState.PARTIAL):
+        elif isinstance(effect, Emergency) and effect.state in _ENDED and not effect.drill:
             self._ended.labels(effect.state.value).inc()
             if effect.time_to_stop_ms is not None:
                 self._time_to_stop.labels(effect.level.value).observe(effect.time_to_stop_ms / 1000)
+
+        elif isinstance(effect, Recovery) and effect.outcome is not RecoveryOutcome.UNDER_WAY:
+            self._recoveries.labels(effect.outcome.value, effect.procedure).inc()
 
     def ack(self, service: str, state: str) -> None:
         self._acks.labels(service, state).inc()
@@ -80,6 +91,9 @@ class CoordinatorMetrics:
     def watched(self, what: str) -> None:
         """A partition became blind, or sees again; a common cause was raised, or lifted."""
         (self._common_causes if what in (RAISED, LIFTED) else self._blindness).labels(what).inc()
+
+    def notices_failed(self) -> None:
+        self._notices_failed.inc()
 
     def strays(self, count: int) -> None:
         self._strays.inc(count)

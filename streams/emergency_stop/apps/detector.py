@@ -21,17 +21,20 @@ from emergency_stop.apps.freshness import FreshnessWriter
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
+from emergency_stop.apps.question_desk import QuestionDesk, WorkerSight
 from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.detect.condition_answers import ConditionBook
 from emergency_stop.domain import topics
-from emergency_stop.domain.topics import FRESHNESS_SPEC, TopicSpec
+from emergency_stop.domain.topics import FRESHNESS_SPEC, QUESTIONS_SPEC, TopicSpec
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
 
 GROUP: Final = "estop-detector"
 log = logging.getLogger(__name__)
 _CREATED_POLL_S: Final = 0.1
+_INPUTS: Final = (*topics.TELEMETRY, *topics.DETECTOR_LOOPS, QUESTIONS_SPEC)
 
 
 class LanesError(ValueError):
@@ -60,12 +63,14 @@ def _standby(settings: Settings, name: str, state_topic: str) -> StandbyReader |
 
 
 async def _source(settings: Settings) -> StateSource:
-    """The lane's state topic, created where it is missing, and the other lane's where there is one.
+    """The lane's state topic, created where it is missing (as what detectors have been given since the first
+    version), and the other lane's where there is one.
 
     Raises ``LanesError`` where they differ: without the other's state a new lane would repeat hits of long ago.
     """
     own = topics.detector_state(settings.detector_lane)
-    wanted = [settings.partitioned(TopicSpec(own, None, compacted=True)), FRESHNESS_SPEC]
+    specs = (TopicSpec(own, None, compacted=True), FRESHNESS_SPEC, QUESTIONS_SPEC, topics.ANSWERS_SPEC)
+    wanted = [settings.partitioned(spec) for spec in specs]
     await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
     (other,) = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
     # Brokers hear of a new topic one after the other.
@@ -92,6 +97,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
     publisher = KafkaPublisher(settings.brokers, client_id=name)
     cores: dict[int, DetectorCore] = {}
+    conditions = ConditionBook(settings.clear_margin_percent)
     scratch = Scratch()  # all of them work on this thread, one batch after the other
 
     def core(partition: int) -> DetectorCore:
@@ -103,6 +109,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
             partition=partition,
             enforcing=settings.enabled,
             interval_ms=settings.trigger_detection_interval_ms,
+            desk=QuestionDesk(partition, conditions, WorkerSight(worker)),
         )
         return cores[partition]
 
@@ -114,7 +121,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     spec = LaneSpec(
         app_id=group,
         brokers=settings.brokers,
-        input_topics=tuple(spec.name for spec in (*topics.TELEMETRY, *topics.DETECTOR_LOOPS)),
+        input_topics=tuple(spec.name for spec in _INPUTS),
         source=source,
         core_factory=core,
         instance_id=settings.instance_id,
@@ -131,7 +138,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     health.start()
     await publisher.start()
-    writer = FreshnessWriter(settings, codec, worker, SystemClock(), client_id=f"{name}-freshness")
+    writer = FreshnessWriter(settings, codec, worker, cores, SystemClock(), client_id=f"{name}-freshness")
     writing = asyncio.create_task(writer.run())
     try:
         return await worker.serve(stop)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import fastavro
 from aiokafka.errors import KafkaError
 
+from emergency_stop.apps.question_desk import QuestionDesk
 from emergency_stop.apps.records import records_of
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.columnar.columns import Columns
@@ -19,7 +20,7 @@ from emergency_stop.detect.across import NoPartError
 from emergency_stop.detect.detector import PartitionDetector
 from emergency_stop.detect.plan import Plan
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Hit, Partial, Tick
+from emergency_stop.domain.messages import ConditionQuestion, Hit, Partial, Tick
 from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
@@ -77,13 +78,16 @@ class DetectorCore:
         partition: int = 0,
         enforcing: bool,
         interval_ms: int = 5_000,
+        desk: QuestionDesk | None = None,
     ) -> None:
+        """``desk`` answers questions about conditions; without one they are not read."""
         self._registry = registry
         self._codec = codec
         self._plan = plan
         self._scratch = scratch
         self._interval_ms = interval_ms
         self._next_tick_ms = 0
+        self.desk = desk
         self._decoders: dict[str, ColumnDecoder] = {}
         self.undecodable = 0
         self.detector = PartitionDetector(
@@ -101,6 +105,9 @@ class DetectorCore:
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
         detector = self._planned()
+        if batch.topic == topics.QUESTIONS:
+            self._take_questions(batch, now_ms)
+            return []
         if batch.topic == topics.TICKS:
             found = [self._on_tick(tick, (batch.topic, offset), now_ms) for offset, tick in self._messages(batch, Tick)]
         elif batch.topic == topics.PARTIALS:
@@ -113,8 +120,9 @@ class DetectorCore:
         return [self._publish(hit) for hits in found for hit in hits]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
-        """The next tick's record, and parts of values over all accounts; nothing is decided here."""
-        detector, published = self._planned(), []
+        """The next tick's record, parts of values over all accounts, and answers; no hit is decided here."""
+        detector = self._planned()
+        published = self._answers(detector, now_ms)
         if detector.plan.needs_clock and now_ms >= self._next_tick_ms:
             tick = Tick(detector.partition, now_ms - now_ms % self._interval_ms)
             self._next_tick_ms = tick.at + self._interval_ms
@@ -126,7 +134,7 @@ class DetectorCore:
         return published
 
     def next_deadline(self) -> int | None:
-        if self.detector.has_parts:
+        if self.detector.has_parts or (self.desk is not None and self.desk.is_waiting):
             return 0
         return self._next_tick_ms if self._plan().needs_clock else None
 
@@ -149,6 +157,20 @@ class DetectorCore:
         except NoPartError as error:
             self._skip(source, str(error))
             return ()
+
+    def _take_questions(self, batch: FetchedBatch, now_ms: int) -> None:
+        for _, question in self._messages(batch, ConditionQuestion):
+            if self.desk is not None:
+                self.desk.take(question, now_ms)
+
+    def _answers(self, detector: PartitionDetector, now_ms: int) -> list[Publish]:
+        """To the coordinator of the scope."""
+        if self.desk is None or not self.desk.is_waiting:
+            return []
+        return [
+            Publish(topics.ANSWERS, one.scope.encode(), self._codec.encode(one, topics.ANSWERS))
+            for one in self.desk.answers(detector, now_ms)
+        ]
 
     def _skip(self, source: tuple[str, int], why: str) -> None:
         self.undecodable += 1

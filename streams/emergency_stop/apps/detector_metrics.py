@@ -39,6 +39,7 @@ class DetectorCollector(Collector):
         yield GaugeMetricFamily("estop_restore_ms", "Length of the last restore, ms.", counters.restore_ms_last)
         yield from self._standby()
         yield from self._freshness()
+        yield self._answers()
         yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
 
     def _freshness(self) -> Iterator[Metric]:
@@ -53,6 +54,15 @@ class DetectorCollector(Collector):
                 if one.fresh_at:
                     age.add_metric([one.topic, str(partition)], max(0, now_ms - one.fresh_at) / 1000)
         yield from (age, sight)
+
+    def _answers(self) -> Metric:
+        answers = CounterMetricFamily(
+            "estop_condition_answers", "Answers to whether a condition has cleared.", labels=["partition", "state"]
+        )
+        for partition, core in list(self._cores.items()):
+            for state, count in sorted(core.desk.given.items()) if core.desk is not None else ():
+                answers.add_metric([str(partition), state], count)
+        return answers
 
     def _standby(self) -> Iterator[Metric]:
         standby = self._worker.standby

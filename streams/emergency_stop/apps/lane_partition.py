@@ -131,9 +131,14 @@ class LanePartition:
         self._touched = self._touched or bool(effects) or isinstance(self.core, RecordingCore)
 
     async def _publish_recorded(self) -> None:
-        """Effects that had to wait for their records; a crash here repeats them from those records."""
-        if isinstance(self.core, RecordingCore) and (recorded := self.core.on_durable()):
-            await asyncio.gather(*self._sends(recorded))
+        """Effects that had to wait for their records; a crash here repeats them from those records.
+
+        What may go behind them is not waited for here, but before the next records are written, which repeat no more.
+        """
+        if isinstance(self.core, RecordingCore):
+            if recorded := self.core.on_durable():
+                await asyncio.gather(*self._sends(recorded))
+            self._start(self.core.on_published())
 
     async def _effects_durable(self) -> None:
         """Wait for the effects of everything that was applied so far."""

@@ -63,6 +63,10 @@ class LaneProgress:
     def of(self, partition: int, topic: str) -> TopicProgress | None:
         return self._topics.get((partition, topic))
 
+    def fresh_at(self, partition: int, topics: Sequence[str]) -> int:
+        """The oldest ``fresh_at_ms`` of some topics of a partition; 0 where one is not known yet."""
+        return min((one.fresh_at_ms if (one := self.of(partition, name)) else 0 for name in topics), default=0)
+
     def blind(self, steady_ms: int, after_ms: int) -> tuple[int, ...]:
         """Partitions of which some topic stands still before its end, or is not known to move, for ``after_ms``."""
         still = {key[0] for key, one in self._topics.items() if one.still_ms(steady_ms) > after_ms}

@@ -35,6 +35,8 @@ EXIT_STALLED: Final = 75
 _TICK_MS: Final = 50
 #: A partition that stands still this long before its end is fetched again.
 _STALL_CHECK_MS: Final = 3_000
+#: However many wait to know, the broker is not asked for ends more often.
+_LOOK_PAUSE_MS: Final = 200
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class LaneWorker:
         self._next_checkpoint: dict[int, float] = {}
         self._checkpoints: set[asyncio.Task[None]] = set()
         self.progress = LaneProgress()
+        self._looking_soon = asyncio.Event()
         self.counters = LaneCounters()
         self.app = self._make_app()
 
@@ -124,6 +127,10 @@ class LaneWorker:
     def blind_partitions(self) -> tuple[int, ...]:
         """Those that have stood still before their end for ``blind_after_ms``. Any thread may ask."""
         return self.progress.blind(_steady_ms(), self._spec.blind_after_ms)
+
+    def look_soon(self) -> None:
+        """Somebody waits to know how fresh the partitions are: ask the broker for their ends before it is time."""
+        self._looking_soon.set()
 
     @property
     def standby(self) -> StandbyReader | None:
@@ -295,7 +302,10 @@ class LaneWorker:
         """
         interval_ms = min(_STALL_CHECK_MS, self._spec.blind_after_ms // 4)
         while True:
-            await asyncio.sleep(interval_ms / 1000)
+            await asyncio.sleep(_LOOK_PAUSE_MS / 1000)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._looking_soon.wait(), (interval_ms - _LOOK_PAUSE_MS) / 1000)
+            self._looking_soon.clear()
             if self.app.rebalancing or self._owned.generation < 0:
                 self.progress.forgive(_steady_ms())
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from emergency_stop.coordinate.blast import RecentStops
+from emergency_stop.coordinate.leases import Attendance
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.services import Services
 from emergency_stop.domain.messages import Hold, ServiceInstance
@@ -15,23 +16,27 @@ log = logging.getLogger(__name__)
 
 
 class ServiceBook:
-    """The newest announcement per instance (``estop.services``)."""
+    """The newest announcement per instance (``estop.services``), and when each was heard."""
 
-    def __init__(self, known: tuple[str, ...], codec: Codec) -> None:
+    def __init__(self, known: tuple[str, ...], codec: Codec, attendance: Attendance | None = None) -> None:
         self._known = known
         self._codec = codec
+        self._attendance = attendance
         self._instances: dict[bytes | None, ServiceInstance] = {}
         self._snapshot: Services | None = None
 
-    def record(self, key: bytes | None, value: bytes | None) -> None:
+    def record(self, key: bytes | None, value: bytes | None, now_ms: int = 0) -> None:
         """One record of the topic; a tombstone strikes the instance out, a bad one is logged and skipped."""
         if value is None:
             self._instances.pop(key, None)
         else:
             try:
-                self._instances[key] = self._codec.decode(ServiceInstance, value)
+                self._instances[key] = instance = self._codec.decode(ServiceInstance, value)
             except (WireError, UnknownSchemaError) as error:
                 log.warning("an announcement with key %r was skipped: %s", key, error)
+            else:
+                if self._attendance is not None:
+                    self._attendance.hear(instance, now_ms)
         self._snapshot = None
 
     def services(self) -> Services:

@@ -12,7 +12,7 @@ import numpy as np
 
 from emergency_stop.columnar.columns import I32, I64, U8
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.columnar.kernels import walk_records
+from emergency_stop.columnar.record_kernels import walk_records
 
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = _HEADER.size

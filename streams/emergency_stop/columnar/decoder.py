@@ -9,7 +9,6 @@ import numpy as np
 from emergency_stop.columnar.batches import Records, Scratch, unpack
 from emergency_stop.columnar.columns import F64, I64, U64, Columns, Rejected
 from emergency_stop.columnar.fetched import FetchedBatch
-from emergency_stop.columnar.kernels import hash_bytes, open_frames, project
 from emergency_stop.columnar.program import (
     AS_HASH,
     AS_NUMBER,
@@ -18,6 +17,9 @@ from emergency_stop.columnar.program import (
     compile_program,
     wanted_roles,
 )
+from emergency_stop.columnar.project_kernels import project
+from emergency_stop.columnar.record_kernels import open_frames
+from emergency_stop.columnar.text_kernels import hash_bytes
 from emergency_stop.domain.reasons import Reject
 from emergency_stop.wire.registry import Registry, UnknownSchemaError
 from emergency_stop.wire.schemas import load_record_schema

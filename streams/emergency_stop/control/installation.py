@@ -17,8 +17,29 @@ from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
 from emergency_stop.control.errors import UnavailableError
-from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Hold, Request, ServiceInstance
-from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, REQUESTS, SERVICES, TRIGGERS
+from emergency_stop.domain.messages import (
+    AuditRecord,
+    ConditionQuestion,
+    Emergency,
+    Freshness,
+    Hold,
+    Recovery,
+    Request,
+    ServiceInstance,
+    Silence,
+)
+from emergency_stop.domain.questions import question_routes
+from emergency_stop.domain.topics import (
+    EMERGENCIES,
+    FRESHNESS,
+    HOLDS,
+    QUESTIONS,
+    RECOVERIES,
+    REQUESTS,
+    SERVICES,
+    SILENCES,
+    TRIGGERS,
+)
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -33,8 +54,10 @@ _KINDS: Final[dict[str, Any]] = {
     HOLDS: Hold,
     SERVICES: ServiceInstance,
     EMERGENCIES: Emergency,
+    RECOVERIES: Recovery,
     FRESHNESS: Freshness,
     TRIGGERS: Trigger,
+    SILENCES: Silence,
 }
 M = TypeVar("M")
 
@@ -62,6 +85,10 @@ class Installation:
 
     def emergency(self, emergency_id: str) -> Emergency | None:
         return next((one for one in self.all_of(EMERGENCIES, Emergency) if one.emergency_id == emergency_id), None)
+
+    def recovery(self, emergency_id: str) -> Recovery | None:
+        """The last recovery of an emergency."""
+        return next((one for one in self.all_of(RECOVERIES, Recovery) if one.emergency_id == emergency_id), None)
 
     @contextlib.asynccontextmanager
     async def following(self, *topics: str) -> AsyncIterator[None]:
@@ -103,6 +130,17 @@ class Installation:
 
     async def scan(self, topic: str, take: Callable[[TailRecord], None], within_s: float = SCAN_WITHIN_S) -> None:
         """Hand over every record that ``topic`` holds now. Raises ``UnavailableError`` after ``within_s`` seconds."""
+        async with self.reading(topic, take, within_s):
+            pass
+
+    @contextlib.asynccontextmanager
+    async def reading(
+        self, topic: str, take: Callable[[TailRecord], None], within_s: float = SCAN_WITHIN_S
+    ) -> AsyncIterator[None]:
+        """On entry every record that ``topic`` held was handed over; within this context, those that come are.
+
+        Raises ``UnavailableError`` after ``within_s`` seconds without that.
+        """
         tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli")
         await tail.start()
         try:
@@ -112,6 +150,25 @@ class Installation:
                 f"{topic} could not be read whole from ESTOP_BROKERS={self.settings.brokers} within {within_s:g} s;"
                 " 'estop check' says what is missing"
             ) from None
+        else:
+            yield
+        finally:
+            await tail.stop()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, topic: str, take: Callable[[TailRecord], None]) -> AsyncIterator[None]:
+        """Within this context everything that is appended to ``topic`` is handed over. Raises ``UnavailableError``."""
+        tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli", from_end=True)
+        await tail.start()
+        try:
+            try:
+                await asyncio.wait_for(tail.caught_up(), READ_WITHIN_S)
+            except TimeoutError:
+                raise UnavailableError(
+                    f"{topic} could not be read from ESTOP_BROKERS={self.settings.brokers} within {READ_WITHIN_S:g} s;"
+                    " 'estop check' says what is missing"
+                ) from None
+            yield
         finally:
             await tail.stop()
 
@@ -124,10 +181,17 @@ class Installation:
             await asyncio.sleep(_POLL_S)
         return True
 
-    async def publish(self, topic: str, key: str, message: Request | AuditRecord) -> None:
+    async def publish(self, topic: str, key: str, message: Request | AuditRecord | Silence) -> None:
         """Write one message; on return every in-sync replica has it. Raises ``UnavailableError``."""
         async with self._writing(topic, READ_WITHIN_S) as publisher:
             await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))
+
+    async def ask(self, question: ConditionQuestion) -> None:
+        """Write a question to every partition that knows a part of its answer. Raises ``UnavailableError``."""
+        async with self._writing(QUESTIONS, READ_WITHIN_S) as publisher:
+            for route in question_routes(question, self.settings.telemetry_partitions):
+                value = self.codec.encode(route.question, QUESTIONS)
+                await publisher.publish(QUESTIONS, route.key.encode(), value, partition=route.partition)
 
     async def publish_versions(self, versions: Sequence[Trigger], superseded: Sequence[Trigger] = ()) -> None:
         """Bring versions of triggers into force, their history first. Raises ``UnavailableError``."""
@@ -152,5 +216,5 @@ class Installation:
             await publisher.stop()
 
     async def request(self, request: Request) -> None:
-        """Ask the coordinator for a stop or a resume."""
+        """Ask the coordinator for a stop, a resume or a recovery."""
         await self.publish(REQUESTS, request.scope, request)

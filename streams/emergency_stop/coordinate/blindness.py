@@ -18,7 +18,7 @@ from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import AuditRecord, Hit
 from emergency_stop.domain.topics import FRESHNESS
 from emergency_stop.domain.triggers import Trigger
-from emergency_stop.domain.values import ALL_SERVICES, GLOBAL_SCOPE, Scope, StopLevel
+from emergency_stop.domain.values import ALL_SERVICES, GLOBAL_SCOPE, ClearRule, Scope, StopLevel
 
 BlindEffect = Hit | AuditRecord
 #: More accounts than this with triggers of their own are held as one, by a hold of everything.
@@ -142,7 +142,14 @@ def _cause(trigger: Trigger, state: PartitionSight, unseen_ms: int, now_ms: int,
         late=False,
         suppressed_before=0,
         correlation_id=hit_id,
+        clear_rule=_clear_rule(trigger),
     )
+
+
+def _clear_rule(trigger: Trigger) -> ClearRule:
+    """What happened while nobody saw, no later telemetry tells: somebody must look, whatever the trigger allows."""
+    strictest = trigger.clear_rule is ClearRule.NEVER_AUTOMATICALLY
+    return trigger.clear_rule if strictest else ClearRule.AFTER_OPERATOR_RESET
 
 
 def _became_blind(state: PartitionSight, sight: Sight, watchers: Watchers, now_ms: int) -> AuditRecord:

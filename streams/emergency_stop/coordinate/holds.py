@@ -5,7 +5,7 @@ from __future__ import annotations
 from emergency_stop.coordinate.state import Case, ScopeState
 from emergency_stop.coordinate.tables import HOLD, HoldEvent, InvariantViolationError
 from emergency_stop.domain.messages import Hold, HoldCause
-from emergency_stop.domain.values import ALL_SERVICES, LEVEL_SEVERITY, HoldState
+from emergency_stop.domain.values import ALL_SERVICES, LEVEL_SEVERITY, HoldState, StopLevel
 
 
 def hold_state(state: ScopeState) -> HoldState:
@@ -35,13 +35,24 @@ def hold_of(state: ScopeState, reason: str, now_ms: int) -> Hold:
         epoch=state.epoch,
         state=hold_state(state),
         level=worst.level if worst else None,
-        causes=tuple(HoldCause(c.emergency_id, c.level, c.services, c.reason, c.epoch, c.trigger_id) for c in causes),
+        causes=tuple(map(_cause, causes)),
         reason=worst.reason if worst else reason,
         updated_at=now_ms,
     )
 
 
-def covers(case: Case, services: tuple[str, ...], severity: int) -> bool:
-    """Whether ``case`` already holds at least these services at least so severely."""
-    enough = ALL_SERVICES in case.services or (ALL_SERVICES not in services and set(services) <= set(case.services))
-    return enough and LEVEL_SEVERITY[case.level] >= severity
+def _cause(case: Case) -> HoldCause:
+    shares = case.recovering.shares if case.recovering else ()
+    return HoldCause(
+        case.emergency_id, case.level, case.held_services, case.reason, case.epoch, case.trigger_id, shares
+    )
+
+
+def covers(case: Case, services: tuple[str, ...], level: StopLevel) -> bool:
+    """Whether ``case`` already holds at least these services at least so severely.
+
+    A cascading stop covers by what it is to hold one that would cascade as well, others by what it holds by now.
+    """
+    held = case.services if level is StopLevel.CASCADING else case.held_services
+    enough = ALL_SERVICES in held or (ALL_SERVICES not in services and set(services) <= set(held))
+    return enough and LEVEL_SEVERITY[case.level] >= LEVEL_SEVERITY[level]

@@ -22,12 +22,13 @@ from emergency_stop.coordinate.tables import (
 )
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, InstanceStop, ServiceInstance
-from emergency_stop.domain.values import AckState, Action, Scope
+from emergency_stop.domain.values import AckState, Action, Scope, StopLevel
 
 _VERDICTS = frozenset({Standing.STOPPED, Standing.FAILED})
 _RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED})
 #: Standings of an instance that is alive and still owes its proof.
 OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
+LEFT_IN_GOOD_ORDER = "left in good order"
 BEGAN_ANEW = "started anew during the stop, commanded again"
 _WIRE = {Standing.PENDING: AckState.UNKNOWN, Standing.RESUMING: AckState.UNKNOWN}
 _STOP_EVENTS = {
@@ -52,7 +53,7 @@ def to_wire(target: Target) -> InstanceStop:
 
 def proven(case: Case) -> bool:
     """Every instance of every target service has proven the stop, and there is at least one."""
-    return bool(case.targets) and all(target.standing is Standing.STOPPED for target in case.targets)
+    return case.is_whole and bool(case.targets) and all(target.standing is Standing.STOPPED for target in case.targets)
 
 
 def recovered(case: Case) -> bool:
@@ -96,13 +97,13 @@ def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
     is UNKNOWN from the start.
     """
     targets: list[Target] = []
-    for service in world.services.named(case.services, Scope.parse(case.scope)):
+    for service in world.services.named(case.held_services, Scope.parse(case.scope)):
         found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
         present = {key: liveness for key, (_, liveness) in found.items() if liveness is not Liveness.LEFT}
         targets.extend(_enlisted(service, instance_id, liveness, now_ms) for instance_id, liveness in present.items())
         if not present and found:
             newest = max((instance for instance, _ in found.values()), key=lambda one: one.heartbeat_at)
-            left = Target(service, newest.instance_id, Standing.STOPPED, "left in good order", 0, newest.heartbeat_at)
+            left = Target(service, newest.instance_id, Standing.STOPPED, LEFT_IN_GOOD_ORDER, 0, newest.heartbeat_at)
             targets.append(left)
         elif not present:
             targets.append(_absent(service, world.services, now_ms))
@@ -124,8 +125,7 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
         for instance_id in found.keys() & present.keys():
             instance, liveness = found[instance_id]
             if liveness is Liveness.LEFT:
-                seen = InstanceEvent.LEFT, "left in good order", instance.heartbeat_at, len(case.orders)
-                present[instance_id] = _concluded(present[instance_id], *seen)
+                present[instance_id] = _left(case, present[instance_id], instance)
             elif liveness is Liveness.LOST:
                 present[instance_id] = _concluded(present[instance_id], InstanceEvent.LOST, "heartbeat lost", now_ms)
             elif _began_anew(present[instance_id], instance):
@@ -143,6 +143,13 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
             newcomers.add(service)
         targets.extend((*present.values(), *came))
     return tuple(targets), frozenset(newcomers)
+
+
+def _left(case: Case, target: Target, instance: ServiceInstance) -> Target:
+    """Nothing of it runs any more; but nobody knows whether its state was saved, where the stop is for maintenance."""
+    if case.level is StopLevel.MAINTENANCE and not case.drill and target.standing is not Standing.STOPPED:
+        return _concluded(target, InstanceEvent.FAILED, "left without a saved state", instance.heartbeat_at)
+    return _concluded(target, InstanceEvent.LEFT, LEFT_IN_GOOD_ORDER, instance.heartbeat_at, len(case.orders))
 
 
 def _began_anew(target: Target, instance: ServiceInstance) -> bool:
@@ -189,7 +196,7 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
         target = replace(target, standing=INSTANCE.next(target.standing, InstanceEvent.RESUME))
     event, reason = _event(order, ack)
     standing = INSTANCE.next(target.standing, event)
-    done = case.phase in (Phase.STOPPED, Phase.PARTIAL)
+    done = case.phase in (Phase.STOPPED, Phase.PARTIAL, Phase.RESTORING)
     if case.phase is Phase.RESOLVED or (done and standing not in _VERDICTS) or _stale(target, standing, number, ack):
         return case
     if former is not None and standing is former.standing and standing not in _VERDICTS:
@@ -221,11 +228,18 @@ def _event(order: Order, ack: Ack) -> tuple[InstanceEvent, str]:
     if ack.state is AckState.RESUMED:  # whatever has come since: it confirms no resume
         raise IllegalTransitionError("command", order.action.value, ack.state.value)
     event = _STOP_EVENTS[ack.state]
-    if ack.state is AckState.STOPPED and ack.in_flight > 0:
+    if ack.state is not AckState.STOPPED or order.action is Action.DRILL:
+        # a drill stops nothing: that it was answered is its proof
+        return event, ack.reason
+    if ack.in_flight > 0:
         return InstanceEvent.FAILED, f"claims stopped with {ack.in_flight} operations in flight"
-    if ack.state is AckState.STOPPED and ack.epoch < order.epoch:
+    if ack.epoch < order.epoch:
         return InstanceEvent.FAILED, f"claims stopped at epoch {ack.epoch}, but the stop is epoch {order.epoch}"
-    return event, ack.reason
+    if order.level is not StopLevel.MAINTENANCE:
+        return event, ack.reason
+    if not ack.saved_state:
+        return InstanceEvent.FAILED, "claims stopped without a saved state, which a maintenance stop needs"
+    return event, "; ".join(filter(None, (ack.reason, f"saved state: {ack.saved_state}")))
 
 
 def _stale(target: Target, standing: Standing, number: int, ack: Ack) -> bool:

@@ -15,16 +15,18 @@ from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, 
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, EmergencyEvent, HoldEvent, Phase, Standing
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Command, Emergency
-from emergency_stop.domain.values import Action, EmergencyState, StopLevel
+from emergency_stop.domain.values import Action, ClearRule, EmergencyState, StopLevel
 
 Change = tuple[ScopeState, list[Effect]]
 
 _WIRE_STATE = {
+    Phase.SCHEDULED: EmergencyState.SCHEDULED,
     Phase.QUEUED: EmergencyState.STOPPING,
     Phase.STOPPING: EmergencyState.STOPPING,
     Phase.ESCALATED: EmergencyState.STOPPING,
     Phase.STOPPED: EmergencyState.STOPPED,
     Phase.PARTIAL: EmergencyState.PARTIAL,
+    Phase.RESTORING: EmergencyState.RECOVERING,
     Phase.RECOVERING: EmergencyState.RECOVERING,
     Phase.RESOLVED: EmergencyState.RESOLVED,
 }
@@ -107,12 +109,12 @@ def open_case(state: ScopeState, case: Case, actor: str, now_ms: int, world: Wor
     before, effects = state, list[Effect]()
     for other in state.cases:
         if other.phase is Phase.RECOVERING:
-            state, ended = _resolve(state, other, EmergencyEvent.SUPERSEDED, now_ms)
+            state, ended = resolve(state, other, EmergencyEvent.SUPERSEDED, now_ms)
             effects += ended
     epoch = world.next_epoch(state)
     case = replace(case, epoch=epoch)
     state = replace(state, epoch=epoch, stop_epoch=epoch).with_case(case).with_seen(case.cause, now_ms)
-    state = _forget_beyond_bound(state)
+    state = forget_beyond_bound(state)
     opened = decision(
         at=now_ms, actor=actor, action="emergency_opened", subject=case.emergency_id, reason=case.reason,
         correlation_id=case.correlation_id, cause=case.cause, before=before, after=state,
@@ -128,8 +130,8 @@ def admit(state: ScopeState, emergency_id: str, now_ms: int, world: World) -> Ch
         return state, []
     case = replace(case, phase=EMERGENCY.next(case.phase, EmergencyEvent.ADMIT), targets=enlist(case, world, now_ms))
     deadline_at = now_ms + world.policy.timeout_ms(case.level)
-    order = Order(Action.STOP, 1, case.epoch, case.level, now_ms, deadline_at)
-    case = replace(case, orders=(order,))
+    order = Order(Action.DRILL if case.drill else Action.STOP, 1, case.epoch, case.level, now_ms, deadline_at)
+    case = replace(case, orders=(order,), tier_deadline_at=None if case.is_whole else deadline_at)
     sent = commands(case, order, (target.service for target in case.targets), world)
     state, settled = settle(state, case, now_ms)
     return state, [*sent, *(settled or [to_wire_emergency(case)])]
@@ -141,8 +143,8 @@ def settle(state: ScopeState, case: Case, now_ms: int) -> Change:
         return _complete(state, case, EmergencyEvent.PROVEN, now_ms)
     if case.phase is Phase.STOPPED and not proven(case):
         return _complete(state, case, EmergencyEvent.DOUBT, now_ms)
-    if case.phase is Phase.RECOVERING and recovered(case):
-        return _resolve(state, case, EmergencyEvent.CONFIRMED, now_ms)
+    if case.phase is Phase.RECOVERING and case.recovering is None and recovered(case):
+        return resolve(state, case, EmergencyEvent.CONFIRMED, now_ms)
     return state.with_case(case), []
 
 
@@ -153,10 +155,16 @@ def pass_time(state: ScopeState, now_ms: int, world: World) -> Change:
         if case.phase in UNDER_WAY:
             state, more = _pass_stop(state, case, now_ms, world)
             effects += more
-        elif case.phase is Phase.RECOVERING and now_ms >= case.deadline_at:
-            state, more = _resolve(state, case, EmergencyEvent.DEADLINE, now_ms)
+        elif case.phase is Phase.RECOVERING and case.recovering is None and now_ms >= case.deadline_at:
+            state, more = resolve(state, case, EmergencyEvent.DEADLINE, now_ms)
             effects += more
     return _forget_old(state, now_ms - world.policy.retention_ms), effects
+
+
+def recovers_by_itself(case: Case) -> bool:
+    """Whether it may recover without a person once its condition has cleared."""
+    allowed = case.clear_rule is ClearRule.WHEN_CONDITION_CLEARS and case.trigger_id is not None
+    return allowed and not case.latched and not case.drill
 
 
 def muster(case: Case, now_ms: int, world: World) -> tuple[Case, list[Effect]]:
@@ -179,24 +187,29 @@ def _pass_stop(state: ScopeState, case: Case, now_ms: int, world: World) -> Chan
 
 
 def _escalate(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
-    """The first deadline is over: once more to all that owe their proof, and no longer gracefully."""
+    """The first deadline is over: once more to all that owe their proof, and no longer gracefully.
+
+    A maintenance stop stays one: to cut off what saves its state would lose what it is for. A drill raises nothing.
+    """
     before, effects = state, list[Effect]()
-    raised = case.level is not StopLevel.IMMEDIATE
-    case = replace(case, phase=EMERGENCY.next(case.phase, EmergencyEvent.DEADLINE), level=StopLevel.IMMEDIATE)
+    level = case.level if case.drill or case.level is StopLevel.MAINTENANCE else StopLevel.IMMEDIATE
+    raised = level is not case.level
+    phase = EMERGENCY.next(case.phase, EmergencyEvent.DEADLINE)
+    case = replace(case, phase=phase, level=level, tiers_begun=len(case.tiers), tier_deadline_at=None)
     if raised:
         case = replace(case, epoch=world.next_epoch(state))
         state = replace(state, epoch=case.epoch, stop_epoch=case.epoch).with_case(case)
         effects.append(changed_hold(before, state, HoldEvent.CAUSE_RAISED, case.reason, now_ms))
-    deadline_at = now_ms + world.policy.immediate_stop_timeout_ms
-    order = Order(Action.STOP, len(case.orders) + 1, case.epoch, case.level, now_ms, deadline_at)
+    deadline_at = now_ms + world.policy.timeout_ms(level)
+    order = Order(case.orders[-1].action, len(case.orders) + 1, case.epoch, level, now_ms, deadline_at)
     case = replace(case, orders=(*case.orders, order))
     owing = [target for target in case.targets if target.standing is not Standing.STOPPED]
     effects += commands(case, order, (target.service for target in owing), world)
     state = state.with_case(case)
     named = ", ".join(f"{target.service}/{target.instance_id or '-'}" for target in owing)
     note = decision(
-        at=now_ms, actor=world.policy.issued_by, action="stop_escalated", subject=case.emergency_id,
-        reason=f"no proof by the deadline from {named}; sent again as {case.level.value}",
+        at=now_ms, actor=world.policy.issued_by, action="drill_repeated" if case.drill else "stop_escalated",
+        subject=case.emergency_id, reason=f"no proof by the deadline from {named}; sent again as {case.level.value}",
         correlation_id=case.correlation_id, cause=f"attempt {order.attempt}", before=before, after=state,
     )  # fmt: skip
     return state, [*effects, to_wire_emergency(case), note]
@@ -218,25 +231,32 @@ def _complete(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int)
         phase=phase,
         completed_at=now_ms,
         success=stopped and in_time,
-        time_to_stop_ms=max(0, last - case.occurred_at) if stopped else None,
+        time_to_stop_ms=max(0, last - (case.rolled_back_at or case.occurred_at)) if stopped else None,
+        recover_at=(case.recover_at or now_ms) if stopped and recovers_by_itself(case) else None,
     )
     missing = [target for target in case.targets if target.standing is not Standing.STOPPED]
     reasons = "; ".join(f"{t.service}/{t.instance_id or '-'}: {t.reason}" for t in missing)
+    kind = "drill" if case.drill else "emergency"
     note = decision(
-        at=now_ms, actor="coordinator", action=f"emergency_{phase.value}", subject=case.emergency_id,
+        at=now_ms, actor="coordinator", action=f"{kind}_{phase.value}", subject=case.emergency_id,
         reason=reasons or f"every instance proved the stop{'' if in_time else ', after the deadline'}",
         correlation_id=case.correlation_id, cause=f"{event.value} {now_ms}",
         details={"time_to_stop_ms": case.time_to_stop_ms, "instances": len(case.targets), "missing": len(missing)},
     )  # fmt: skip
-    return state.with_case(case), [to_wire_emergency(case), note]
+    state = state.with_case(case)
+    after: list[Effect] = []
+    if case.drill:
+        state, after = resolve(state, case, EmergencyEvent.RELEASE, now_ms)
+    return state, [to_wire_emergency(case), note, *after]
 
 
-def _resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -> Change:
+def resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -> Change:
     case = replace(case, phase=EMERGENCY.next(case.phase, event), resolved_at=now_ms)
     silent = [t for t in case.targets if t.standing in (Standing.RESUMING, Standing.REFUSED)]
     reason = {
         EmergencyEvent.CONFIRMED: "every instance that was asked confirmed the resume",
         EmergencyEvent.SUPERSEDED: "a newer stop of the scope ended the resume",
+        EmergencyEvent.RELEASE: "the drill is over; it held nothing",
     }.get(event, "not confirmed by " + ", ".join(f"{t.service}/{t.instance_id}: {t.reason}" for t in silent))
     note = decision(
         at=now_ms, actor="coordinator", action="emergency_resolved", subject=case.emergency_id, reason=reason,
@@ -253,7 +273,8 @@ def _forget_old(state: ScopeState, before_ms: int) -> ScopeState:
     return replace(state, cases=cases, seen=seen)
 
 
-def _forget_beyond_bound(state: ScopeState) -> ScopeState:
+def forget_beyond_bound(state: ScopeState) -> ScopeState:
+    """Without the oldest of what is over, so that ``EMERGENCIES_KEPT_MAX`` remain."""
     excess = len(state.cases) - EMERGENCIES_KEPT_MAX
     if excess <= 0:
         return state

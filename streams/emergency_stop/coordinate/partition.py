@@ -25,7 +25,7 @@ from emergency_stop.coordinate.services import Member
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
-from emergency_stop.coordinate.tables import UNDER_WAY, Phase, RefusedMessageError
+from emergency_stop.coordinate.tables import TIMED, Phase, RefusedMessageError
 from emergency_stop.domain.messages import Ack, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
 
@@ -33,11 +33,12 @@ from emergency_stop.domain.values import HoldState, Scope
 WATCH_MS: Final = 1_000
 #: How long deadlines wait after a restart: answers that came meanwhile are read first.
 RESTART_GRACE_MS: Final = 2_000
-_TIMED: Final = frozenset({*UNDER_WAY, Phase.RECOVERING})
+#: Phases in which a change among the instances matters.
+_WATCHED: Final = frozenset({*TIMED, Phase.RESTORING})
 
 
 def _takes_slot(case: Case) -> bool:
-    return case.phase is Phase.STOPPING and any(target.standing in OWING for target in case.targets)
+    return not case.drill and case.phase is Phase.STOPPING and any(target.standing in OWING for target in case.targets)
 
 
 def _stops(effects: list[Effect]) -> bool:
@@ -51,7 +52,7 @@ def _newest(effects: list[Effect]) -> list[Effect]:
 
 
 def _kinds(state: ScopeState | None) -> list[tuple[str, str]]:
-    return [(case.phase.value, case.level.value) for case in state.cases] if state else []
+    return [(case.phase.value, case.level.value) for case in state.cases if not case.drill] if state else []
 
 
 class Coordinator:
@@ -90,7 +91,7 @@ class Coordinator:
         return len(self._queued)
 
     def census(self) -> Counter[tuple[str, str]]:
-        """How many emergencies there are by (phase, level); for metrics."""
+        """How many emergencies there are by (phase, level), without drills; for metrics."""
         return +self._census
 
     def apply(self, message: Hit | Request | Ack | ConditionAnswer, now_ms: int, world: World) -> list[Effect]:
@@ -208,12 +209,13 @@ class Coordinator:
             elif case.emergency_id not in self._queued:
                 self._queued[case.emergency_id] = state.scope
                 heapq.heappush(self._queue, (-case.priority, case.started_at, case.emergency_id))
-        timed = any(case.phase in _TIMED for case in state.cases)
+        timed = any(case.phase in _WATCHED for case in state.cases)
         (self._timed.add if timed else self._timed.discard)(state.scope)
         self._schedule(state)
 
     def _schedule(self, state: ScopeState) -> None:
-        times = [case.deadline_at for case in state.cases if case.phase in _TIMED]
+        times = [case.due_at for case in state.cases if case.due_at is not None]
+        times += [case.recovery_due_at for case in state.cases if case.recovery_due_at is not None]
         times += [case.resolved_at + self._retention_ms for case in state.cases if case.resolved_at is not None]
         times += [entry.at + self._retention_ms for entry in state.seen[:1]]
         due = min(times, default=None)

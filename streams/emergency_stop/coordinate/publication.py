@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emergency_stop.coordinate.state import Effect
-from emergency_stop.domain.messages import Command, Emergency, Hold, Recovery
+from emergency_stop.domain.messages import Command, ConditionQuestion, Emergency, Hold, Recovery
 
 
 def publishable(effects: Sequence[Effect]) -> list[Effect]:
@@ -19,7 +19,9 @@ def publishable(effects: Sequence[Effect]) -> list[Effect]:
 
 
 def _shuts(effect: Effect) -> bool:
-    """A hold with a cause of its own epoch. One that a resume left over has none, and waits for its audit record."""
+    """A hold with a cause of its own epoch. One that a resume left over, or a recovery eased, has none, and waits for
+    its audit record.
+    """
     return isinstance(effect, Hold) and any(cause.epoch == effect.epoch for cause in effect.causes)
 
 
@@ -32,4 +34,6 @@ def _identity(effect: Effect) -> tuple[str, ...]:
         return "emergency", effect.emergency_id, effect.state.value
     if isinstance(effect, Recovery):
         return "recovery", effect.recovery_id, effect.phase.value, effect.outcome.value
+    if isinstance(effect, ConditionQuestion):
+        return "question", effect.question_id
     return "audit", effect.audit_id

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emergency_stop.domain.messages import Hold
+from emergency_stop.domain.values import HoldState
+
+_ACCOUNTS = "account:"
 
 
 class PublishedHolds:
@@ -18,6 +21,7 @@ class PublishedHolds:
     def __init__(self) -> None:
         self._epochs: dict[str, int] = {}
         self._overtaken: dict[str, int] = {}
+        self._wide: dict[str, Hold] = {}
         self._times = 0
 
     @property
@@ -30,6 +34,11 @@ class PublishedHolds:
         """Scopes whose last record is older than one before it, each with a number that no other occasion has."""
         return self._overtaken
 
+    @property
+    def wide(self) -> Mapping[str, Hold]:
+        """The holds in force that reach beyond one account, by scope: of everything, or of a service."""
+        return self._wide
+
     def take(self, hold: Hold) -> None:
         """The next record of the topic, in the order of its partition."""
         if hold.epoch < self._epochs.get(hold.scope, 0):
@@ -38,3 +47,7 @@ class PublishedHolds:
         else:
             self._epochs[hold.scope] = hold.epoch
             self._overtaken.pop(hold.scope, None)
+            if hold.state is HoldState.RUNNING:
+                self._wide.pop(hold.scope, None)
+            elif not hold.scope.startswith(_ACCOUNTS):
+                self._wide[hold.scope] = hold

@@ -1,7 +1,8 @@
 """An operator's resume: accepted only beyond doubt.
 
 It names the epoch that its author saw. A stop newer than that was not seen, so the resume is refused;
-one older than the newest stop can therefore never overtake it, however late it arrives.
+one older than the newest stop can therefore never overtake it, however late it arrives. What is latched must
+be reset first, and what holds everything is lifted by several people (``coordinate.authority``).
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.authority import approve, doubt, latch_refusal, named_cases, people_needed, supporters
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.instances import ask_to_resume
 from emergency_stop.coordinate.lifecycle import Change, commands, settle, to_wire_emergency
+from emergency_stop.coordinate.plans import cancel, planned_by_name
+from emergency_stop.coordinate.recovery_rollback import overtaken
 from emergency_stop.coordinate.state import Case, Effect, Order, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, HoldEvent
 from emergency_stop.domain.ids import request_cause
@@ -31,21 +35,32 @@ def refuse(state: ScopeState, request: Request, reason: str, now_ms: int, action
 
 def resume(state: ScopeState, request: Request, now_ms: int, world: World) -> Change:
     """Clear the named emergency's hold, or all of the scope's, and tell the services that may run again."""
+    plan = planned_by_name(state, request)
+    if plan is not None:
+        return cancel(state, plan, request, now_ms)
     refusal = _refusal(state, request)
     if refusal:
         return refuse(state, request, refusal, now_ms, action="resume_refused")
-    cleared = [case for case in state.in_force if request.emergency_id in (None, case.emergency_id)]
+    people = supporters(state, request, now_ms, world.policy)
+    if len(people) < people_needed(state.scope, world.policy):
+        return approve(state, request, now_ms, world.policy)
+    cleared = named_cases(state, request)
     before, effects = state, list[Effect]()
-    state = replace(state, epoch=world.next_epoch(state)).with_seen(request_cause(request.request_id), now_ms)
-    still_held = _held_services([case for case in before.in_force if case not in cleared], world)
+    state = replace(state, epoch=world.next_epoch(state), approvals=())
+    state = state.with_seen(request_cause(request.request_id), now_ms)
+    still_held = held_services([case for case in before.in_force if case not in cleared], world)
     for case in cleared:
-        state, more = _clear(state, case, still_held, now_ms, world)
+        case, told = overtaken(case, f"resumed by {request.requested_by} at once", now_ms, world)  # noqa: PLW2901  # the same emergency, its recovery ended
+        effects += told
+        state, more = clear(state, case, still_held, now_ms, world)
         effects += more
     event = HoldEvent.CAUSE_CLEARED if state.in_force else HoldEvent.LAST_CAUSE_CLEARED
     reason = f"resumed by {request.requested_by}: {request.reason}"
     hold = changed_hold(before, state, event, reason, now_ms)
+    with_others = "".join(f", with {one.approved_by}" for one in people[:-1])
     note = decision(
-        at=now_ms, actor=request.requested_by, action="resumed", subject=state.scope, reason=request.reason,
+        at=now_ms, actor=request.requested_by, action="resumed", subject=state.scope,
+        reason=f"{request.reason}{with_others}",
         correlation_id=request.correlation_id, cause=request_cause(request.request_id), before=before, after=state,
     )  # fmt: skip
     return state, [note, hold, *effects]
@@ -53,26 +68,18 @@ def resume(state: ScopeState, request: Request, now_ms: int, world: World) -> Ch
 
 def _refusal(state: ScopeState, request: Request) -> str:
     """Why not; empty where nothing stands against it."""
-    if request.epoch is None:
-        return f"no epoch named; name the one you see, now {state.epoch}"
-    if not state.in_force:
-        return "nothing holds this scope"
-    if request.epoch < state.stop_epoch:
-        return f"epoch {request.epoch} was named, but a newer stop has epoch {state.stop_epoch}; look at it first"
-    if request.epoch > state.epoch:
-        return f"epoch {request.epoch} was named, but the scope has only reached {state.epoch}"
-    if request.emergency_id is not None and request.emergency_id not in {c.emergency_id for c in state.in_force}:
-        return f"emergency {request.emergency_id} does not hold this scope"
-    return ""
+    return doubt(state, request) or latch_refusal(named_cases(state, request))
 
 
-def _held_services(cases: list[Case], world: World) -> frozenset[str]:
-    return frozenset(name for case in cases for name in world.services.named(case.services, Scope.parse(case.scope)))
+def held_services(cases: list[Case], world: World) -> frozenset[str]:
+    return frozenset(
+        name for case in cases for name in world.services.named(case.held_services, Scope.parse(case.scope))
+    )
 
 
-def _clear(state: ScopeState, case: Case, still_held: frozenset[str], now_ms: int, world: World) -> Change:
+def clear(state: ScopeState, case: Case, still_held: frozenset[str], now_ms: int, world: World) -> Change:
     """One emergency whose hold is lifted; services that other emergencies hold get no resume."""
-    freed = _held_services([case], world) - still_held
+    freed = held_services([case], world) - still_held
     if not freed:
         phase = EMERGENCY.next(case.phase, EmergencyEvent.RELEASE)
         case = replace(case, phase=phase, resolved_at=now_ms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -56,6 +56,14 @@ class Services:
                 found[instance_id] = (instance, Liveness.LIVE)
             elif silent_ms <= lost_ms * FORGOTTEN_AFTER_LIMITS:
                 found[instance_id] = (instance, Liveness.LOST)
+        return found
+
+    def depends_on(self, declared: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+        """What each service depends on: by what any instance of it announced, and as ``declared``."""
+        found = {service: frozenset(others) for service, others in declared.items()}
+        for service, instances in self._by_service.items():
+            announced = frozenset(other for one in instances.values() for other in one.depends_on)
+            found[service] = found.get(service, frozenset()) | announced
         return found
 
     def membership(self, now_ms: int, lost_ms: int) -> frozenset[Member]:

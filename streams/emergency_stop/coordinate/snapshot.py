@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from emergency_stop.coordinate.state import Effect, ScopeState
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold, Recovery
+from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuestion, Emergency, Hold, Recovery
 from emergency_stop.wire.codec import from_plain, to_plain
 
 VERSION: Final = 1
 _SCOPE_PREFIX: Final = b"scope:"
 _EFFECTS: Final[Mapping[str, type[Effect]]] = {
-    kind.__name__: kind for kind in (Hold, Command, Emergency, Recovery, AuditRecord)
+    kind.__name__: kind for kind in (Hold, Command, Emergency, Recovery, ConditionQuestion, AuditRecord)
 }
 
 

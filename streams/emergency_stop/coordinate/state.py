@@ -6,22 +6,26 @@ between two records can then never leave half a decision behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from emergency_stop.coordinate.recovery_procedures import Procedure, default_procedures
+from emergency_stop.coordinate.recovery_state import Asked, RecoveryState
 from emergency_stop.coordinate.services import Services
-from emergency_stop.coordinate.tables import IN_FORCE, Phase, Standing
-from emergency_stop.domain.messages import AuditRecord, Command, Emergency, Hold, Recovery
+from emergency_stop.coordinate.tables import IN_FORCE, TIMED, Phase, Standing
+from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuestion, Emergency, Hold, Recovery
 from emergency_stop.domain.values import Action, ClearRule, StopLevel, TriggerType
 
-Effect = Hold | Command | Emergency | Recovery | AuditRecord
+Effect = Hold | Command | Emergency | Recovery | ConditionQuestion | AuditRecord
 
 #: Ids of causes remembered per scope, so that a repeated one is recognised. Past it the oldest is
 #: forgotten: at worst a very old duplicate stops again, which errs on the safe side.
 SEEN_MAX: Final = 256
 #: Emergencies that one scope keeps; finished ones beyond it go first, those in force never.
 EMERGENCIES_KEPT_MAX: Final = 64
+#: Approvals that one scope keeps; past it the oldest is forgotten, and its author must ask again.
+APPROVALS_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,17 @@ class Policy:
     issued_by: str = "coordinator"
     #: ``False``: hits are recorded and stop nothing; people's stops still do.
     automatic_stops: bool = True
+    #: Services that each service depends on, beside what it announces itself.
+    dependencies: Mapping[str, Collection[str]] = field(default_factory=dict)
+    #: Different people who must ask before a hold of everything is lifted.
+    global_resume_people: int = 2
+    #: How long the word of one of them waits for the others'.
+    approval_expiry_ms: int = 900_000
+    #: Whether a recovery may begin by itself, and how often a condition is asked about at first.
+    automatic_recovery: bool = True
+    condition_interval_ms: int = 10_000
+    #: The procedures of recovery, in the order in which they are asked whether they apply.
+    procedures: tuple[Procedure, ...] = field(default_factory=default_procedures)
 
     def timeout_ms(self, level: StopLevel) -> int:
         return self.immediate_stop_timeout_ms if level is StopLevel.IMMEDIATE else self.graceful_stop_timeout_ms
@@ -55,6 +70,8 @@ class World:
     published_epochs: Mapping[str, int] = field(default_factory=dict)
     #: Scopes of this partition whose last hold on the topic is older than one before it; see ``published``.
     overtaken: Mapping[str, int] = field(default_factory=dict)
+    #: Holds in force that reach beyond one account, by scope, whoever wrote them.
+    wide_holds: Mapping[str, Hold] = field(default_factory=dict)
 
     def next_epoch(self, state: ScopeState) -> int:
         return max(state.epoch, self.published_epochs.get(state.scope, 0)) + 1
@@ -123,10 +140,57 @@ class Case:
     asked_level: StopLevel | None = None
     #: When it became RESOLVED; it is forgotten a retention later.
     resolved_at: int | None = None
+    #: Of a cascading stop: its services in the order in which they stop, and how many of the tiers have begun.
+    tiers: tuple[tuple[str, ...], ...] = ()
+    tiers_begun: int = 0
+    #: When the next tier begins at the latest.
+    tier_deadline_at: int | None = None
+    #: The last attempt to undo it, and how many there were.
+    recovery: RecoveryState | None = None
+    recoveries: int = 0
+    #: When its condition is next asked about, so that it may recover by itself; ``None``: it may not.
+    recover_at: int | None = None
+    asked: Asked | None = None
+    times_asked: int = 0
+    #: When a recovery was rolled back: its time to stop runs from here.
+    rolled_back_at: int | None = None
+
+    @property
+    def recovering(self) -> RecoveryState | None:
+        """The recovery that is under way."""
+        return self.recovery if self.recovery is not None and self.recovery.is_under_way else None
+
+    @property
+    def recovery_due_at(self) -> int | None:
+        """When passing time next matters to its recovery, under way or to come."""
+        if self.recovering is not None:
+            return self.recovering.due_at
+        return self.recover_at if self.phase is Phase.STOPPED else None
 
     @property
     def in_force(self) -> bool:
-        return self.phase in IN_FORCE
+        return self.phase in IN_FORCE and not self.drill
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds all that it is to hold; a cascading stop does with its last tier."""
+        return self.tiers_begun >= len(self.tiers)
+
+    @property
+    def held_services(self) -> tuple[str, ...]:
+        """The services that it holds by now, or walks through by now where it is a drill."""
+        if self.is_whole:
+            return self.services
+        return tuple(sorted(name for tier in self.tiers[: self.tiers_begun] for name in tier))
+
+    @property
+    def due_at(self) -> int | None:
+        """When passing time next matters to it, recoveries left out; ``None``: not before something happens."""
+        if self.phase is Phase.SCHEDULED:
+            return self.starts_at
+        if self.phase in (Phase.QUEUED, Phase.STOPPING) and not self.is_whole:
+            return self.tier_deadline_at
+        return self.deadline_at if self.phase in TIMED and self.recovering is None else None
 
     @property
     def deadline_at(self) -> int:
@@ -143,6 +207,19 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """One person's word for undoing a hold that needs several; see ``coordinate.authority``."""
+
+    action: Action
+    emergency_id: str | None
+    procedure: str | None
+    #: The epoch that the person named.
+    epoch: int
+    approved_by: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ScopeState:
     """A scope: its epoch, its emergencies from oldest to newest, and the causes already decided."""
 
@@ -152,6 +229,7 @@ class ScopeState:
     stop_epoch: int = 0
     cases: tuple[Case, ...] = ()
     seen: tuple[Seen, ...] = ()
+    approvals: tuple[Approval, ...] = ()
 
     @property
     def in_force(self) -> tuple[Case, ...]:

@@ -11,13 +11,24 @@ change nothing. ``now_ms`` and ``world`` decide deadlines and who must answer, n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.authority import reset, reset_refusal
+from emergency_stop.coordinate.cascade import begin_tiers, planned
+from emergency_stop.coordinate.drills import drill_under_way, open_drill
 from emergency_stop.coordinate.holds import covers
 from emergency_stop.coordinate.instances import fold_ack, proven
-from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, open_case, pass_time, settle
+from emergency_stop.coordinate.levels import begins_later, in_force
+from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, pass_time, settle
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
+from emergency_stop.coordinate.opening import open_over
+from emergency_stop.coordinate.plans import PLANS_MAX, begin_due, plans, schedule
+from emergency_stop.coordinate.recovery_phases import advance
+from emergency_stop.coordinate.recovery_probes import answers_probe, fold_probe
+from emergency_stop.coordinate.recovery_rollback import fail_for_hit
+from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_time, recover
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
@@ -25,12 +36,11 @@ from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, AuditRecord, ConditionAnswer, Hit, Request
 from emergency_stop.domain.values import (
     ALL_SERVICES,
-    LEVEL_SEVERITY,
     Action,
+    ClearRule,
     Mode,
     Scope,
     ScopeKind,
-    StopLevel,
     TriggerType,
 )
 
@@ -38,7 +48,8 @@ Message = Hit | Request | Ack | ConditionAnswer | Tick | Admit
 
 #: A person's stop goes before any automatic one but the most urgent.
 MANUAL_PRIORITY = 4
-_AVAILABLE_LEVELS = frozenset({StopLevel.IMMEDIATE, StopLevel.GRACEFUL, StopLevel.SERVICE_SPECIFIC})
+#: What may be asked for.
+_ASKED = (Action.STOP, Action.DRILL, Action.RESUME, Action.RECOVER, Action.RESET)
 
 
 class UnknownEmergencyError(RefusedMessageError):
@@ -79,22 +90,30 @@ def _hit(message: Hit, state: ScopeState, now_ms: int, world: World) -> Change:
         return state, [_noted(message, "hit_shadow", "EMERGENCY_STOP_ENABLED is false: not a stop", now_ms)]
     if _is_known(state, cause):
         return state, []
-    level, note = _available(message.level)
-    severity = LEVEL_SEVERITY[level]
+    level, note = in_force(message.level, message.target_services, Scope.parse(state.scope).kind)
     services = message.target_services or (ALL_SERVICES,)
+    state, failed = fail_for_hit(state, message, now_ms, world)
     same = (case for case in state.in_force if case.trigger_id == message.trigger_id)
-    joined = next((case for case in same if covers(case, services, severity)), None)
+    joined = next((case for case in same if covers(case, services, level)), None)
+    latches = message.clear_rule is ClearRule.AFTER_OPERATOR_RESET
     if joined is not None:
         why = f"joins emergency {joined.emergency_id}, which already stops as much"
-        return state.with_seen(cause, now_ms), [_noted(message, "hit_joined", why, now_ms)]
+        noted: list[Effect] = [*failed, _noted(message, "hit_joined", why, now_ms)]
+        if latches and not joined.latched:
+            # its cause is back after the reset, or was never gone
+            joined = replace(joined, latched=True)
+            state, noted = state.with_case(joined), [*noted, to_wire(joined)]
+        return state.with_seen(cause, now_ms), noted
     case = Case(
         emergency_id=emergency_id(cause), phase=EMERGENCY.initial, scope=state.scope, account_id=message.account_id,
         level=level, epoch=0, priority=message.priority, reason=message.reason + note, cause=cause,
         trigger_id=message.trigger_id, trigger_type=message.trigger_type, services=services,
         correlation_id=message.correlation_id, occurred_at=message.occurred_at, started_at=now_ms,
-        clear_rule=message.clear_rule,
+        clear_rule=message.clear_rule, latched=latches,
+        asked_level=message.level,
     )  # fmt: skip
-    return open_case(state, case, f"trigger:{message.trigger_id}", now_ms, world)
+    state, opened = open_over(state, planned(case, world, now_ms), f"trigger:{message.trigger_id}", now_ms, world)
+    return state, [*failed, *opened]
 
 
 @_apply.register
@@ -102,26 +121,58 @@ def _request(message: Request, state: ScopeState, now_ms: int, world: World) -> 
     cause = request_cause(message.request_id)
     if _is_known(state, cause):
         return state, []
+    if message.action is Action.STOP:
+        return _stop(message, state, now_ms, world)
+    if message.action is Action.DRILL:
+        return _drill(message, state, now_ms, world)
     if message.action is Action.RESUME:
         return resume(state, message, now_ms, world)
-    if message.action is not Action.STOP:
-        return refuse(state, message, f"action {message.action.value} is not available; use stop or resume", now_ms)
-    level, note = _available(message.level)
-    services = message.services or (ALL_SERVICES,)
-    if len(state.in_force) >= EMERGENCIES_KEPT_MAX:
-        joined = next((c for c in state.in_force if covers(c, services, LEVEL_SEVERITY[level])), None)
+    if message.action is Action.RECOVER:
+        return recover(state, message, now_ms, world)
+    if message.action is Action.RESET:
+        refusal = reset_refusal(state, message)
+        return refuse(state, message, refusal, now_ms, "reset_refused") if refusal else reset(state, message, now_ms)
+    known = ", ".join(action.value for action in _ASKED)
+    return refuse(state, message, f"action {message.action.value} is not available; use one of {known}", now_ms)
+
+
+def _stop(message: Request, state: ScopeState, now_ms: int, world: World) -> Change:
+    case = _asked_case(message, state, now_ms)
+    later, note = begins_later(message, now_ms)
+    if len(state.in_force) >= EMERGENCIES_KEPT_MAX and not later:
+        joined = next((c for c in state.in_force if covers(c, case.services, case.level)), None)
         if joined is not None:
             why = f"{len(state.in_force)} emergencies hold the scope; {joined.emergency_id} already stops as much"
             return refuse(state, message, why, now_ms, action="stop_joined")
-    scope = Scope.parse(state.scope)
-    case = Case(
+    case = replace(case, reason=case.reason + note, starts_at=message.starts_at if later else None)
+    if not later:
+        return open_over(state, planned(case, world, now_ms), message.requested_by, now_ms, world)
+    if len(plans(state)) >= PLANS_MAX:
+        why = f"{PLANS_MAX} stops of this scope are planned; call one off first"
+        return refuse(state, message, why, now_ms, action="stop_not_scheduled")
+    return schedule(state, case, message.requested_by, now_ms)
+
+
+def _drill(message: Request, state: ScopeState, now_ms: int, world: World) -> Change:
+    other = drill_under_way(state)
+    if other is not None:
+        return refuse(state, message, f"drill {other.emergency_id} of this scope is under way", now_ms)
+    case = replace(_asked_case(message, state, now_ms), drill=True)
+    return open_drill(state, planned(case, world, now_ms), message.requested_by, now_ms, world)
+
+
+def _asked_case(message: Request, state: ScopeState, now_ms: int) -> Case:
+    """The emergency that a person's stop or drill opens, as yet without hold, tiers and plan."""
+    cause, scope = request_cause(message.request_id), Scope.parse(state.scope)
+    level, note = in_force(message.level, message.services, scope.kind, message.carries)
+    return Case(
         emergency_id=emergency_id(cause), phase=EMERGENCY.initial, scope=state.scope,
         account_id=scope.name if scope.kind is ScopeKind.ACCOUNT else None, level=level, epoch=0,
         priority=MANUAL_PRIORITY, reason=message.reason + note, cause=cause, trigger_id=None,
-        trigger_type=TriggerType.MANUAL_TRIGGER, services=services, correlation_id=message.correlation_id,
-        occurred_at=message.requested_at, started_at=now_ms,
+        trigger_type=TriggerType.MANUAL_TRIGGER, services=message.services or (ALL_SERVICES,),
+        correlation_id=message.correlation_id, occurred_at=message.requested_at, started_at=now_ms,
+        asked_level=message.level,
     )  # fmt: skip
-    return open_case(state, case, message.requested_by, now_ms, world)
 
 
 @_apply.register
@@ -132,6 +183,9 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
             f"{message.service}/{message.instance_id} acknowledges for emergency {message.emergency_id}, which"
             f" {state.scope} does not have (any longer); the acknowledgement was ignored"
         )
+    if answers_probe(case, message):
+        probed = fold_probe(case, message)
+        return (state, []) if probed is case else advance(state.with_case(probed), case.emergency_id, now_ms, world)
     folded = fold_ack(case, message, now_ms)
     if folded is case:
         return state, []
@@ -140,37 +194,35 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms)
-    return state, [*told, *(effects or [to_wire(folded)])]
+    state, tiers = begin_tiers(state, now_ms, world)
+    state, recovering = advance(state, folded.emergency_id, now_ms, world)
+    return state, [*told, *(effects or [to_wire(folded)]), *tiers, *recovering]
 
 
 @_apply.register
 def _answer(message: ConditionAnswer, state: ScopeState, now_ms: int, world: World) -> Change:
-    del message, now_ms, world  # nothing asks yet
-    return state, []
+    return hear_answer(state, message, now_ms, world)
 
 
 @_apply.register
 def _tick(message: Tick, state: ScopeState, now_ms: int, world: World) -> Change:
     del message
-    return pass_time(state, now_ms, world)
+    state, begun = begin_due(state, now_ms, world)
+    state, tiers = begin_tiers(state, now_ms, world, overdue=True)
+    state, effects = pass_time(state, now_ms, world)
+    state, recovering = pass_recovery_time(state, now_ms, world)
+    return state, [*begun, *tiers, *effects, *recovering]
 
 
 @_apply.register
 def _admit(message: Admit, state: ScopeState, now_ms: int, world: World) -> Change:
-    return admit(state, message.emergency_id, now_ms, world)
+    state, effects = admit(state, message.emergency_id, now_ms, world)
+    state, tiers = begin_tiers(state, now_ms, world)
+    return state, [*effects, *tiers]
 
 
 def _is_known(state: ScopeState, cause: str) -> bool:
     return state.has_seen(cause) or any(case.cause == cause for case in state.cases)
-
-
-def _available(level: StopLevel) -> tuple[StopLevel, str]:
-    """(level to stop at, what to add to the reason). A level that cannot be carried out becomes graceful:
-    the stop must not be lost, and must not pass for what it is not.
-    """
-    if level in _AVAILABLE_LEVELS:
-        return level, ""
-    return StopLevel.GRACEFUL, f" (level {level.value} is not available in this version: stopped gracefully instead)"
 
 
 def _noted(hit: Hit, action: str, reason: str, now_ms: int) -> AuditRecord:

@@ -1,9 +1,10 @@
-"""The three machines of an emergency stop, as data.
+"""The machines of an emergency stop, as data.
 
 * **Instance**: where one instance of one target service stands in one emergency.
 * **Emergency**: from its cause to its end.
 * **Hold**: whether a scope may act. What is published as its state follows from the emergencies that
   are in force; the table says which changes exist at all.
+* **Recovery**: one attempt to undo an emergency, from its validation to its end.
 
 A pair that is not in a table is illegal: ``Machine.next`` raises and nothing changes. The diagrams in
 ``docs/state-machines`` are generated from here (``coordinate/diagrams.py``).
@@ -45,6 +46,8 @@ class Machine(Generic[S, E]):
     name: str
     initial: S
     table: Mapping[tuple[S, E], S]
+    #: Where it may begin otherwise.
+    other_initials: tuple[S, ...] = ()
 
     def next(self, state: S, event: E) -> S:
         """The state that follows. Raises ``IllegalTransitionError``."""
@@ -117,22 +120,32 @@ INSTANCE: Final[Machine[Standing, InstanceEvent]] = Machine("instance", Standing
 
 
 class Phase(StrEnum):
-    """Where an emergency stands. ``QUEUED``: its hold is in force, its commands wait for a free slot."""
+    """Where an emergency stands. ``QUEUED``: its hold is in force, its commands wait for a free slot.
 
+    ``SCHEDULED``: it is planned, and holds nothing yet.
+    """
+
+    SCHEDULED = "scheduled"
     QUEUED = "queued"
     STOPPING = "stopping"
     ESCALATED = "escalated"
     STOPPED = "stopped"
     PARTIAL = "partial"
+    #: A recovery is under way and the hold is still in force, though it may admit a share.
+    RESTORING = "restoring"
     RECOVERING = "recovering"
     RESOLVED = "resolved"
 
 
 class EmergencyEvent(StrEnum):
+    BEGIN = "begin"
+    CANCEL = "cancel"
     ADMIT = "admit"
     PROVEN = "proven"
     DEADLINE = "deadline"
     DOUBT = "doubt"
+    RECOVER = "recover"
+    ROLL_BACK = "roll_back"
     RESUME = "resume"
     RELEASE = "release"
     CONFIRMED = "confirmed"
@@ -142,6 +155,8 @@ class EmergencyEvent(StrEnum):
 def _emergency_table() -> dict[tuple[Phase, EmergencyEvent], Phase]:
     p, e = Phase, EmergencyEvent
     table = {
+        (p.SCHEDULED, e.BEGIN): p.QUEUED,
+        (p.SCHEDULED, e.CANCEL): p.RESOLVED,
         (p.QUEUED, e.ADMIT): p.STOPPING,
         (p.STOPPING, e.PROVEN): p.STOPPED,
         (p.STOPPING, e.DEADLINE): p.ESCALATED,
@@ -151,28 +166,44 @@ def _emergency_table() -> dict[tuple[Phase, EmergencyEvent], Phase]:
         (p.PARTIAL, e.PROVEN): p.STOPPED,
         # an instance takes its proof back: an emergency never claims a stop that is not
         (p.STOPPED, e.DOUBT): p.PARTIAL,
+        (p.STOPPED, e.RECOVER): p.RESTORING,
+        (p.PARTIAL, e.RECOVER): p.RESTORING,
+        # a recovery failed before it admitted anything: as proven as its instances are
+        (p.RESTORING, e.PROVEN): p.STOPPED,
+        (p.RESTORING, e.DOUBT): p.PARTIAL,
+        # it failed after that: stopped anew, and every instance owes its proof again
+        (p.RESTORING, e.ROLL_BACK): p.STOPPING,
+        (p.RECOVERING, e.ROLL_BACK): p.STOPPING,
         (p.RECOVERING, e.CONFIRMED): p.RESOLVED,
         (p.RECOVERING, e.DEADLINE): p.RESOLVED,
         (p.RECOVERING, e.SUPERSEDED): p.RESOLVED,
     }
-    for in_force in (p.QUEUED, p.STOPPING, p.ESCALATED, p.STOPPED, p.PARTIAL):
+    for in_force in (p.QUEUED, p.STOPPING, p.ESCALATED, p.STOPPED, p.PARTIAL, p.RESTORING):
         table[in_force, e.RESUME] = p.RECOVERING
-        # its hold is lifted, but others still hold all its services: there is nothing to resume
+        # its hold is lifted, but others still hold all its services: there is nothing to resume;
+        # or it was a drill, which held nothing
         table[in_force, e.RELEASE] = p.RESOLVED
     return table
 
 
-EMERGENCY: Final[Machine[Phase, EmergencyEvent]] = Machine("emergency", Phase.QUEUED, _emergency_table())
+EMERGENCY: Final[Machine[Phase, EmergencyEvent]] = Machine(
+    "emergency", Phase.QUEUED, _emergency_table(), (Phase.SCHEDULED,)
+)
 
-#: The phases in which an emergency holds its scope.
-IN_FORCE: Final = frozenset({Phase.QUEUED, Phase.STOPPING, Phase.ESCALATED, Phase.STOPPED, Phase.PARTIAL})
+#: The phases in which an emergency holds its scope, unless it is a drill.
+IN_FORCE: Final = frozenset(
+    {Phase.QUEUED, Phase.STOPPING, Phase.ESCALATED, Phase.STOPPED, Phase.PARTIAL, Phase.RESTORING}
+)
 #: The phases in which commands are out and a deadline runs.
 UNDER_WAY: Final = frozenset({Phase.STOPPING, Phase.ESCALATED})
+#: The phases in which answers are waited for, until a deadline.
+TIMED: Final = frozenset({*UNDER_WAY, Phase.RECOVERING})
 
 
 class HoldEvent(StrEnum):
     CAUSE_ADDED = "cause_added"
     CAUSE_RAISED = "cause_raised"
+    CAUSE_EASED = "cause_eased"
     CAUSE_CLEARED = "cause_cleared"
     LAST_CAUSE_CLEARED = "last_cause_cleared"
 
@@ -184,7 +215,58 @@ HOLD: Final[Machine[HoldState, HoldEvent]] = Machine(
         (HoldState.RUNNING, HoldEvent.CAUSE_ADDED): HoldState.HELD,
         (HoldState.HELD, HoldEvent.CAUSE_ADDED): HoldState.HELD,
         (HoldState.HELD, HoldEvent.CAUSE_RAISED): HoldState.HELD,
+        (HoldState.HELD, HoldEvent.CAUSE_EASED): HoldState.HELD,
         (HoldState.HELD, HoldEvent.CAUSE_CLEARED): HoldState.HELD,
         (HoldState.HELD, HoldEvent.LAST_CAUSE_CLEARED): HoldState.RUNNING,
     },
 )
+
+
+class Stage(StrEnum):
+    """Where a recovery stands: its phases, as they are called on the wire, and its ends."""
+
+    VALIDATION = "validation"
+    PREPARATION = "preparation"
+    GRADUAL_RESTORE = "gradual_restore"
+    FULL_RESTORE = "full_restore"
+    MONITORING = "monitoring"
+    COMPLETED = "completed"
+    ROLLED_BACK = "rolled_back"
+    ABANDONED = "abandoned"
+
+
+class RecoveryEvent(StrEnum):
+    #: So many checks in a row passed.
+    VALIDATED = "validated"
+    #: A share, or a larger one, is admitted: every instance is prepared, or the gate let it through.
+    ADMIT = "admit"
+    #: The cause is cleared: after the last step, or where others hold all that it holds.
+    CLEAR = "clear"
+    CONFIRMED = "confirmed"
+    #: Others hold all that it held: there is nothing to watch.
+    RELEASED = "released"
+    ENDURED = "endured"
+    FAIL = "fail"
+    #: A newer stop of the scope, or a person's resume, overtook it.
+    ABANDON = "abandon"
+
+
+def _recovery_table() -> dict[tuple[Stage, RecoveryEvent], Stage]:
+    s, e = Stage, RecoveryEvent
+    table = {
+        (s.VALIDATION, e.VALIDATED): s.PREPARATION,
+        (s.PREPARATION, e.ADMIT): s.GRADUAL_RESTORE,
+        (s.PREPARATION, e.CLEAR): s.FULL_RESTORE,
+        (s.GRADUAL_RESTORE, e.ADMIT): s.GRADUAL_RESTORE,
+        (s.GRADUAL_RESTORE, e.CLEAR): s.FULL_RESTORE,
+        (s.FULL_RESTORE, e.CONFIRMED): s.MONITORING,
+        (s.FULL_RESTORE, e.RELEASED): s.COMPLETED,
+        (s.MONITORING, e.ENDURED): s.COMPLETED,
+    }
+    for under_way in (s.VALIDATION, s.PREPARATION, s.GRADUAL_RESTORE, s.FULL_RESTORE, s.MONITORING):
+        table[under_way, e.FAIL] = s.ROLLED_BACK
+        table[under_way, e.ABANDON] = s.ABANDONED
+    return table
+
+
+RECOVERY: Final[Machine[Stage, RecoveryEvent]] = Machine("recovery", Stage.VALIDATION, _recovery_table())

@@ -173,6 +173,10 @@ class Accounts:
         self._places[:] = _FREE
         rebuild_table(self._places, self._known, self.count)
 
+    def hashes(self) -> I64:
+        """Per slot a row that begins with the hash of the account's key; a view."""
+        return self._known[: self.count]
+
     def page_hashes(self, page: int) -> U64:
         first, last = page * PAGE_SLOTS, min((page + 1) * PAGE_SLOTS, self.count)
         return np.ascontiguousarray(self._known[first:last, _HASH]).view(np.uint64)

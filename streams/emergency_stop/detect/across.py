@@ -71,8 +71,10 @@ def check_part(series: Series, row: bytes) -> None:
         raise NoPartError(f"a part of {series.name} has its newest moment at {newest}, before any; 0 or more is needed")
 
 
-def put_together(series: Series, parts: Sequence[bytes]) -> tuple[Folded, int]:
-    """The value over all parts at the newest moment of any, and that moment (``EMPTY`` where there is none)."""
+def put_together(series: Series, parts: Sequence[bytes], at_ms: int = EMPTY) -> tuple[Folded, int]:
+    """The value over all parts at ``at_ms``, at the earliest at the newest moment of any; and the latter (``EMPTY``
+    where there is none).
+    """
     rows = [np.frombuffer(part, np.int64) for part in parts]
     rows = [row for row in rows if row[0] != 0]
     state = SeriesState(series)
@@ -83,7 +85,7 @@ def put_together(series: Series, parts: Sequence[bytes]) -> tuple[Folded, int]:
             _merge_panes(series, state, rows, newest)
         else:
             _MERGED[series.aggregate](series, state.table.rows[0], rows)
-    return state.read(_SLOT, np.array((newest,), np.int64)), newest
+    return state.read(_SLOT, np.array((max(newest, at_ms),), np.int64)), newest
 
 
 def _merge_panes(series: Series, state: SeriesState, rows: Sequence[I64], newest: int) -> None:

@@ -25,7 +25,7 @@ from emergency_stop.detect.series import Series
 from emergency_stop.detect.silence import remember_told, silent_slots
 from emergency_stop.detect.standing import Standing
 from emergency_stop.detect.topic_state import HashKey, TopicState
-from emergency_stop.detect.window_kernels import OUT_OF_ORDER
+from emergency_stop.detect.window_kernels import EMPTY, OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded
 from emergency_stop.domain.messages import Hit, Partial
 from emergency_stop.domain.values import GLOBAL_SCOPE, Scope
@@ -271,13 +271,25 @@ class PartitionDetector:
         for topic, data in across.items():
             self._topic(topic).load_across(data)
 
-    def standing(self, account: bytes) -> Iterator[Standing]:
-        """Where one account stands with every trigger that watches it, as far as it has had events."""
-        return account_standings(self.topics, account)
+    @property
+    def newest_at(self) -> int:
+        """Event time of the newest telemetry that was applied since start, of any topic and account; 0: none."""
+        return max((topic.newest_at for topic in self.topics.values()), default=0)
 
-    def overall_standing(self, trigger_id: str) -> Standing | None:
+    def keys_of(self, topic: str) -> Iterator[bytes]:
+        """The keys of all accounts of a topic that were ever seen."""
+        known = self.topics.get(topic)
+        return iter(()) if known is None else map(known.accounts.key, range(known.accounts.count))
+
+    def standing(self, account: bytes, at_ms: int | None = None, only: str | None = None) -> Iterator[Standing]:
+        """Where one account stands with every trigger that watches it, as far as it has had events; see
+        ``account_standings``.
+        """
+        return account_standings(self.topics, account, at_ms, only)
+
+    def overall_standing(self, trigger_id: str, at_ms: int = EMPTY) -> Standing | None:
         """Where all accounts together stand with a trigger over all accounts; kept by partition 0."""
-        return self._overall.standing(trigger_id)
+        return self._overall.standing(trigger_id, at_ms)
 
 
 def _taken(folded: Folded, rows: I64) -> Folded:

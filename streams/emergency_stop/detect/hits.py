@@ -131,6 +131,7 @@ def _hit(
         late=late,
         suppressed_before=suppressed,
         correlation_id=source.correlation_id or hit_id,
+        clear_rule=trigger.clear_rule,
     )
 
 

@@ -14,9 +14,9 @@ from emergency_stop.detect.across import NoPartError, check_part, put_together
 from emergency_stop.detect.groups import Crossing, GroupState
 from emergency_stop.detect.plan import Group
 from emergency_stop.detect.series import Series
-from emergency_stop.detect.standing import SeriesStanding, Standing, standing_of
+from emergency_stop.detect.standing import Standing, standing_of
 from emergency_stop.detect.window_kernels import EMPTY, IN_ORDER, NOT_A_SAMPLE, OUT_OF_ORDER
-from emergency_stop.detect.windows import Folded
+from emergency_stop.detect.windows import Folded, standing_in
 from emergency_stop.domain.messages import Partial
 from emergency_stop.domain.triggers import Trigger
 
@@ -97,25 +97,20 @@ class OverallState:
         crossings = state.evaluate(_SLOT, np.array((moment,), np.int64), seen, by_clock=True)
         return [(crossing, moment) for crossing in crossings]
 
-    def _together(self, series: Series) -> tuple[Folded, int]:
+    def _together(self, series: Series, at_ms: int = EMPTY) -> tuple[Folded, int]:
         parts = self._parts.get((series.topic, series.name), {})
-        return put_together(series, [parts[number].row for number in sorted(parts)])
+        return put_together(series, [parts[number].row for number in sorted(parts)], at_ms)
 
-    def standing(self, trigger_id: str) -> Standing | None:
-        """Where all accounts together stand with a trigger; ``None`` for one that is not about all of them."""
+    def standing(self, trigger_id: str, at_ms: int = EMPTY) -> Standing | None:
+        """Where all accounts together stand with a trigger at ``at_ms``, by default as of the newest event of any;
+        ``None`` for one that is not about all of them.
+        """
         state = next((one for one in self._groups.values() if _trigger_of(one).trigger_id == trigger_id), None)
         if state is None:
             return None
         shape, member = state.group.shape, state.group.members[0]
-        together = [self._together(series) for series in shape.series]
-        windows = [
-            SeriesStanding(
-                None if newest == EMPTY else float(one.value[0]),
-                int(one.samples[0]),
-                None if newest == EMPTY else newest,
-            )
-            for one, newest in together
-        ]
+        together = [self._together(series, at_ms) for series in shape.series]
+        windows = [standing_in(series, *one) for series, one in zip(shape.series, together, strict=True)]
         holds = state.rule_holds([one for one, _ in together])
         own = state.account(0, member)
         return standing_of(member.trigger, shape, member.thresholds, own, windows, rule_holds=holds)

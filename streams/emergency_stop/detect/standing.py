@@ -10,6 +10,7 @@ from emergency_stop.detect.plan import Comparison, Shape, compares
 from emergency_stop.detect.series import Series
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import Mode
+from emergency_stop.rules.language import Rule
 
 _NEGATED: Final = {
     Comparison.BELOW: "is not below",
@@ -20,7 +21,7 @@ _NEGATED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SeriesStanding:
-    """A window as of the account's newest event in it. ``value`` is ``None`` where it never had one."""
+    """A window as of some moment. ``value`` is ``None`` where nothing in it makes one, or it never had an event."""
 
     value: float | None
     samples: int
@@ -69,7 +70,7 @@ class Standing:
     trigger: Trigger
     terms: tuple[TermStanding, ...]
     any_of: bool
-    rule: str | None
+    rule: Rule | None
     rule_holds: bool | None
     cooldown_until: int | None
     suppressed: int
@@ -105,7 +106,7 @@ def standing_of(
         trigger=trigger,
         terms=terms,
         any_of=shape.any_of,
-        rule=None if shape.rule is None else shape.rule.text,
+        rule=shape.rule,
         rule_holds=rule_holds,
         cooldown_until=state.cooldown_until,
         suppressed=state.suppressed,
@@ -118,7 +119,11 @@ def reasons_against(standing: Standing) -> list[str]:
     trigger, newest = standing.trigger, standing.newest_at
     if all(term.window.value is None for term in standing.terms):
         return ["no event of the account has counted for it"]
-    found = _rule_unmet(standing) if standing.rule is not None else _unmet(standing.terms, any_of=standing.any_of)
+    found = (
+        _rule_unmet(standing, standing.rule)
+        if standing.rule is not None
+        else _unmet(standing.terms, any_of=standing.any_of)
+    )
     samples = max((term.window.samples for term in standing.terms), default=0)
     samples = standing.terms[0].window.samples if standing.rule is None else samples
     if samples < trigger.min_samples:
@@ -145,10 +150,10 @@ def reasons_without_effect(trigger: Trigger) -> list[str]:
     return found
 
 
-def _rule_unmet(standing: Standing) -> list[str]:
+def _rule_unmet(standing: Standing, rule: Rule) -> list[str]:
     if standing.rule_holds is None:
-        return [f"{standing.rule} has no value: an aggregate that it needs is empty"]
-    return [] if standing.rule_holds else [f"{standing.rule} is false"]
+        return [f"{rule.text} has no value: an aggregate that it needs is empty"]
+    return [] if standing.rule_holds else [f"{rule.text} is false"]
 
 
 def _unmet(terms: Sequence[TermStanding], *, any_of: bool) -> list[str]:

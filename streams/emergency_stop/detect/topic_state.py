@@ -46,6 +46,8 @@ class TopicState:
         self.accounts = Accounts()
         self.counts = DetectorCounts()
         self.next_offset = 0
+        #: Event time of the newest accepted row since start, whoever's.
+        self.newest_at = 0
         self.plan = TopicPlan(topic)
         self.groups: dict[str, GroupState] = {}
         self.across: dict[Series, AcrossSeries] = {}
@@ -97,6 +99,8 @@ class TopicState:
     def apply(self, columns: Columns) -> tuple[I32, dict[Series, Folded]]:
         """The rows' slots (-1: applied before), and every series as each row saw it."""
         self._count(columns)
+        if columns.n:
+            self.newest_at = max(self.newest_at, int(columns.occurred_at.max()))
         self._apply_across(columns)
         if not self.plan.series:
             return np.full(columns.n, -1, np.int32), {}
@@ -138,6 +142,14 @@ class TopicState:
 
     def series_state(self, series: Series) -> SeriesState:
         return self._series[series]
+
+    def newest_moments(self) -> list[I64]:
+        """Views of rows per account that begin with its newest moment, as distance from ``EMPTY``: those of one series
+        that every event is a sample of, or of all where there is none.
+        """
+        whole = [series for series in self._series if not series.filters and series.quiet is None]
+        chosen = whole[:1] or list(self._series)
+        return [self._series[series].table.rows[: self.accounts.count] for series in chosen]
 
     def slot_of(self, account: bytes) -> int:
         """-1 for an account without events."""

@@ -198,13 +198,22 @@ class SeriesState:
         elif stored.shape[1] == NARROW_CELLS and self.table.cells == WIDE_CELLS:
             self._take_narrow(first, stored)
 
-    def standing(self, slot: int) -> SeriesStanding:
-        """What one account's window holds, as of its newest sample."""
+    def standing(self, slot: int, at_ms: int | None = None) -> SeriesStanding:
+        """What one account's window holds at ``at_ms``; by default, and at the earliest, as of its newest sample."""
         newest = int(self.table.rows[slot, 0]) + EMPTY if slot >= 0 else EMPTY
         if newest == EMPTY:
             return SeriesStanding(None, 0, None)
-        found = self.read(np.array((slot,), np.int32), np.array((newest,), np.int64))
-        return SeriesStanding(float(found.value[0]), int(found.samples[0]), newest)
+        moment = newest if at_ms is None else max(newest, at_ms)
+        return standing_in(self.series, self.read(np.array((slot,), np.int32), np.array((moment,), np.int64)), newest)
+
+
+def standing_in(series: Series, found: Folded, newest: int) -> SeriesStanding:
+    """One row's window. What folds into panes has no value where they are empty; a count is 0 then."""
+    samples = int(found.samples[0])
+    is_empty = newest == EMPTY or (
+        samples == 0 and series.aggregate in PANED and series.aggregate is not Aggregate.TALLY
+    )
+    return SeriesStanding(None if is_empty else float(found.value[0]), samples, None if newest == EMPTY else newest)
 
 
 def cells_of(series: Series) -> int:

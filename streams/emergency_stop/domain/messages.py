@@ -324,6 +324,8 @@ class ConditionAnswer:
     detail: str
     answered_at: int
     correlation_id: str = ""
+    #: Of how many accounts, hosts or partitions there was evidence; 0: nothing here speaks for or against.
+    subjects: int = 0
 
 
 @dataclass(frozen=True, slots=True)

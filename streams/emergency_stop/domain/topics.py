@@ -50,6 +50,7 @@ DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
 DETECTOR_STATE_B: Final = "estop.detector-state-b"
 COORDINATOR_STATE: Final = "estop.coordinator-state"
+NOTIFIER_STATE: Final = "estop.notifier-state"
 ACTIVITY: Final = "services.activity"
 COMMANDS_PREFIX: Final = "estop.commands."
 
@@ -69,12 +70,14 @@ DETECTOR_LOOPS: Final[tuple[TopicSpec, ...]] = (TopicSpec(TICKS, "Tick"), TopicS
 #: Keyed by account like telemetry, and with as many partitions: the detector that has the account's windows answers.
 QUESTIONS_SPEC: Final = TopicSpec(QUESTIONS, "ConditionQuestion")
 
+ANSWERS_SPEC: Final = TopicSpec(ANSWERS, "ConditionAnswer")
+
 #: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
 COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(HITS, "Hit"),
     TopicSpec(REQUESTS, "Request"),
     TopicSpec(ACKS, "Ack"),
-    TopicSpec(ANSWERS, "ConditionAnswer"),
+    ANSWERS_SPEC,
 )
 
 #: How far detectors are: who sees, and which partition nobody sees.
@@ -89,7 +92,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(RECOVERIES, "Recovery", compacted=True),
     TopicSpec(AUDIT, "AuditRecord"),
-    TopicSpec(LEASES, "Lease", partitions=1),
+    TopicSpec(LEASES, "Lease", compacted=True, partitions=1),
     TopicSpec(LIFECYCLE, "Lifecycle"),
     TopicSpec(NOTICES, "Notice", partitions=1),
     TopicSpec(SILENCES, "Silence", compacted=True, partitions=1),
@@ -97,6 +100,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(DEAD_LETTER, None),
     TopicSpec(DETECTOR_STATE, None, compacted=True),
     TopicSpec(COORDINATOR_STATE, None, compacted=True),
+    TopicSpec(NOTIFIER_STATE, None, compacted=True, partitions=1),
 )
 
 #: Detectors may run twice, side by side: each lane has its consumer group and its state. Both publish every hit, under

@@ -154,6 +154,16 @@ class InstanceState(StrEnum):
     LEFT = "left"
 
 
+class WithoutLease(StrEnum):
+    """What an instance does without the coordinator's lease."""
+
+    STOP = "stop"
+    #: Warns, and goes on.
+    RUN = "run"
+    #: Asks for none.
+    IGNORE = "ignore"
+
+
 class ScopeKind(StrEnum):
     GLOBAL = "global"
     SERVICE = "service"

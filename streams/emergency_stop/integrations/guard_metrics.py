@@ -8,7 +8,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from emergency_stop.coordinate.lease_table import LeaseState
 from emergency_stop.sdk import StopGuard
+from emergency_stop.sdk.leases import IGNORED
 
 _COUNTERS: Final = {
     "permitted": ("estop_service_permits", "Actions that were permitted and have ended."),
@@ -16,10 +18,15 @@ _COUNTERS: Final = {
     "stops_proven": ("estop_service_stops_proven", "Stop commands answered with STOPPED."),
     "stops_failed": ("estop_service_stops_failed", "Stop commands answered with FAILED."),
     "resumes": ("estop_service_resumes", "Resume commands answered with RESUMED."),
+    "failed_actions": ("estop_service_failures", "Actions that were permitted and raised."),
+    "probes_ready": ("estop_service_probes_ready", "Probes answered with READY."),
+    "probes_refused": ("estop_service_probes_refused", "Probes answered with REFUSED."),
+    "drills_passed": ("estop_service_drills_passed", "Drills answered with STOPPED; nothing was stopped."),
+    "drills_failed": ("estop_service_drills_failed", "Drills answered with FAILED."),
     "commands": ("estop_service_commands", "Commands read."),
     "holds": ("estop_service_holds", "Hold records read."),
-    "untrusted": ("estop_service_untrusted", "Commands and holds whose signature is not good."),
-    "unreadable": ("estop_service_unreadable", "Commands and holds that could not be decoded."),
+    "untrusted": ("estop_service_untrusted", "Commands, holds and leases whose signature is not good."),
+    "unreadable": ("estop_service_unreadable", "Commands, holds and leases that could not be decoded."),
 }
 _GAUGES: Final = {
     "in_flight": ("estop_service_in_flight", "Actions in flight."),
@@ -27,6 +34,7 @@ _GAUGES: Final = {
     "unverified": ("estop_service_unverified_scopes", "Scopes shut by holds whose signature is not checked yet."),
     "stops_under_way": ("estop_service_stops_under_way", "Stops not yet proven."),
 }
+_LEASE_STATES: Final = (*(state.value for state in LeaseState), IGNORED)
 
 
 class GuardCollector(Collector):
@@ -47,3 +55,23 @@ class GuardCollector(Collector):
             gauge = GaugeMetricFamily(name, text, labels=["service"])
             gauge.add_metric(labels, value)
             yield gauge
+        yield from self._lease()
+
+    def _lease(self) -> Iterator[Metric]:
+        lease, service = self._guard.stats.lease, self._guard.service
+        state = GaugeMetricFamily(
+            "estop_service_lease", "1 for the state that the coordinator's lease is in.", labels=["service", "state"]
+        )
+        for name in _LEASE_STATES:
+            state.add_metric([service, name], float(name == lease.state))
+        left = GaugeMetricFamily(
+            "estop_service_lease_seconds", "How long the lease lasts; 0: there is none.", labels=["service"]
+        )
+        left.add_metric([service], lease.left_ms / 1000)
+        lost = CounterMetricFamily(
+            "estop_service_leases_lost",
+            "Times that no lease came in time, the hold delay included.",
+            labels=["service"],
+        )
+        lost.add_metric([service], lease.times_lost)
+        yield from (state, left, lost)

@@ -44,17 +44,32 @@ class ActivityLog:
         self._codec = codec
         self._guard = guard
         self.sequence = 0
+        self._on_the_way: set[int] = set()
+        #: The first number whose record the broker did not take; ``None``: it has taken all.
+        self._first_missing: int | None = None
 
     async def record(self, account_id: str, operation: str) -> None:
         """Stamp, write and await the broker's acknowledgement. Must be called while the permit is held.
 
         Raises ``KafkaError`` where the broker does not take it.
         """
-        self.sequence += 1
+        self.sequence = number = self.sequence + 1
         guard = self._guard
-        activity = Activity(guard.service, guard.instance_id, account_id, operation, guard.now_ms(), self.sequence)
+        activity = Activity(guard.service, guard.instance_id, account_id, operation, guard.now_ms(), number)
         value = self._codec.encode(activity, ACTIVITY)
-        await finish(self._publisher.publish(ACTIVITY, account_id.encode(), value))
+        self._on_the_way.add(number)
+        try:
+            await finish(self._publisher.publish(ACTIVITY, account_id.encode(), value))
+        except KafkaError:
+            self._first_missing = min(number, self._first_missing or number)
+            raise
+        finally:
+            self._on_the_way.discard(number)
+
+    def is_complete(self, up_to: int) -> bool:
+        """Whether the broker has every record that this instance numbered up to ``up_to``."""
+        missing = (*self._on_the_way, *((self._first_missing,) if self._first_missing else ()))
+        return up_to <= self.sequence and up_to < min(missing, default=up_to + 1)
 
 
 class ReferenceService:
@@ -81,6 +96,7 @@ class ReferenceService:
         self.performed = 0
         self.refused = 0
         self._period_s = len(accounts) / rate_per_s
+        self._problem = ""
         self.prepare()
 
     async def run(self) -> None:
@@ -116,6 +132,16 @@ class ReferenceService:
         del correlation_id  # one position serves all stops
         return f"{ACTIVITY}/{self.service}/{self.guard.instance_id}@{self.activity.sequence}"
 
+    def verify_state(self, reference: str) -> bool:
+        """Whether ``reference`` is this instance's, and every record up to it was acknowledged."""
+        place, _, number = reference.rpartition("@")
+        ours = place == f"{ACTIVITY}/{self.service}/{self.guard.instance_id}"
+        return ours and number.isdecimal() and self.activity.is_complete(int(number))
+
+    def health(self) -> str:
+        """What ails the service: side effects that nobody can see are a problem."""
+        return self._problem
+
     def prepare(self) -> None:
         """Set up what the service keeps per account."""
         raise NotImplementedError
@@ -133,8 +159,10 @@ class ReferenceService:
         for operation in itertools.cycle(self.operations):
             try:
                 await self.act(account_id, operation)
+                self._problem = ""
             except Stopped:
                 self.refused += 1
             except KafkaError as error:
+                self._problem = f"the broker takes no record of its activity: {error!r}"
                 log.warning("%s: %s for %s has no record: %r", self.service, operation.name, account_id, error)
             await asyncio.sleep(self._period_s)

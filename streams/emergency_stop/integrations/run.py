@@ -90,6 +90,8 @@ def build_guard(settings: Settings, name: str) -> StopGuard:
         depends_on=DEPENDS_ON.get(name, ()),
         heartbeat_ms=settings.health_monitoring_interval_ms,
         graceful_timeout_ms=settings.graceful_stop_timeout_ms,
+        without_lease=settings.without_lease,
+        lease_hold_delay_ms=settings.lease_hold_delay_ms,
         verifier=verifier,
         registry=build_registry(settings.registry_url),
     )
@@ -100,7 +102,7 @@ async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Seq
     # The record of side effects has its own connection: it must not queue behind answers, nor they behind it.
     publisher = KafkaPublisher(settings.brokers, client_id=f"{kind.service}-{guard.instance_id}-activity")
     service = kind(guard, publisher, Codec(build_registry(settings.registry_url)), accounts, rate)
-    guard.handle_stops(service.emergency_stop, service.save_state)
+    guard.handle_stops(service.emergency_stop, service.save_state, service.verify_state, service.health)
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=lambda: _conditions(guard))
     REGISTRY.register(GuardCollector(guard))
     health.start()

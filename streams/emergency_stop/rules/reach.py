@@ -7,7 +7,7 @@ they admit may still not happen: two aggregates of one field are taken to vary a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from emergency_stop.rules.fields import Kind, catalogue, short
@@ -22,13 +22,16 @@ EITHER: Final[Range] = (0, 1)
 _SCORE: Final[Range] = (0, 100)
 
 
-def outcomes(rule: Rule) -> Range:
-    """``FALSE``, ``TRUE`` or ``EITHER``: what the rule can come to while its aggregates have values."""
+def outcomes(rule: Rule, given: Sequence[Range] | None = None) -> Range:
+    """``FALSE``, ``TRUE`` or ``EITHER``: what the rule can come to while its aggregates have values, or values within
+    ``given`` ranges, one per aggregate.
+    """
+    ranges = [range_of(call) for call in rule.aggregates] if given is None else given
     stack: list[Range] = []
     for number, operand in rule.program.ops.tolist():
         op = Op(number)
         if op < UNARY:
-            stack.append(_pushed(rule, op, operand))
+            stack.append(_pushed(rule, ranges, op, operand))
             continue
         taken = 1 if op < BINARY else 2 if op < TERNARY else 3
         operands = [stack.pop() for _ in range(taken)][::-1]
@@ -36,14 +39,15 @@ def outcomes(rule: Rule) -> Range:
     return stack[0]
 
 
-def _pushed(rule: Rule, op: Op, operand: int) -> Range:
+def _pushed(rule: Rule, ranges: Sequence[Range], op: Op, operand: int) -> Range:
     if op in (Op.LOAD_D, Op.LOAD_I):
-        return _range_of(rule.aggregates[operand])
+        return ranges[operand]
     constant = float(rule.program.constants[operand])
     return constant, constant
 
 
-def _range_of(call: AggregateCall) -> Range:
+def range_of(call: AggregateCall) -> Range:
+    """The values that an aggregate can have."""
     if call.function in (Function.COUNT, Function.DISTINCT):
         return 0, math.inf
     if call.function in (Function.RATIO, Function.ABSENT):

@@ -5,7 +5,9 @@ from emergency_stop.domain.values import LifecycleKind
 from emergency_stop.sdk.emergency_book import EmergencyEvent, SystemMetrics
 from emergency_stop.sdk.events import EventsStartError, EventStats, EventStream, LifecycleEvents
 from emergency_stop.sdk.gate import Shut, Stopped
-from emergency_stop.sdk.guard import GuardStartError, GuardStats, StopGuard, current_stop
+from emergency_stop.sdk.guard import GuardStartError, GuardStats, StopGuard
+from emergency_stop.sdk.handlers import current_stop
+from emergency_stop.sdk.leases import LeaseStats
 from emergency_stop.sdk.permit import OpenPermit, Permit, finish
 from emergency_stop.sdk.system import (
     EmergencyStopSystem,
@@ -29,6 +31,7 @@ __all__ = [
     "GuardStats",
     "KeyFileError",
     "KeyFileVerifier",
+    "LeaseStats",
     "Lifecycle",
     "LifecycleEvents",
     "LifecycleKind",

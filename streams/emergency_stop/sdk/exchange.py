@@ -35,6 +35,7 @@ class Exchange:
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
         self._has_ended = False
+        self._error: BaseException | None = None
         self._permit.begin()
 
     @contextlib.contextmanager
@@ -63,8 +64,12 @@ class Exchange:
         """From now on ``close_wire`` gives the connection up; it must be idempotent."""
         self._close_wire = close_wire
 
-    async def close(self) -> None:
-        """Give the connection up, and end. Idempotent; whoever comes second waits for the first."""
+    async def close(self, error: BaseException | None = None) -> None:
+        """Give the connection up, and end, with ``error`` where the exchange has failed.
+
+        Idempotent; whoever comes second waits for the first.
+        """
+        self._error = self._error or error
         if self._closing is not None:
             await finish(asyncio.wait([self._closing]))
         elif not self._is_closed:
@@ -74,7 +79,7 @@ class Exchange:
         """Nothing is on the wire any more. Idempotent."""
         if not self._has_ended:
             self._has_ended = True
-            self._permit.end()
+            self._permit.end(self._error)
 
     async def _close(self) -> None:
         self._is_closed = True

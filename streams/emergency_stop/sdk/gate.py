@@ -1,6 +1,7 @@
 """Whether a service may act: the pure state behind ``StopGuard``.
 
-Theory of operation. Three things shut a scope, and the most severe over the scopes that apply wins:
+Theory of operation. Three things shut a scope, and a lost lease shuts everything besides; the most severe over the
+scopes that apply wins:
 
 * a **hold** (topic ``estop.holds``), THE state: the newest record of a scope, in the order of its log;
 * an **order**: a stop command that is ahead of its hold, or of which no hold is known. It stands until a
@@ -11,50 +12,31 @@ Theory of operation. Three things shut a scope, and the most severe over the sco
 What tightens is always taken. What loosens must be signed (where keys are configured) and must not be
 older than what it loosens. Nothing here reads a clock, and nothing may be called from two threads.
 
+A hold may be **half open**: each of its causes names the share of this service's work that it admits
+(``sdk/shares.py``), and the least of them counts. Orders and alarms admit nothing, so a stop always wins over a
+share. An action needs the leave of every scope that covers it.
+
 The fast path is ``Permit`` in ``sdk/permit.py``. It reads and writes the public attributes below itself,
 because a method call per step would double its cost: two look-ups to enter, a few stores to leave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, NoReturn, Protocol
+from typing import Final, Protocol
 
-from emergency_stop.domain.messages import Command, Hold, targets_service
-from emergency_stop.domain.values import LEVEL_SEVERITY, HoldState, Scope, ScopeKind, StopLevel
+from emergency_stop.domain.messages import Command, Hold
+from emergency_stop.domain.values import LEVEL_SEVERITY, Scope, ScopeKind, StopLevel
+from emergency_stop.sdk.shares import ALL_PERCENT, Budgets, cohort_of, reduced
+from emergency_stop.sdk.shut import Shut, Stopped, severity, together, worse, worst
+
+__all__ = ["REMEMBERED_ACCOUNTS_MAX", "Gate", "InFlight", "Revocation", "Shut", "Stopped", "Verdict"]
 
 #: Accounts whose last side effect is remembered; past it the longest-known one is forgotten.
 REMEMBERED_ACCOUNTS_MAX: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Shut:
-    """Why a scope may not act. ``emergency_id`` is empty where no emergency is behind it."""
-
-    scope: str
-    epoch: int
-    level: StopLevel
-    reason: str
-    emergency_id: str = ""
-
-
-class Stopped(Exception):
-    """An action is not permitted, or was cancelled because a stop came. Carries what stands in its way."""
-
-    def __init__(self, shut: Shut, account_id: str | None) -> None:
-        subject = "this service" if account_id is None else f"account {account_id}"
-        super().__init__(
-            f"{subject} may not act: {shut.scope} is stopped ({shut.level.value}, epoch {shut.epoch}): {shut.reason};"
-            " try again after the hold has been lifted"
-        )
-        self.scope = shut.scope
-        self.level = shut.level
-        self.epoch = shut.epoch
-        self.reason = shut.reason
-        self.emergency_id = shut.emergency_id
-        self.account_id = account_id
 
 
 class Verdict(StrEnum):
@@ -104,10 +86,15 @@ class Gate:
         self._holds: dict[str, _Known] = {}
         self._orders: dict[str, Shut] = {}
         self._alarms: dict[str, Shut] = {}
-        self._closed: Shut | None = Shut(self.own_scope, 0, StopLevel.IMMEDIATE, closed)
-        #: The most severe stop that covers every account; ``None`` where there is none.
-        self.wide: Shut | None = self._closed
-        #: Stops of single accounts.
+        self._budgets = Budgets()
+        shut = Shut(self.own_scope, 0, StopLevel.IMMEDIATE, closed)
+        self._closed: Shut | None = shut
+        #: While the instance has no lease of the coordinator.
+        self._leaseless: Shut | None = None
+        self._wides: tuple[Shut, ...] = (shut,)
+        #: The most severe stop that covers every account, half open or not; ``None`` where there is none.
+        self.wide: Shut | None = shut
+        #: Stops of single accounts, half open or not.
         self.accounts: dict[str | None, Shut] = {}
         self.in_flight_actions: set[InFlight] = set()
         self.revoked: dict[InFlight, Revocation] = {}
@@ -116,16 +103,28 @@ class Gate:
         self.last_any_at: int | None = None
         self.permitted = 0
         self.refused = 0
+        #: Of those permitted: how many raised.
+        self.failed_actions = 0
         #: Called when an action has left, while it is set: somebody waits for a scope to become quiet.
         self.watcher: Callable[[InFlight], None] | None = None
 
-    def refuse(self, account_id: str | None) -> NoReturn:
-        """Raise ``Stopped`` with the most severe of what shuts the gate for ``account_id``."""
-        shut = self.shut_for(account_id)
-        if shut is None:
-            raise AssertionError(f"refused an action for {account_id} that nothing forbids")
-        self.refused += 1
-        raise Stopped(shut, account_id)
+    def check(self, account_id: str | None) -> None:
+        """Count an attempt to act where ``wide`` or ``accounts`` says that something is shut: a permit's slow path.
+
+        Returns where every half-open scope admits it; else raises ``Stopped`` with the most severe of what does not.
+        """
+        wide, account = self._wide_refusal(account_id), self.accounts.get(account_id)
+        # what a wide scope refuses does not use up the account's own budget
+        admits = self._budgets.take if wide is None else self._budgets.admits
+        refusal = wide if account is None or admits(account_id, account.percent) else worst((wide, account))
+        if refusal is not None:
+            self.refused += 1
+            raise Stopped(refusal, account_id)
+
+    def note_failure(self, kind: type[BaseException]) -> None:
+        """An action has left with an exception; one that a stop or a cancellation raised is no failure of its own."""
+        if not issubclass(kind, (Stopped, asyncio.CancelledError)):
+            self.failed_actions += 1
 
     def forget_oldest(self) -> None:
         """Keep ``last_at`` within its bound."""
@@ -134,16 +133,30 @@ class Gate:
     # ----------------------------------------------------------------------------------------- questions
 
     def shut_for(self, account_id: str | None) -> Shut | None:
-        """The most severe stop over all scopes that apply to an action for ``account_id``."""
-        account = self.accounts.get(account_id)
-        if account is None or self.wide is None:
-            return self.wide or account
-        return _worse(self.wide, account)
+        """The most severe of what would refuse an action for ``account_id`` now; ``None`` where nothing would."""
+        wide, account = self._wide_refusal(account_id), self.accounts.get(account_id)
+        return wide if account is None or self._budgets.admits(account_id, account.percent) else worst((wide, account))
 
     def shut_of(self, scope: str) -> Shut | None:
-        """What shuts exactly this scope; broader ones do not count."""
+        """What shuts exactly this scope, wholly or in part; broader ones do not count."""
         known = self._holds.get(scope)
-        return _worst((known.shut if known else None, self._orders.get(scope), self._alarms.get(scope)))
+        return together((known.shut if known else None, self._orders.get(scope), self._alarms.get(scope)))
+
+    def percent_of(self, scope: str) -> int:
+        """How much of its work this service is admitted in exactly this scope, percent; 100 where nothing shuts it."""
+        shut = self.shut_of(scope)
+        return ALL_PERCENT if shut is None else shut.percent
+
+    def refusal_of(self, scope: str, percent: int) -> Shut | None:
+        """A broader or parallel stop that admits less than the ``percent`` of ``scope`` which its own hold admits.
+
+        Of an account only its cohort counts: where that is admitted, all of the account's work is.
+        """
+        parsed = Scope.parse(scope)
+        if parsed.kind is ScopeKind.ACCOUNT:
+            return self._wide_refusal(parsed.name)
+        others = (shut for shut in self._wides if shut.scope != scope or shut is self._closed)
+        return worst(shut for shut in others if shut.percent < percent)
 
     def epoch_of(self, scope: str) -> int:
         """The largest epoch that was applied to ``scope``; 0 where none is known."""
@@ -153,7 +166,19 @@ class Gate:
     def holds(self, scope: str, epoch: int, level: StopLevel) -> bool:
         """Whether an accepted hold of exactly this scope stops as much as ``level``, at ``epoch`` or later."""
         known = self._holds.get(scope)
-        return known is not None and known.epoch >= epoch and _severity(known.shut) >= LEVEL_SEVERITY[level]
+        if known is None or known.shut is None or known.shut.percent > 0:
+            return False
+        return known.epoch >= epoch and severity(known.shut) >= LEVEL_SEVERITY[level]
+
+    def hold_epoch(self, scope: str) -> int:
+        """The epoch of the newest accepted hold of ``scope``, whatever it says; 0 where none is known."""
+        known = self._holds.get(scope)
+        return known.epoch if known else 0
+
+    def newest_stop(self, scope: str) -> int:
+        """The largest epoch of what stops ``scope``, half open or not; 0 where nothing does."""
+        known, order = self._holds.get(scope), self._orders.get(scope)
+        return max(known.epoch if known and known.shut else 0, order.epoch if order else 0)
 
     @property
     def held_scopes(self) -> int:
@@ -184,12 +209,16 @@ class Gate:
     def revoke(self, scope: str, *, again: bool = False) -> int:
         """Ask every action in flight in ``scope`` to end now; returns how many were asked.
 
-        Those asked before are left to clean up in peace, unless ``again``.
+        Those asked before are left to clean up in peace, unless ``again``; so are accounts whose cohort a half-open
+        wide scope admits.
         """
-        shut = self.shut_of(scope) or self._closed
+        # a lost lease admits nothing, whatever share a hold admits
+        shut = worst((self.shut_of(scope), self._leaseless)) or self._closed
         if shut is None:
             return 0
         chosen = self.in_flight_in(scope)
+        if shut.percent and self._closed is None and Scope.parse(scope).kind is not ScopeKind.ACCOUNT:
+            chosen = {action for action in chosen if cohort_of(action.account_id) >= shut.percent}
         asked = [action for action in chosen if (again or action not in self.revoked) and action.revoke()]
         for action in asked:
             self.revoked.setdefault(action, Revocation(shut)).times += 1
@@ -207,17 +236,30 @@ class Gate:
         self._closed = Shut(self.own_scope, self.epoch_of(self.own_scope), StopLevel.IMMEDIATE, reason)
         self._refresh_wide()
 
+    def take_lease_away(self, level: StopLevel, reason: str) -> None:
+        """Shut for everything, whatever the holds say, until ``give_lease_back``."""
+        self._leaseless = Shut(self.own_scope, self.epoch_of(self.own_scope), level, reason)
+        self._refresh_wide()
+
+    def give_lease_back(self) -> None:
+        """There is a lease again: everything else that shuts the gate decides as always."""
+        self._leaseless = None
+        self._refresh_wide()
+
     def apply_hold(self, hold: Hold, *, trusted: bool) -> Verdict:
         """Take over a record of ``estop.holds``, in its partition's order. Raises ``ValueError`` for a bad scope.
 
         A stop is taken over even with a small epoch, but the epoch that a resume must reach never falls.
         """
-        shut = self._reduced(hold)
+        shut = reduced(hold, self.service)
         if not trusted:
             return self.raise_alarm(shut) if shut else Verdict.REFUSED_UNTRUSTED
         known = self._holds.get(hold.scope)
-        if known is not None and hold.epoch < known.epoch and _severity(shut) < _severity(known.shut):
-            return Verdict.REFUSED_STALE
+        if known is not None and known.shut is not None and hold.epoch < known.epoch:
+            # a stale record may tighten, and loosens in no respect
+            stale, shut = shut, together((shut, known.shut))
+            if stale is None or (shut == known.shut and shut != stale):
+                return Verdict.REFUSED_STALE
         order = self._orders.get(hold.scope)
         self._alarms.pop(hold.scope, None)
         if order is not None and order.epoch < hold.epoch:
@@ -235,15 +277,15 @@ class Gate:
             return self.raise_alarm(shut)
         standing = self._orders.get(command.scope)
         if standing is not None:
-            shut = replace(_worse(standing, shut), epoch=max(standing.epoch, shut.epoch))
+            shut = replace(worse(standing, shut), epoch=max(standing.epoch, shut.epoch))
         self._orders[command.scope] = shut
         self._refresh(command.scope)
         return Verdict.APPLIED
 
     def raise_alarm(self, shut: Shut) -> Verdict:
-        """Obey a stop that proves nothing: forged, unreadable or unsigned."""
-        standing = self._alarms.get(shut.scope)
-        self._alarms[shut.scope] = _worse(standing, shut) if standing else shut
+        """Obey a stop that proves nothing: forged, unreadable or unsigned. It admits nothing, whatever it says."""
+        standing, shut = self._alarms.get(shut.scope), replace(shut, percent=0)
+        self._alarms[shut.scope] = worse(standing, shut) if standing else shut
         self._refresh(shut.scope)
         return Verdict.ALARM
 
@@ -251,29 +293,20 @@ class Gate:
         """Whether a resume may be confirmed. It ends orders; a hold is lifted by its own record alone."""
         if not trusted:
             return Verdict.REFUSED_UNTRUSTED
-        known, order = self._holds.get(command.scope), self._orders.get(command.scope)
-        newest_stop = max(known.epoch if known and known.shut else 0, order.epoch if order else 0)
-        if command.epoch < newest_stop:
+        if command.epoch < self.newest_stop(command.scope):
             return Verdict.REFUSED_STALE
         self._orders.pop(command.scope, None)
         self._alarms.pop(command.scope, None)
         self._refresh(command.scope)
-        if known is None or known.shut is None:
-            return Verdict.APPLIED
-        return Verdict.STILL_HELD if known.epoch >= command.epoch else Verdict.AWAITS_HOLD
+        return self.resume_verdict(command)
 
-    def _reduced(self, hold: Hold) -> Shut | None:
-        """What ``hold`` means for this service: its most severe cause that covers it."""
-        scope = Scope.parse(hold.scope)
-        if hold.state is HoldState.RUNNING or (scope.kind is ScopeKind.SERVICE and scope.name != self.service):
-            return None
-        own = scope.kind is ScopeKind.SERVICE
-        causes = [c for c in hold.causes if own or not c.services or targets_service(c.services, self.service)]
-        if not causes:
-            # a hold that names no cause still holds
-            return None if hold.causes else Shut(hold.scope, hold.epoch, hold.level or StopLevel.IMMEDIATE, hold.reason)
-        worst = max(causes, key=lambda cause: LEVEL_SEVERITY[cause.level])
-        return Shut(hold.scope, hold.epoch, worst.level, worst.reason, worst.emergency_id)
+    def resume_verdict(self, command: Command) -> Verdict:
+        """Whether a resume that was applied may be confirmed by now. What stops came after it, it does not end."""
+        if command.epoch < self.newest_stop(command.scope):
+            return Verdict.REFUSED_STALE
+        if self.shut_of(command.scope) is None:
+            return Verdict.APPLIED
+        return Verdict.STILL_HELD if self.hold_epoch(command.scope) >= command.epoch else Verdict.AWAITS_HOLD
 
     def _refresh(self, scope: str) -> None:
         parsed = Scope.parse(scope)
@@ -281,24 +314,21 @@ class Gate:
             self._refresh_wide()
             return
         shut = self.shut_of(scope)
-        if shut is None:
+        if shut is None or shut.percent == ALL_PERCENT:
             self.accounts.pop(parsed.name, None)
         else:
             self.accounts[parsed.name] = shut
+        if parsed.name not in self.accounts or not self.accounts[parsed.name].percent:
+            self._budgets.drop(parsed.name)
 
     def _refresh_wide(self) -> None:
-        self.wide = _worst((self._closed, self.shut_of("global"), self.shut_of(self.own_scope)))
+        shuts = (self._closed, self._leaseless, self.shut_of("global"), self.shut_of(self.own_scope))
+        self._wides = tuple(shut for shut in shuts if shut is not None and shut.percent < ALL_PERCENT)
+        self.wide = worst(self._wides)
 
-
-def _severity(shut: Shut | None) -> int:
-    return 0 if shut is None else LEVEL_SEVERITY[shut.level]
-
-
-def _worse(first: Shut, second: Shut) -> Shut:
-    """The more severe of two; of equals the first."""
-    return second if _severity(second) > _severity(first) else first
-
-
-def _worst(shuts: Iterable[Shut | None]) -> Shut | None:
-    present = [shut for shut in shuts if shut is not None]
-    return max(present, key=_severity, default=None)
+    def _wide_refusal(self, account_id: str | None) -> Shut | None:
+        """The most severe of the wide scopes that do not admit the cohort of ``account_id``."""
+        if self.wide is None:
+            return None
+        cohort = cohort_of(account_id)
+        return worst(shut for shut in self._wides if cohort >= shut.percent)

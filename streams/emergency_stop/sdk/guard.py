@@ -1,61 +1,51 @@
 """``StopGuard``: what a service puts around its side effects.
 
-The shell around ``Gate`` and ``Stops``: it tails the holds and the service's commands, sends the answers
-on a connection of its own, calls the user's stop handler, and announces the instance.
+The shell around ``Gate`` and ``Stops``: it tails the holds and the service's commands (``Incoming``), sends the
+answers on a connection of its own and calls the user's handlers (``Outgoing``), announces the instance, and keeps the
+coordinator's lease (``Leases``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.clock import SystemClock, steady_ms
 from emergency_stop.adapters.kafka import KafkaPublisher
-from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
+from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
-from emergency_stop.domain.values import AckState, Action, HoldState, InstanceState, Scope, StopLevel
+from emergency_stop.domain.messages import ServiceInstance
+from emergency_stop.domain.values import InstanceState, WithoutLease
 from emergency_stop.ports import Clock
-from emergency_stop.sdk.gate import Shut, Verdict
+from emergency_stop.sdk.gate import Shut
+from emergency_stop.sdk.handlers import Handlers, StateSaver, StateVerifier, StopHandler
+from emergency_stop.sdk.health import HEALTH_MS_MAX, Health, HealthCheck
+from emergency_stop.sdk.incoming import Incoming
+from emergency_stop.sdk.leases import Leases, LeaseStats, LeaseTerms
+from emergency_stop.sdk.outgoing import Outgoing
 from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
-from emergency_stop.sdk.stops import Effect, RunHandler, Stops
-from emergency_stop.sdk.unverified import Unverified
-from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
-from emergency_stop.wire.signing import SignatureVerdict, Verifier
+from emergency_stop.sdk.stops import Stops
+from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import LocalRegistry, Registry
+from emergency_stop.wire.signing import Verifier
 
 log = logging.getLogger(__name__)
 
-StopHandler = Callable[[str], Awaitable[bool] | bool]
-StateSaver = Callable[[str], Awaitable[str] | str]
-
-RETRY_MS: Final = 500
 LEAVE_MS: Final = 10_000
 START_MS: Final = 60_000
-#: Signatures that are checked in one go, about a millisecond; then the service's own work has its turn.
-CHECKS_AT_ONCE: Final = 10
-REST_MS: Final = 1
-
-_UNDER_WAY: Final[ContextVar[Command | None]] = ContextVar("stop command under way", default=None)
-
-
-def current_stop() -> Command | None:
-    """Within a stop handler: the command that it is called for, and so the scope. ``None`` elsewhere."""
-    return _UNDER_WAY.get()
+GIVE_UP_MS: Final = 2_000
 
 
 class GuardStartError(RuntimeError):
-    """The holds could not be read, so nothing may be permitted. The text says what was missing."""
+    """The holds could not be read, or no lease came, so nothing may be permitted. The text says what was missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +67,12 @@ class GuardStats:
     unverified: int
     last_side_effect_at: int | None
     hold_tail_silent_ms: int
+    failed_actions: int
+    probes_ready: int
+    probes_refused: int
+    drills_passed: int
+    drills_failed: int
+    lease: LeaseStats
 
 
 class StopGuard:
@@ -85,8 +81,16 @@ class StopGuard:
     ``on_stop(correlation_id)`` is the service's own stop handler, sync or async: it releases what the
     service holds and returns whether that succeeded. It is called once per stop command, when nothing is in
     flight in the scope any longer, so it must be idempotent; calls may overlap. ``save_state`` runs after
-    it and returns a reference for the evidence. ``verifier`` holds the trusted keys; without one nothing
+    it and returns a reference for the evidence; ``verify_state(reference)`` says whether what was saved is good. A
+    maintenance stop is STOPPED only with both. ``on_prepare(correlation_id)`` is asked before a recovery lets work
+    through, ``on_drill(correlation_id)`` in a drill, which stops nothing; each returns whether it is content.
+    ``health()`` returns what ails the service, empty where nothing does: it is announced with each heartbeat, and
+    asked when a recovery has let a share of the work through. ``verifier`` holds the trusted keys; without one nothing
     is verified. All methods belong to the event loop that called ``start``; so do permits.
+
+    The instance acts only while the coordinator answers its heartbeats. ``without_lease`` says what it does otherwise:
+    ``"stop"`` (new actions at once; after ``lease_hold_delay_ms`` what is in flight, and the stop handler is called),
+    ``"run"`` (warn and go on), or ``"ignore"`` (ask for no lease: tests, and installations without a coordinator).
     """
 
     def __init__(
@@ -97,11 +101,17 @@ class StopGuard:
         instance_id: str | None = None,
         on_stop: StopHandler | None = None,
         save_state: StateSaver | None = None,
+        verify_state: StateVerifier | None = None,
+        on_prepare: StopHandler | None = None,
+        on_drill: StopHandler | None = None,
+        health: HealthCheck | None = None,
         depends_on: Iterable[str] = (),
         version: str = "",
         heartbeat_ms: int = 10_000,
         graceful_timeout_ms: int = 60_000,
         stale_after_ms: int = 15_000,
+        without_lease: str = WithoutLease.STOP,
+        lease_hold_delay_ms: int = 10_000,
         verifier: Verifier | None = None,
         registry: Registry | None = None,
         clock: Clock | None = None,
@@ -109,33 +119,54 @@ class StopGuard:
         self.service: Final = service
         self.instance_id: Final = instance_id or uuid.uuid4().hex[:12]
         self.now_ms: Final = (clock or SystemClock()).now_ms
-        self._on_stop = on_stop
-        self._save_state = save_state
+        self._health = Health(health, min(HEALTH_MS_MAX, heartbeat_ms // 2))
+        self._handlers = Handlers(on_stop, save_state, verify_state, on_prepare, on_drill, self._ask_health)
         self._depends_on = tuple(depends_on)
         self._version = version
         self._heartbeat_ms = heartbeat_ms
         self._stale_after_ms = stale_after_ms
-        self._verifier = verifier
         self._codec = Codec(registry or LocalRegistry())
         self._gate = PermitGate(service, self.now_ms)
         self._stops = Stops(self._gate, self.instance_id, graceful_timeout_ms, self._wake)
         name = f"{service}-{self.instance_id}"
         self._publisher = KafkaPublisher(brokers, client_id=f"{name}-guard")
-        commands = topics.commands_topic(service)
-        self._commands = CompactedTail(brokers, commands, self._on_command, client_id=f"{name}-commands", from_end=True)
-        self._holds = CompactedTail(brokers, topics.HOLDS, self._on_hold, client_id=f"{name}-holds")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._outgoing = Outgoing(service, self._stops, self._handlers, self._publisher, self._codec, self.now_ms)
+        self._incoming = Incoming(self._gate, self._stops, self._codec, verifier, self._outgoing.perform, self.now_ms)
+        commands, on_command = topics.commands_topic(service), self._incoming.on_command
+        self._commands = CompactedTail(brokers, commands, on_command, client_id=f"{name}-commands", from_end=True)
+        self._holds = CompactedTail(brokers, topics.HOLDS, self._incoming.on_hold, client_id=f"{name}-holds")
+        self._beat_now = asyncio.Event()
+        terms, deaf = LeaseTerms(without_lease, lease_hold_delay_ms), self._deaf_because
+        self._leases = Leases(
+            brokers,
+            terms,
+            self.instance_id,
+            self._gate,
+            self._handlers,
+            self._codec,
+            verifier,
+            self._beat_now.set,
+            deaf,
+        )
         self._heartbeat: asyncio.Task[None] | None = None
-        self._unverified = Unverified()
-        self._checking: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._started_at = 0
-        self._counts = dict.fromkeys(("proven", "failed", "resumes", "commands", "holds", "untrusted", "unreadable"), 0)
 
-    def handle_stops(self, on_stop: StopHandler, save_state: StateSaver | None = None) -> None:
-        """Name the handlers after construction, for a service that is built around its guard. Before ``start``."""
-        self._on_stop = on_stop
-        self._save_state = save_state
+    def handle_stops(
+        self,
+        on_stop: StopHandler,
+        save_state: StateSaver | None = None,
+        verify_state: StateVerifier | None = None,
+        health: HealthCheck | None = None,
+    ) -> None:
+        """Name the handlers after construction, for a service that is built around its guard. Before ``start``.
+
+        Without ``verify_state`` and ``health`` those of the constructor stay.
+        """
+        self._handlers.on_stop = on_stop
+        self._handlers.save_state = save_state
+        self._handlers.verify_state = verify_state or self._handlers.verify_state
+        if health is not None:
+            self._health.check = health
 
     # ----------------------------------------------------------------------------------------- permission
 
@@ -158,28 +189,39 @@ class StopGuard:
 
     @property
     def stats(self) -> GuardStats:
+        lease = self._leases.stats
         return GuardStats(
             permitted=self._gate.permitted,
             refused=self._gate.refused,
             in_flight=len(self._gate.in_flight_actions),
             held_scopes=self._gate.held_scopes,
             stops_under_way=self._stops.active,
-            stops_proven=self._counts["proven"],
-            stops_failed=self._counts["failed"],
-            resumes=self._counts["resumes"],
-            commands=self._counts["commands"],
-            holds=self._counts["holds"],
-            untrusted=self._counts["untrusted"],
-            unreadable=self._counts["unreadable"],
-            unverified=len(self._unverified),
+            stops_proven=self._outgoing.counts.proven,
+            stops_failed=self._outgoing.counts.failed,
+            resumes=self._outgoing.counts.resumes,
+            commands=self._incoming.counts.commands,
+            holds=self._incoming.counts.holds,
+            untrusted=self._incoming.counts.untrusted + lease.untrusted,
+            unreadable=self._incoming.counts.unreadable + lease.unreadable,
+            unverified=len(self._incoming.unverified),
             last_side_effect_at=self._gate.last_any_at,
             hold_tail_silent_ms=self._holds.silent_ms(),
+            failed_actions=self._gate.failed_actions,
+            probes_ready=self._outgoing.counts.probes_ready,
+            probes_refused=self._outgoing.counts.probes_refused,
+            drills_passed=self._outgoing.counts.drills_passed,
+            drills_failed=self._outgoing.counts.drills_failed,
+            lease=lease,
         )
 
     def not_ready_because(self) -> str:
         """Why the guard cannot vouch for the gate now; empty when it can. For a readiness probe."""
         if self._heartbeat is None:
             return "the guard is not started"
+        return self._deaf_because() or self._leases.not_ready_because()
+
+    def _deaf_because(self) -> str:
+        """Why stops may not reach the guard; empty where they do."""
         for name, tail in (("holds", self._holds), ("commands", self._commands)):
             if tail.silent_ms() > self._stale_after_ms:
                 return (
@@ -190,7 +232,7 @@ class StopGuard:
     # ------------------------------------------------------------------------------------------ life cycle
 
     async def start(self, within_ms: int = START_MS) -> None:
-        """Read all holds, announce the instance, then open the gate.
+        """Read all holds, announce the instance, wait for the lease that it must have, then open the gate.
 
         Raises ``GuardStartError`` where that takes longer than ``within_ms``; the gate is then still shut.
         """
@@ -199,17 +241,16 @@ class StopGuard:
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self._connect()
+                self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat {self.service}")
+                await self._leases.obtained()
         except (TimeoutError, KafkaError) as error:
-            await self._disconnect()
-            raise GuardStartError(
-                f"{self.service}: {topics.HOLDS} and {topics.commands_topic(self.service)} could not be read within"
-                f" {within_ms} ms ({type(error).__name__}: {error}); check that the broker is up and has the topics"
-                " (estop check)"
-            ) from error
+            missing = self._missing()
+            await self._give_up()
+            what = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise GuardStartError(f"{self.service}: not within {within_ms} ms ({what}): {missing}") from error
         except BaseException:
-            await self._disconnect()
+            await self._give_up()
             raise
-        self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat {self.service}")
         self._gate.open()
         log.info("%s/%s is guarded; %d scopes are held", self.service, self.instance_id, self._gate.held_scopes)
 
@@ -221,7 +262,28 @@ class StopGuard:
         await self._commands.caught_up()
         await self._holds.start()
         await self._holds.caught_up()
+        await self._health.ask()
+        await self._leases.follow()
         await self._announce(InstanceState.UP)
+
+    def _missing(self) -> str:
+        """What a start that failed has waited for, and what to do."""
+        tails = ((topics.HOLDS, self._holds), (topics.commands_topic(self.service), self._commands))
+        unread = " and ".join(name for name, tail in tails if not tail.is_caught_up)
+        lease = "" if unread else self._leases.missing()
+        unread = unread or topics.SERVICES
+        return lease or f"{unread} could not be used; check that the broker is up and has the topics (estop check)"
+
+    async def _give_up(self) -> None:
+        """After a start that failed: nothing was ever permitted, so an announced instance may say that it has left."""
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.cancel()
+            await asyncio.wait([heartbeat])
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(GIVE_UP_MS / 1000):
+                    await self._announce(InstanceState.LEFT)
+        await self._disconnect()
 
     async def stop(self, within_ms: int = LEAVE_MS) -> bool:
         """Leave in good order: shut the gate, let work in flight end, answer what is open, announce LEFT.
@@ -241,7 +303,7 @@ class StopGuard:
         quiet = not self._gate.in_flight_actions
         with contextlib.suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(within_ms / 1000):
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await asyncio.gather(*self._outgoing.tasks, return_exceptions=True)
                 if quiet:
                     await self._announce(InstanceState.LEFT)
         await self._disconnect()
@@ -259,198 +321,66 @@ class StopGuard:
     async def _quiet(self, within_ms: int) -> bool:
         """Wait until nothing is in flight and no stop is under way."""
         deadline = self.now_ms() + within_ms
-        while self._gate.in_flight_actions or self._stops.active:
+        while self._gate.in_flight_actions or self._stops.active or self._leases.is_stopping:
             if self.now_ms() >= deadline:
                 return False
             await asyncio.sleep(0.01)
         return True
 
     async def _disconnect(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._checking is not None:
-            self._checking.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._outgoing.cancel()
+        self._incoming.unverified.cancel()
+        await self._leases.stop()
         await self._commands.stop()
         await self._holds.stop()
         await self._publisher.stop()
 
+    async def _ask_health(self) -> str:
+        """Ask now, for a probe; what has changed is announced before the answer can be read."""
+        before = self._health.problem
+        problem = await self._health.ask()
+        if problem != before:
+            with contextlib.suppress(KafkaError):  # the next heartbeat tells it as well
+                await self._announce(InstanceState.UP)
+        return problem
+
     async def _beat(self) -> None:
+        began_ms = steady_ms()
         while True:
-            await asyncio.sleep(self._heartbeat_ms / 1000)
+            # from beginning to beginning: a slow health check must not make heartbeats rarer
+            spent_ms = steady_ms() - began_ms
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout((self._leases.beats_every_ms(self._heartbeat_ms) - spent_ms) / 1000):
+                    await self._beat_now.wait()
+            self._beat_now.clear()
+            began_ms = steady_ms()
+            await self._health.ask()
             try:
                 await self._announce(InstanceState.UP)
             except KafkaError as error:
                 log.warning("%s/%s: heartbeat failed: %r", self.service, self.instance_id, error)
 
     async def _announce(self, state: InstanceState) -> None:
+        heartbeat_at = self.now_ms()
+        self._leases.sending(heartbeat_at)
         instance = ServiceInstance(
             service=self.service,
             instance_id=self.instance_id,
             state=state,
             started_at=self._started_at,
-            heartbeat_at=self.now_ms(),
+            heartbeat_at=heartbeat_at,
             in_flight=len(self._gate.in_flight_actions),
             held_scopes=self._gate.held_scopes,
             depends_on=self._depends_on,
             version=self._version,
+            healthy=not self._health.problem,
+            problem=self._health.problem,
+            actions=self._gate.permitted,
+            failed_actions=self._gate.failed_actions,
+            lease_lost_at=self._leases.lost_at,
         )
         key = f"{self.service}/{self.instance_id}".encode()
         await self._publisher.publish(topics.SERVICES, key, self._codec.encode(instance, topics.SERVICES))
 
-    # ------------------------------------------------------------------------------------------- incoming
-
-    def _on_command(self, record: TailRecord) -> None:
-        try:
-            command = self._codec.decode(Command, record.value)
-        except (WireError, UnknownSchemaError) as error:
-            self._counts["unreadable"] += 1
-            log.warning("a command to %s (offset %d) is unreadable: %s", self.service, record.offset, error)
-            return
-        if command.service != self.service:
-            log.error("a command to %s lies on the topic of %s; ignored", command.service, self.service)
-            return
-        self._counts["commands"] += 1
-        self._check_holds_of(command.scope)
-        trusted, note = (True, "") if self._adds_nothing(command) else self._judge(command)
-        self._perform(self._stops.on_command(command, trusted=trusted, note=note, now_ms=self.now_ms()))
-
-    def _adds_nothing(self, command: Command) -> bool:
-        """Whether a verified hold already stops as much: then the signature of the command decides nothing."""
-        return command.action is Action.STOP and self._gate.holds(command.scope, command.epoch, command.level)
-
-    def _on_hold(self, record: TailRecord) -> None:
-        self._counts["holds"] += 1
-        try:
-            hold = self._codec.decode(Hold, record.value)
-            if self._verifier is not None and hold.state is HoldState.HELD:
-                self._obey_unverified(hold)
-            else:
-                self._check_holds_of(hold.scope)
-                self._take_over(hold)
-        except (WireError, UnknownSchemaError, ValueError) as error:
-            self._doubt(record, str(error))
-
-    def _obey_unverified(self, hold: Hold) -> None:
-        """Shut the gate now, as for a stop that proves nothing; its signature is checked in the next pause."""
-        now_ms = self.now_ms()
-        _, effects = self._stops.on_hold(hold, trusted=False, now_ms=now_ms)
-        self._unverified.add(hold, now_ms)
-        self._perform(effects)
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.get_running_loop().create_task(self._check_in_pauses(), name="check signatures")
-
-    def _take_over(self, hold: Hold) -> None:
-        """Raises ``ValueError`` for a bad scope."""
-        trusted, _ = self._judge(hold)
-        verdict, effects = self._stops.on_hold(hold, trusted=trusted, now_ms=self.now_ms())
-        if verdict in (Verdict.REFUSED_STALE, Verdict.REFUSED_UNTRUSTED):
-            log.warning("the lifting of %s (epoch %d) was refused: %s", hold.scope, hold.epoch, verdict.value)
-        self._perform(effects)
-
-    def _check_holds_of(self, scope: str) -> None:
-        """All at once: between two records of a scope the gate must not be seen open."""
-        for hold in self._unverified.take(scope):
-            self._take_over(hold)
-
-    async def _check_in_pauses(self) -> None:
-        while self._unverified:
-            wait_ms = self._unverified.due_in_ms(self.now_ms())
-            await asyncio.sleep(max(wait_ms, REST_MS) / 1000)
-            if wait_ms == 0:
-                for _ in range(min(CHECKS_AT_ONCE, len(self._unverified))):
-                    self._check_holds_of(self._unverified.oldest())
-
-    def _doubt(self, record: TailRecord, problem: str) -> None:
-        """A hold that cannot be read may be a stop of the scope that its key names: so it is one."""
-        self._counts["unreadable"] += 1
-        scope = (record.key or b"").decode(errors="replace")
-        log.error("%s offset %d, key %r: unreadable hold: %s", topics.HOLDS, record.offset, record.key, problem)
-        with contextlib.suppress(ValueError):
-            Scope.parse(scope)
-            self._check_holds_of(scope)  # in the order of the log: an older hold must not end this alarm
-            reason = "its newest hold cannot be read; held until a readable one comes"
-            self._gate.raise_alarm(Shut(scope, 0, StopLevel.GRACEFUL, reason))
-
-    def _judge(self, message: Command | Hold) -> tuple[bool, str]:
-        """(whether the signature is good, or none is asked for; what is wrong with it)."""
-        if self._verifier is None:
-            return True, ""
-        verdict = self._verifier.verify(message)
-        if verdict is SignatureVerdict.VALID:
-            return True, ""
-        self._counts["untrusted"] += 1
-        loosens = isinstance(message, Hold) and message.state is HoldState.RUNNING
-        log.warning("%s for %s: signature %s", type(message).__name__, message.scope, verdict.value)
-        return False, f"signature {verdict.value}" + ("" if loosens else ": a stop is obeyed all the same")
-
-    # ------------------------------------------------------------------------------------------- outgoing
-
-    def _perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, RunHandler):
-                self._spawn(self._handle(effect.command))
-            else:
-                self._count(effect.state)
-                self._spawn(self._deliver(effect))
-        self._set_timer()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _count(self, state: AckState) -> None:
-        name = {AckState.STOPPED: "proven", AckState.FAILED: "failed", AckState.RESUMED: "resumes"}.get(state)
-        if name is not None:
-            self._counts[name] += 1
-
-    async def _deliver(self, ack: Ack) -> None:
-        value = self._codec.encode(ack, topics.ACKS)
-        while True:
-            try:
-                await self._publisher.publish(topics.ACKS, ack.scope.encode(), value)
-            except KafkaError as error:
-                log.warning("%s: ack %s of %s was not accepted: %r", self.service, ack.state.value, ack.scope, error)
-                await asyncio.sleep(RETRY_MS / 1000)
-            else:
-                return
-
-    async def _handle(self, command: Command) -> None:
-        saved_state: str | None = None
-        done, reason = True, ""
-        _UNDER_WAY.set(command)  # each command is handled by a task of its own, and so has a context of its own
-        try:
-            if self._on_stop is not None:
-                done = bool(await _outcome(self._on_stop(command.correlation_id)))
-                reason = "" if done else "the service's stop handler returned false"
-            if done and self._save_state is not None:
-                saved_state = str(await _outcome(self._save_state(command.correlation_id)))
-        except Exception as error:
-            log.exception("%s: the stop handler failed", self.service)
-            done, reason = False, f"the service's stop handler raised {type(error).__name__}: {error}"
-        now_ms = self.now_ms()
-        self._perform(
-            self._stops.on_handled(command.command_id, now_ms, done=done, reason=reason, saved_state=saved_state)
-        )
-
     def _wake(self) -> None:
-        asyncio.get_running_loop().call_soon(lambda: self._perform(self._stops.take_quiet()))
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = self._stops.next_deadline()
-        if due is not None:
-            delay_s = max(0, due - self.now_ms()) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._perform(self._stops.on_tick(self.now_ms()))
-
-
-async def _outcome(result: Any) -> Any:
-    return await result if inspect.isawaitable(result) else result
+        self._outgoing.wake()  # which is made after ``Stops``, because it works for it

@@ -101,7 +101,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
                 exchange.answered(body.aclose)
         except BaseException as error:
             report.failed(error)
-            await exchange.close()
+            await exchange.close(error)
             raise
         report.answered(response.status_code)
         response.stream = _GuardedStream(exchange, body, report)
@@ -137,7 +137,7 @@ class _GuardedStream(httpx.AsyncByteStream):
             raise
         except BaseException as error:
             self._report.failed(error)
-            await self._exchange.close()
+            await self._exchange.close(error)
             raise
 
     async def aclose(self) -> None:

@@ -21,6 +21,8 @@ class PermitGate(Gate):
         #: The loop that permits are used in; ``None``: whichever runs.
         self.loop: asyncio.AbstractEventLoop | None = None
         self.now_ms: Final = now_ms
+        #: Asked before every action, while it is set, whether the lease has run out; if so, the gate is shut then.
+        self.lapsed: Callable[[], bool] | None = None
 
 
 class _Done:
@@ -42,9 +44,10 @@ _DONE: Final = _Done()
 class Permit:
     """Leave to act for one account, from entry to exit; made by ``StopGuard.permit``, used once.
 
-    Entering raises ``Stopped`` where a stop applies. A stop that cancels work in flight cancels the task
-    that entered; the ``CancelledError`` becomes ``Stopped`` at the exit, as ``asyncio.timeout`` does it,
-    so a worker's loop handles both cases alike. Enter and exit in the same task.
+    Entering raises ``Stopped`` where a stop applies, and where one is half open and does not admit this attempt. A
+    stop that cancels work in flight cancels the task that entered; the ``CancelledError`` becomes ``Stopped`` at
+    the exit, as ``asyncio.timeout`` does it, so a worker's loop handles both cases alike. Enter and exit in the
+    same task.
     """
 
     __slots__ = ("_gate", "_task", "account_id")
@@ -55,8 +58,9 @@ class Permit:
 
     def __aenter__(self) -> _Done:
         gate = self._gate
-        if gate.wide is not None or self.account_id in gate.accounts:
-            gate.refuse(self.account_id)
+        lapsed = gate.lapsed
+        if gate.wide is not None or self.account_id in gate.accounts or (lapsed is not None and lapsed()):
+            gate.check(self.account_id)
         self._task = current_task(gate.loop)
         gate.in_flight_actions.add(self)
         return _DONE
@@ -71,6 +75,8 @@ class Permit:
         last_at[self.account_id] = gate.last_any_at = gate.now_ms()
         if len(last_at) > REMEMBERED_ACCOUNTS_MAX:
             gate.forget_oldest()
+        if kind is not None:
+            gate.note_failure(kind)
         if gate.watcher is not None:
             gate.watcher(self)
         if gate.revoked:
@@ -112,14 +118,14 @@ class OpenPermit(Permit):
         self._shut: Shut | None = None
 
     def begin(self) -> None:
-        """Raises ``Stopped`` where a stop applies."""
+        """Raises ``Stopped`` where a stop applies and does not admit this attempt."""
         self.__enter__()
         self._task = None
 
-    def end(self) -> None:
-        """The action is over. Called once."""
+    def end(self, error: BaseException | None = None) -> None:
+        """The action is over, with ``error`` where it failed. Called once; raises nothing."""
         self._shut = self.shut
-        self.__exit__(None, None, None)
+        self.__exit__(None if error is None else type(error), error, None)
 
     @property
     def shut(self) -> Shut | None:

@@ -10,24 +10,29 @@
 
 RECEIVED and STOPPING are told at once, FAILED when the deadline passes without proof, STOPPED only when
 nothing is in flight in the scope, the user's handler said true, and the gate was shut all along. A stop
-that is lifted under way ends without a verdict. A command seen before gets its last answer again.
+that is lifted under way, in part or wholly, ends without a verdict. A command seen before gets its last answer
+again. Probes and drills change nothing about the gate, and have files of their own.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from emergency_stop.domain.ids import ack_id
 from emergency_stop.domain.messages import Ack, Command, Hold
-from emergency_stop.domain.values import AckState, Action, HoldState, Scope, ScopeKind, StopLevel, is_scope
+from emergency_stop.domain.values import AckState, Action, HoldState, Scope, ScopeKind, StopLevel
+from emergency_stop.sdk.answers import Answers
+from emergency_stop.sdk.drills import Drills
+from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Gate, InFlight, Verdict
+from emergency_stop.sdk.probes import Probes
+from emergency_stop.sdk.shares import ALL_PERCENT
+from emergency_stop.sdk.shut import Shut
 
-#: Finished commands that are remembered, to answer duplicates alike.
-ANSWERED_COMMANDS_MAX: Final = 10_000
 #: What a graceful stop leaves over is cancelled this share of its time, at most so long, before the
 #: deadline, so that the proof still arrives in time.
 CANCEL_EARLIER_SHARE: Final = 10
@@ -40,16 +45,6 @@ class Phase(StrEnum):
     PROVEN = "proven"
     FAILED = "failed"
     LIFTED = "lifted"
-
-
-@dataclass(frozen=True, slots=True)
-class RunHandler:
-    """An effect: call the user's stop handler once; its outcome goes to ``on_handled``."""
-
-    command: Command
-
-
-Effect = Ack | RunHandler
 
 
 @dataclass(slots=True)
@@ -69,14 +64,15 @@ class Stops:
         """``on_quiet`` is called from within a permit's exit when ``take_quiet`` has something to give."""
         self._gate = gate
         self._on_quiet = on_quiet
-        self._instance_id = instance_id
+        self._answers = Answers(gate, instance_id)
+        self._probes = Probes(gate, self._answers)
+        self._drills = Drills(self._answers)
         self._graceful_timeout_ms = graceful_timeout_ms
         self._active: dict[str, _Stop] = {}
         self._by_scope: dict[str, dict[str, _Stop]] = {}
         self._quiet: list[_Stop] = []
         #: Resumes that wait for their hold to be lifted, by scope.
         self._resumes: dict[str, list[Command]] = {}
-        self._answers: dict[str, Ack] = {}
         self._timers: list[tuple[int, str]] = []
         #: When what a hold without a command left running is cancelled.
         self._holds_due: dict[str, int] = {}
@@ -88,46 +84,69 @@ class Stops:
 
     def next_deadline(self) -> int | None:
         """When ``on_tick`` is next due, milliseconds since the epoch."""
-        due = [*self._holds_due.values()]
+        due = [*self._holds_due.values(), self._probes.next_deadline(), self._drills.next_deadline()]
         if self._timers:
             due.append(self._timers[0][0])
-        return min(due, default=None)
+        return min((at for at in due if at is not None), default=None)
+
+    @property
+    def counts(self) -> Counter[tuple[Action, AckState]]:
+        """What was answered so far, by the action that was ordered."""
+        return self._answers.counts
 
     # ------------------------------------------------------------------------------------------ messages
 
     def on_command(self, command: Command, *, trusted: bool, note: str, now_ms: int) -> list[Effect]:
         """Obey one command. ``note`` tells what is wrong with its signature; empty where nothing is."""
-        known = self._answers.get(command.command_id)
+        known = self._answers.last(command.command_id)
         if known is not None:
             return [known]
-        if command.command_id in self._active:
+        if command.command_id in self._active or self._probes.is_under_way(command.command_id):
             return []
         try:
             Scope.parse(command.scope)
         except ValueError as error:
             return [self._answer(command, AckState.FAILED, str(error), now_ms)]
-        if command.action is Action.STOP:
-            return self._stop(command, trusted, note, now_ms)
-        if command.action is Action.RESUME:
-            return self._resume(command, trusted, note, now_ms)
-        reason = f"action {command.action.value} is not available in this version of the SDK"
+        match command.action:
+            case Action.STOP:
+                effects = self._stop(command, trusted, note, now_ms)
+                return effects + self._probes.on_change(command.scope, now_ms)
+            case Action.RESUME:
+                return self._resume(command, trusted, note, now_ms)
+            case Action.PROBE:
+                return self._probes.on_command(command, trusted=trusted, note=note, now_ms=now_ms)
+            case Action.DRILL:
+                return self._drills.on_command(command, trusted=trusted, note=note, now_ms=now_ms)
+        reason = f"{command.action.value} is asked of the coordinator; it is no order to a service"
         return [self._answer(command, AckState.REFUSED, reason, now_ms)]
 
     def on_hold(self, hold: Hold, *, trusted: bool, now_ms: int) -> tuple[Verdict, list[Effect]]:
         """Take over a hold. Raises ``ValueError`` for a bad scope."""
+        admitted = self._gate.percent_of(hold.scope)
         verdict = self._gate.apply_hold(hold, trusted=trusted)
         shut = self._gate.shut_of(hold.scope)
+        self._lift(hold.scope)
         if hold.state is HoldState.HELD and shut is not None:
-            if shut.level is StopLevel.IMMEDIATE:
-                self._gate.revoke(hold.scope)
-            elif hold.scope not in self._by_scope and self._gate.in_flight(hold.scope):
-                self._holds_due.setdefault(hold.scope, now_ms + self._graceful_timeout_ms)
+            self._end_what_runs(shut, tightens=shut.percent < admitted, now_ms=now_ms)
         effects: list[Effect] = []
-        if shut is None:
-            self._lift(hold.scope)
         for waiting in self._resumes.pop(hold.scope, []):
-            effects += self._resume(waiting, True, "", now_ms)
-        return verdict, effects
+            effects += self._confirm(waiting, self._gate.resume_verdict(waiting), "", now_ms)
+        return verdict, effects + self._probes.on_change(hold.scope, now_ms)
+
+    def _end_what_runs(self, shut: Shut, *, tightens: bool, now_ms: int) -> None:
+        """See to work in flight that a hold stops: at once, or in the time of a graceful stop if no command does.
+
+        A share that grows ends nothing: what is in flight was admitted by the smaller one. Nor can anybody tell later
+        which work of an account a smaller share would have admitted.
+        """
+        if shut.percent and not tightens:
+            return
+        if shut.level is StopLevel.IMMEDIATE:
+            self._gate.revoke(shut.scope)
+            return
+        by_command, unknowable = shut.scope in self._by_scope, shut.percent and _is_account(shut.scope)
+        if not by_command and not unknowable and self._gate.in_flight(shut.scope):
+            self._holds_due.setdefault(shut.scope, now_ms + self._graceful_timeout_ms)
 
     def _stop(self, command: Command, trusted: bool, note: str, now_ms: int) -> list[Effect]:
         self._gate.apply_stop(command, trusted=trusted)
@@ -153,8 +172,13 @@ class Stops:
 
     def _resume(self, command: Command, trusted: bool, note: str, now_ms: int) -> list[Effect]:
         verdict = self._gate.apply_resume(command, trusted=trusted)
+        # whatever its hold says: the orders that it ends may have been all that shut the scope
+        self._lift(command.scope)
+        return self._confirm(command, verdict, note, now_ms)
+
+    def _confirm(self, command: Command, verdict: Verdict, note: str, now_ms: int) -> list[Effect]:
+        """Answer a resume that was applied, or let it wait for its hold."""
         if verdict is Verdict.APPLIED:
-            self._lift(command.scope)
             return [self._answer(command, AckState.RESUMED, self._still_shut(command.scope), now_ms)]
         if verdict is Verdict.AWAITS_HOLD and now_ms < command.deadline_at:
             self._resumes.setdefault(command.scope, []).append(command)
@@ -178,9 +202,12 @@ class Stops:
     def on_handled(
         self, command_id: str, now_ms: int, *, done: bool, reason: str = "", saved_state: str | None = None
     ) -> list[Effect]:
-        """The user's handler has returned (``done``: it said true)."""
+        """The user's handler for a stop, a probe or a drill has returned (``done``: it said true)."""
         stop = self._active.get(command_id)
-        if stop is None or stop.phase is not Phase.HANDLING:
+        if stop is None:
+            effects = self._probes.on_handled(command_id, now_ms, done=done, reason=reason)
+            return effects + self._drills.on_handled(command_id, now_ms, done=done, reason=reason)
+        if stop.phase is not Phase.HANDLING:
             return []
         if not done:
             self._end(stop, Phase.FAILED)
@@ -196,7 +223,7 @@ class Stops:
         return [self._answer(stop.command, AckState.STOPPED, note, now_ms, saved_state)]
 
     def on_tick(self, now_ms: int) -> list[Effect]:
-        """Cancel what is left of graceful stops whose time is over; tell which stops missed their deadline."""
+        """Cancel what is left of graceful stops whose time is over; tell which commands missed their deadline."""
         effects: list[Effect] = []
         for scope in [scope for scope, at in self._holds_due.items() if at <= now_ms]:
             del self._holds_due[scope]
@@ -209,8 +236,8 @@ class Stops:
         for scope in [*self._resumes]:
             if any(resume.deadline_at <= now_ms for resume in self._resumes[scope]):
                 for resume in self._resumes.pop(scope):
-                    effects += self._resume(resume, True, "", now_ms)
-        return effects
+                    effects += self._confirm(resume, self._gate.resume_verdict(resume), "", now_ms)
+        return effects + self._probes.on_tick(now_ms) + self._drills.on_tick(now_ms)
 
     def _time_out(self, stop: _Stop, now_ms: int) -> list[Effect]:
         if stop.waits_for and now_ms >= stop.cancel_at:
@@ -235,9 +262,11 @@ class Stops:
         return RunHandler(stop.command)
 
     def _lift(self, scope: str) -> None:
-        """The scope may act again: stops under way end without a verdict."""
-        if self._gate.shut_of(scope) is None:
+        """If the scope may act again, in part or wholly, stops under way end without a verdict."""
+        percent = self._gate.percent_of(scope)
+        if percent == ALL_PERCENT or (percent and _is_account(scope)):
             self._holds_due.pop(scope, None)
+        if percent:
             for stop in [*self._by_scope.get(scope, {}).values()]:
                 self._end(stop, Phase.LIFTED)
 
@@ -254,34 +283,14 @@ class Stops:
     def _still_shut(self, scope: str) -> str:
         parsed = Scope.parse(scope)
         shut = self._gate.shut_for(parsed.name) if parsed.kind is ScopeKind.ACCOUNT else self._gate.wide
-        return f"{scope} is free, but {shut.scope} is still stopped: {shut.reason}" if shut else ""
-
-    # ----------------------------------------------------------------------------------------- the answer
+        state = f"half open ({shut.percent} %)" if shut and shut.percent else "stopped"
+        return f"{scope} is free, but {shut.scope} is still {state}: {shut.reason}" if shut else ""
 
     def _answer(
         self, command: Command, state: AckState, reason: str, now_ms: int, saved_state: str | None = None
     ) -> Ack:
-        # a scope that cannot be read covers, for all we know, everything
-        scope = command.scope if is_scope(command.scope) else "global"
-        last_at = self._gate.last_side_effect_at(scope, now_ms)
-        ack = Ack(
-            ack_id=ack_id(command.command_id, self._instance_id, state),
-            command_id=command.command_id,
-            emergency_id=command.emergency_id,
-            correlation_id=command.correlation_id,
-            scope=command.scope,
-            epoch=max(command.epoch, self._gate.epoch_of(command.scope)),
-            service=self._gate.service,
-            instance_id=self._instance_id,
-            state=state,
-            reason=reason,
-            in_flight=self._gate.in_flight(scope),
-            last_side_effect_at=last_at,
-            saved_state=saved_state,
-            acked_at=max(now_ms, last_at or 0),
-        )
-        self._answers.pop(command.command_id, None)
-        self._answers[command.command_id] = ack
-        if len(self._answers) > ANSWERED_COMMANDS_MAX:
-            del self._answers[next(iter(self._answers))]
-        return ack
+        return self._answers.make(command, state, reason, now_ms, saved_state)
+
+
+def _is_account(scope: str) -> bool:
+    return Scope.parse(scope).kind is ScopeKind.ACCOUNT

@@ -36,7 +36,7 @@ PHASES: Final = ("unloaded", "broker_bounced", "overload", "rebalance", "account
 _WARM_UP: Final = 100
 _BOUNCES: Final = 3
 _BOUNCE_EVERY_S: Final = 20.0
-#: Levels that are measured; the others are tried in the warm-up, to tell what becomes of them.
+#: Levels that are measured; all are tried in the warm-up, to tell what becomes of them.
 _MEASURED: Final = (StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value, StopLevel.SERVICE_SPECIFIC.value)
 _TIMES: Final = frozenset(f"{level}_ms" for level in LEVELS)
 _ACKS: Final = ("acks_expected", "acks_accounted")
@@ -120,14 +120,14 @@ class _Bench:
     async def warm_up(self) -> dict[str, dict[str, int]]:
         """Every level there is, not reported: a broker whose code the JVM still interprets would be what is measured.
 
-        Returns what level was in force for each that was asked for.
+        Returns what became of each level that was asked for; see ``Probes.outcome``.
         """
         levels = Probes(self._installation, LEVELS)
         levels.take_names_from(self._probes)
         sent = await levels.run(_WARM_UP, self._gap_s)
         found = {level: Counter[str]() for level in LEVELS}
         for probe in sent:
-            found[probe.level][levels.emergency(probe).level.value] += 1
+            found[probe.level][levels.outcome(probe)] += 1
         return {level: dict(counts) for level, counts in found.items()}
 
     async def phase(self, name: str) -> dict[str, Any]:

@@ -89,6 +89,14 @@ class Probes:
     def emergency(self, probe: Probe) -> Emergency:
         return self.installation.witness.by_scope[probe.scope].account
 
+    def outcome(self, probe: Probe) -> str:
+        """What became of the level that its trigger asks for: how it ended, and the level in force where another is."""
+        found = self.emergency(probe)
+        asked, in_force = (found.asked_level or found.level).value, found.level.value
+        if asked != probe.level:
+            return f"{found.state.value}, taken for {asked}"
+        return found.state.value if in_force == asked else f"{found.state.value}, in force: {in_force}"
+
     def report(self, probes: Sequence[Probe]) -> dict[str, Any]:
         """Times to stop by level: the coordinator's word, and what the witness's clock says."""
         found: dict[str, Any] = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from emergency_stop.domain.values import EmergencyState
+
 UNLOADED_P99_MS: Final = 500
 ALWAYS_MS: Final = 5_000
 PERMIT_US: Final = 2.0
@@ -14,7 +16,15 @@ ONE_BY_ONE: Final = ("unloaded", "overload", "broker_bounced", "rebalance")
 
 def failures(report: Mapping[str, Any]) -> list[str]:
     """What is wrong, one line each; phases that were left out are not missed."""
-    return [*_times(report), *_counts(report)]
+    return [*_levels(report), *_times(report), *_counts(report)]
+
+
+def _levels(report: Mapping[str, Any]) -> Iterator[str]:
+    """Nothing is killed while every level is tried, so each must be carried out as it was asked for."""
+    for level, outcomes in report.get("levels", {}).items():
+        others = {outcome: count for outcome, count in outcomes.items() if outcome != EmergencyState.STOPPED.value}
+        if others:
+            yield f"{level}: not stopped as asked: {others}"
 
 
 def _times(report: Mapping[str, Any]) -> Iterator[str]:

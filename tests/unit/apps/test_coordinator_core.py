@@ -20,25 +20,38 @@ from emergency_stop.coordinate.blast import BlastLimits, RecentStops
 from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
+from emergency_stop.coordinate.leases import Attendance, LeaseTurns
 from emergency_stop.coordinate.published import PublishedHolds
-from emergency_stop.coordinate.state import Policy
+from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
+from emergency_stop.coordinate.state import Policy, ScopeState
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import (
     Ack,
     AuditRecord,
     Command,
+    ConditionAnswer,
+    ConditionQuestion,
     Emergency,
     Hit,
     Hold,
     HoldCause,
+    Lease,
     Lifecycle,
     Notice,
+    Recovery,
     Request,
 )
-from emergency_stop.domain.values import AckState, HoldState, StopLevel
+from emergency_stop.domain.values import (
+    AckState,
+    Action,
+    ConditionState,
+    HoldState,
+    RecoveryOutcome,
+    StopLevel,
+)
 from emergency_stop.ports import Publish, RecordingCore
 from emergency_stop.wire.codec import Codec
-from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Signer, Verifier
 from tests.unit.coordinate.scenario import ack, hit, instance, request, resume
 from tests.unit.coordinate.test_blindness import trigger
@@ -67,7 +80,7 @@ class Bench:
 
         def make(
             watch: BlindWatch | None = None, view: Callable[[], View] | None = None,
-            blast: BlastWatch | None = None, scope: str = SCOPE,
+            blast: BlastWatch | None = None, scope: str = SCOPE, leases: LeaseTurns | None = None,
         ) -> CoordinatorCore:  # fmt: skip
             return CoordinatorCore(
                 partition=home_partition(scope, partitions),
@@ -81,12 +94,14 @@ class Bench:
                 watch=watch,
                 view=view,
                 blast=blast,
+                leases=leases,
+                question_partitions=3,
             )
 
         self.make = make
         self.core = make()
 
-    def value(self, message: Hit | Request | Ack) -> bytes:
+    def value(self, message: Hit | Request | Ack | ConditionAnswer) -> bytes:
         return self.codec.encode(message, "any")
 
     def batch(self, topic: str, *values: bytes | None, at: int = 0, fetch_offset: int | None = None) -> FetchedBatch:
@@ -102,7 +117,7 @@ class Bench:
         """One batch and the checkpoint after it: everything that is published."""
         effects = list(self.core.on_batch(self.batch(topic, *values, **where), 1_000))
         taken(self.core)
-        return effects + list(self.core.on_durable())
+        return effects + list(self.core.on_durable()) + list(self.core.on_published())
 
     def read(self, kind: type[Any], records: list[Publish], prefix: str) -> list[Any]:
         return [self.codec.decode(kind, record.value) for record in records if record.topic.startswith(prefix)]
@@ -120,14 +135,37 @@ def test_a_hit_gives_signed_records_on_their_topics(bench: Bench) -> None:
     records = bench.hear(topics.HITS, bench.value(hit()))
     assert (records[0].topic, records[0].key) == (topics.HOLDS, SCOPE.encode())
     assert {r.topic for r in records} == {
-        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, topics.LIFECYCLE, "estop.commands.x", "estop.commands.y",
+        topics.HOLDS, topics.AUDIT, topics.EMERGENCIES, "estop.commands.x", "estop.commands.y", topics.NOTICES,
+        topics.LIFECYCLE,
     }  # fmt: skip
+    told = [record.topic in (topics.NOTICES, topics.LIFECYCLE) for record in records]
+    assert told == sorted(told), "people and subscribers are told last"
     trusted = Verifier([bench.signer.public_key])
     signed = bench.read(Hold, records, topics.HOLDS) + bench.read(Command, records, topics.COMMANDS_PREFIX)
     assert {trusted.verify(message) for message in signed} == {SignatureVerdict.VALID}
     (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)
     keys = {record.key for record in records if record.topic == topics.EMERGENCIES}
     assert keys == {emergency.emergency_id.encode()}, "compacted: the newest account of each emergency stands"
+
+
+def test_a_stop_goes_out_though_nobody_can_be_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_effects: object) -> list[object]:
+        raise UnknownSchemaError("no schema for notices")
+
+    monkeypatch.setattr("emergency_stop.apps.coordinator_core.notices_of", fails)
+    records = bench.hear(topics.HITS, bench.value(hit()))
+    assert [record.topic for record in records if record.topic == topics.NOTICES] == []
+    assert len(bench.read(Command, records, topics.COMMANDS_PREFIX)) == len(SERVICES)
+    assert bench.count("estop_notices_failed_total") > 0
+
+
+def test_people_are_told_behind_the_commands_and_once(bench: Bench) -> None:
+    bench.core.on_batch(bench.batch(topics.HITS, bench.value(hit())), 1_000)
+    taken(bench.core)
+    assert topics.NOTICES not in {record.topic for record in bench.core.on_durable()}
+    told = [record.topic for record in bench.core.on_published()]
+    assert told == [topics.NOTICES, topics.LIFECYCLE, topics.LIFECYCLE], "the hit, and what it led to"
+    assert list(bench.core.on_published()) == []
 
 
 def test_nothing_that_was_decided_is_published_before_it_is_on_record(bench: Bench) -> None:
@@ -161,8 +199,13 @@ def test_a_restored_core_repeats_what_was_decided_and_no_more() -> None:
     assert second.core.next_deadline() == 0
     second.core.on_tick(2_000)
     again, before = list(second.core.on_durable()), list(first.core.on_durable())
-    evaluated = [record for record in before if record.topic == topics.LIFECYCLE][:1]
-    assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before if r is not evaluated[0]]
+    assert [(r.topic, r.key) for r in again] == [(r.topic, r.key) for r in before]
+    told = list(second.core.on_published())
+    evaluated, rest = list[Publish](), list[Publish]()
+    for record in first.core.on_published():
+        is_of_hit = record.topic == topics.LIFECYCLE and not evaluated
+        (evaluated if is_of_hit else rest).append(record)
+    assert told == rest, "people recognise what they are told again"
     assert second.hear(topics.HITS, second.value(hit())) == evaluated, "of the hit, which comes again"
     assert second.hear(topics.HITS, second.value(hit()), at=1) == []
 
@@ -273,6 +316,34 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
     assert second.coordinator.state(SCOPE) == first.coordinator.state(SCOPE)
 
 
+def test_a_recovery_is_told_counted_and_its_question_goes_where_the_account_s_windows_are(bench: Bench) -> None:
+    records = bench.hear(topics.HITS, bench.value(hit(occurred_at=900)))
+    (emergency,) = bench.read(Emergency, records, topics.EMERGENCIES)[-1:]
+    for number, command in enumerate(bench.read(Command, records, topics.COMMANDS_PREFIX)):
+        bench.hear(topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=number)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r2", Action.RECOVER)))
+    (told,) = bench.read(Recovery, records, topics.RECOVERIES)
+    assert (told.emergency_id, told.outcome) == (emergency.emergency_id, RecoveryOutcome.UNDER_WAY)
+    (asked,) = [record for record in records if record.topic == topics.QUESTIONS]
+    assert asked.key == b"a", "as telemetry is keyed"
+    assert bench.read(ConditionQuestion, [asked], topics.QUESTIONS)[0].scope == SCOPE
+    records = bench.hear(topics.REQUESTS, bench.value(resume("r3", epoch=1)), at=1)
+    assert bench.read(Recovery, records, topics.RECOVERIES)[-1].outcome is RecoveryOutcome.ABANDONED
+    labels = {"outcome": "abandoned", "procedure": "standard_recovery"}
+    assert bench.count("estop_recoveries_ended_total", **labels) == 1
+
+
+def test_a_wider_hold_on_the_topic_keeps_an_account_from_recovering() -> None:
+    published = PublishedHolds()
+    published.take(Hold("global", 3, HoldState.HELD, StopLevel.GRACEFUL, (), "all of it", 0))
+    bench = Bench(published)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r1")))
+    for number, command in enumerate(bench.read(Command, records, topics.COMMANDS_PREFIX)):
+        bench.hear(topics.ACKS, bench.value(ack(command, AckState.STOPPED)), at=number)
+    records = bench.hear(topics.REQUESTS, bench.value(request("r2", Action.RECOVER)), at=1)
+    assert bench.read(Recovery, records, topics.RECOVERIES)[-1].detail == "global is held at epoch 3"
+
+
 def many_stops() -> RecentStops:
     stops = RecentStops(60_000)
     for number in range(20):
@@ -303,6 +374,59 @@ def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> No
     second.on_tick(3_000)
     taken(second)
     assert list(second.on_durable()) == sent
+
+
+def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(bench: Bench) -> None:
+    attendance = Attendance(30_000)
+    book = ServiceBook(SERVICES, bench.codec, attendance)
+    turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
+    core = bench.make(leases=turns)
+    book.record(b"x/1", bench.codec.encode(instance("x", heartbeat_at=7), topics.SERVICES), 1_000)
+    assert core.next_deadline() == 0
+    assert list(core.on_tick(1_000)) == []
+    taken(core)
+    (record,) = core.on_durable()
+    (lease,) = bench.read(Lease, [record], topics.LEASES)
+    assert (record.key, lease.partition, lease.partitions) == (b"2", 2, PARTITIONS)
+    assert [(one.service, one.instance_id, one.heartbeat_at) for one in lease.renewals] == [("x", "1", 7)]
+    assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
+    assert core.next_deadline() == 11_000
+    assert core.on_durable() == []
+
+
+def test_a_question_goes_to_the_partitions_that_know(bench: Bench) -> None:
+    """As any effect: recorded with its scope's state, read back by a successor, then published."""
+
+    def asked(scope: str) -> list[Publish]:
+        question = ConditionQuestion("q", "t", scope, "e", 1_000)
+        return bench.core._publishes([question])
+
+    (record,) = asked(SCOPE)
+    assert (record.topic, record.key, record.partition) == (topics.QUESTIONS, b"a", None)
+    assert bench.read(ConditionQuestion, [record], topics.QUESTIONS)[0].question_id == "q"
+    records = asked("service:x")
+    assert [(record.key, record.partition) for record in records] == [(b"service:x", number) for number in range(3)]
+    key, value = scope_key(SCOPE), scope_record(ScopeState(SCOPE), [ConditionQuestion("q", "t", SCOPE, "e", 1_000)])
+    assert read_scope(key, value)[1] == [ConditionQuestion("q", "t", SCOPE, "e", 1_000)]
+
+
+def test_answers_to_parts_are_heard_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    def hear(message: Any, *_: Any) -> list[Any]:
+        heard.append(message)
+        return []
+
+    monkeypatch.setattr(bench.core.coordinator, "apply", hear)
+
+    def answer(question_id: str, state: ConditionState) -> bytes:
+        return bench.value(ConditionAnswer(question_id, "t", SCOPE, "e", state, "", 1_000, subjects=1))
+
+    clear = ConditionState.CLEAR
+    bench.hear(topics.ANSWERS, answer("q#0/3", clear), answer("q#2/3", clear), answer("whole", clear))
+    assert [(one.question_id, one.state) for one in heard] == [("whole", clear)]
+    bench.hear(topics.ANSWERS, answer("q#1/3", clear), at=3)
+    assert [(one.question_id, one.state) for one in heard[1:]] == [("q", clear)]
 
 
 def test_what_happened_is_told_last_and_once() -> None:

@@ -107,7 +107,7 @@ def test_an_event_is_a_dead_letter_or_its_account_is_stopped(topic: str) -> None
     rng = random.Random(SEED)
     ids = list(dict.fromkeys(random_id(rng) for _ in range(4_000)))
     batch = batch_of(topic, ids)
-    intake = Intaker(REGISTRY, dict(RECORDS)).take(batch, 0)
+    intake = Intaker(REGISTRY, dict(RECORDS)).take(batch, 0, batch.next_offset)
     dead = {letter.offset: letter.reason for letter in intake.dead}
     found = hits_by_offset(batch)
     for offset, account_id in enumerate(ids):

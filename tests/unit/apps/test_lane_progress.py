@@ -75,3 +75,15 @@ def test_partitions_that_leave_are_forgotten_and_a_rebalance_is_no_blindness() -
     assert lane.blind(4_500, 2_000) == (1,)
     assert lane.of(0, TOPIC) is None
     assert sorted(lane.freshness()) == [1, 2]
+
+
+def test_several_topics_are_as_fresh_as_the_oldest_of_them() -> None:
+    progress = LaneProgress()
+    progress.keep([1], ("a", "b", "c"), 0)
+    for name, wall_ms in (("a", 500), ("b", 400)):
+        one = progress.of(1, name)
+        assert one is not None
+        one.note(7, 7, steady_ms=0, wall_ms=wall_ms)
+    assert progress.fresh_at(1, ("a", "b")) == 400
+    assert progress.fresh_at(1, ("a", "b", "c")) == 0, "nobody looked yet"
+    assert progress.fresh_at(2, ("a",)) == 0, "another's partition"

@@ -114,6 +114,11 @@ GOOD: dict[str, Any] = {
         ({"side_effects_after_stop": 1}, "1 side effects after a stop"),
         ({"clock_contradictions": ["account:a: 5 ms claimed, read after 4 ms"]}, "contradicts"),
         ({"permit_us": {"async with": 2.1}}, "a permit costs 2.1"),
+        ({"levels": {"graceful": {"stopped": 20}}}, ""),
+        (
+            {"levels": {"graceful": {"stopped": 20}, "maintenance": {"partial, in force: immediate": 1}}},
+            "maintenance: not stopped as asked: {'partial, in force: immediate': 1}",
+        ),
     ],
 )
 def test_a_missed_bound_is_said(part: dict[str, Any], said: str) -> None:

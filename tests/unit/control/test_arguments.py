@@ -11,6 +11,7 @@ import pytest
 
 from emergency_stop.config import EXIT_CONFIG
 from emergency_stop.control.cli.main import main, parser
+from emergency_stop.control.cli.silence_arguments import duration_ms
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_UNAVAILABLE
 from emergency_stop.control.trigger_files import read_definitions
 from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID
@@ -39,13 +40,31 @@ def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["stop", "global", "--reason", "x", "--level", "soon"], "soon"),
         (["stop", "global", "--reason", "x", "--wait", "--timeout", "0"], "3600"),
         (["stop", "global", "--reason", "x", "--wait", "--timeout", "nan"], "3600"),
+        (["stop", "global", "--reason", "x", "--level", "service_specific", "--carries", "cascading"], "cascading"),
+        (["stop", "global", "--reason", "x", "--level", "maintenance", "--at", "tonight"], "'tonight' is no time with"),
+        (["stop", "global", "--reason", "x", "--level", "maintenance", "--at", "2026-12-01T22:00"], "no time with"),
+        (["reset", "global"], "--reason"),
+        (["drill"], "SCOPE"),
+        (["drill", "global", "--level", "soon"], "soon"),
         (["resume", "global"], "--reason"),
         (["resume", "global", "--reason", "x", "--epoch", "new"], "new"),
+        (["condition", "t"], "SCOPE"),
+        (["condition", "t", "everything"], "everything"),
         (["triggers"], "VERB"),
         (["triggers", "remove"], "ID"),
         (["triggers", "history"], "ID"),
         (["triggers", "rollback", "t", "--to", "last"], "last"),
         (["triggers", "add", "f.json", "--canary", "half"], "half"),
+        (["silence"], "VERB"),
+        (["silence", "add", "--for", "2h", "--scope", "global"], "--reason"),
+        (["silence", "add", "--reason", "x", "--scope", "global"], "--for"),
+        (["silence", "add", "--reason", " ", "--for", "2h"], "say why"),
+        (["silence", "add", "--reason", "x", "--for", "2 hours"], "as in 2h"),
+        (["silence", "add", "--reason", "x", "--for", "8d"], "allowed: 1m to 7d"),
+        (["silence", "add", "--reason", "x", "--for", "2h", "--scope", "everything"], "account:<id>"),
+        (["silence", "remove"], "ID"),
+        (["notices", "--limit", "0"], "allowed: 1 to 10000"),
+        (["notices", "--kind", "alarm"], "alarm"),
     ],
 )
 def test_a_wrong_command_is_refused_by_the_name_of_what_is_wrong(
@@ -57,15 +76,58 @@ def test_a_wrong_command_is_refused_by_the_name_of_what_is_wrong(
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "--everything is needed for a silence without them"),
+        (["--everything", "--service", "sessionManager"], "--everything excludes --scope"),
+        (["--service", "sesionManager"], "did you mean 'sessionManager'?"),
+    ],
+)
+def test_a_silence_names_what_it_hides(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["silence", "add", "--reason", "x", "--for", "2h", *arguments]) == EXIT_BAD_INPUT
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90s", 90_000), ("30m", 1_800_000), ("2h", 7_200_000), ("7d", 604_800_000)]
+)
+def test_a_duration_is_read_with_its_unit(text: str, expected: int) -> None:
+    assert duration_ms(text) == expected
+
+
 def test_every_command_has_a_help_and_names_what_runs_it() -> None:
     top = parser()
-    for command in ("stop global --reason r", "resume global --reason r", "status", "emergencies", "triggers list",
+    for command in ("stop global --reason r", "resume global --reason r", "reset global --reason r",
+                    "drill global --level cascading", "drills", "status", "emergencies", "triggers list",
                     "triggers add f.json", "triggers remove t", "triggers history t",
                     "triggers rollback t --to 3 --reason r", "triggers promote t", "triggers lint",
-                    "check", "service alpha", "produce"):  # fmt: skip
+                    "check", "service alpha", "produce", "condition t global"):  # fmt: skip
         module, _, function = top.parse_args(command.split()).run.partition(":")
         assert module.startswith("emergency_stop.control.cli."), command
         assert function.startswith("run_"), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--level", "graceful", "--at", "2026-12-01T22:00:00Z"], "--at is for --level maintenance"),
+        (["--level", "immediate", "--carries", "graceful"], "--carries is for --level service_specific"),
+        (["--services", "sesionManager"], "did you mean 'sessionManager'?"),
+    ],
+)
+def test_a_stop_that_contradicts_itself_is_refused_before_it_is_sent(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stop", "global", "--reason", "x", *arguments]) == EXIT_BAD_INPUT
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_time_is_read_with_its_offset() -> None:
+    options = parser().parse_args(["stop", "global", "--reason", "x", "--at", "1970-01-01T02:00:00.250+02:00"])
+    assert options.at == 250
 
 
 def test_wrong_settings_end_every_command_with_78_and_all_problems(

@@ -31,9 +31,9 @@ from emergency_stop.coordinate.state import ScopeState
 from emergency_stop.coordinate.step import step as coordinate
 from emergency_stop.domain.ids import emergency_id, hit_cause
 from emergency_stop.domain.messages import AuditRecord, Hit, Hold, HoldCause, Notice
-from emergency_stop.domain.values import ClearRule, HoldState, Mode, NoticeKind, StopLevel
+from emergency_stop.domain.values import Action, ClearRule, HoldState, Mode, NoticeKind, StopLevel
 from tests.oracle.naive_blast import NaiveHold, is_common_cause, stopped_accounts
-from tests.unit.coordinate.scenario import resume, world
+from tests.unit.coordinate.scenario import request, world
 
 WINDOW_MS = 60_000
 LIMITS = BlastLimits(percent=30, window_ms=WINDOW_MS, accounts_min=3)
@@ -153,7 +153,10 @@ def test_while_it_is_in_force_no_second_one_is_raised_and_once_it_is_lifted_coun
         stops.take(hold(f"a{number}", 3_000, (f"e{number}", "t1")))
     assert decide(stops, state=raised, everything=everything, now_ms=3_100) == (raised, [])
 
-    lifted, _ = coordinate(everything, resume("r", everything.epoch, scope="global"), 4_000, world())
+    lifted, epoch = everything, everything.epoch
+    for who, action in (("ann", Action.RESET), ("ann", Action.RESUME), ("ben", Action.RESUME)):
+        asked = request(f"{who}-{action}", action, "global", requested_by=who, epoch=epoch)
+        lifted, _ = coordinate(lifted, asked, 4_000, world())
     state, effects = decide(stops, state=raised, everything=lifted, now_ms=4_100)
     assert state == BlastState(counted_from=4_100)
     assert [effect.action for effect in effects if isinstance(effect, AuditRecord)] == ["common_cause_lifted"]

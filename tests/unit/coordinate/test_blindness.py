@@ -20,7 +20,7 @@ from emergency_stop.coordinate.snapshot import SnapshotError
 from emergency_stop.domain.messages import AuditRecord, Hit
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
-from emergency_stop.domain.values import StopLevel
+from emergency_stop.domain.values import ClearRule, StopLevel
 
 AFTER_MS = 30_000
 SEEING = PartitionSight(2)
@@ -76,6 +76,19 @@ def test_a_trigger_that_holds_holds_its_account_or_everything_gracefully() -> No
     assert {hit.target_services for hit in found} == {("alpha",)}
     assert {(hit.observed, hit.threshold, hit.margin) for hit in found} == {(40_000.0, 30_000.0, 10_000.0)}
     assert dict(state.raised) == {"one": 1, "all": 1}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "needed"),
+    [
+        (ClearRule.WHEN_CONDITION_CLEARS, ClearRule.AFTER_OPERATOR_RESET),
+        (ClearRule.AFTER_OPERATOR_RESET, ClearRule.AFTER_OPERATOR_RESET),
+        (ClearRule.NEVER_AUTOMATICALLY, ClearRule.NEVER_AUTOMATICALLY),
+    ],
+)
+def test_what_nobody_saw_clears_no_sooner_than_by_an_operators_reset(allowed: ClearRule, needed: ClearRule) -> None:
+    _, effects = decided(SEEING, Sight(900, 1_000), trigger("one", "acc-1", clear_rule=allowed), now_ms=41_000)
+    assert [hit.clear_rule for hit in hits(effects)] == [needed]
 
 
 def test_the_same_knowledge_again_changes_nothing() -> None:

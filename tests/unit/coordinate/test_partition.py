@@ -11,8 +11,21 @@ from emergency_stop.coordinate.snapshot import SnapshotError, scope_key
 from emergency_stop.coordinate.state import Effect, World
 from emergency_stop.coordinate.tables import RefusedMessageError
 from emergency_stop.domain.messages import Ack, Hit, Hold, Request
-from emergency_stop.domain.values import AckState, HoldState, StopLevel
-from tests.unit.coordinate.scenario import ack, command_to, commands, hit, holds, instance, request, resume, world
+from emergency_stop.domain.values import AckState, Action, HoldState, StopLevel
+from tests.unit.coordinate.recovering import QUICK
+from tests.unit.coordinate.scenario import (
+    POLICY,
+    SCOPE,
+    ack,
+    command_to,
+    commands,
+    hit,
+    holds,
+    instance,
+    request,
+    resume,
+    world,
+)
 
 RETENTION_MS = 3_600_000
 
@@ -121,6 +134,66 @@ class TestDeadlines:
         core.tick(1, world())
         core.tick(2, world(instance("x", "9"), instance("y")))
         assert ("x", "9") in {(t.service, t.instance_id) for t in core.state("account:a").cases[0].targets}
+
+
+class TestRecoveries:
+    """What a recovery waits for is what the partition wakes up for."""
+
+    POLICY = replace(POLICY, procedures=(QUICK,))
+
+    def where(self, at: int) -> World:
+        return world(instance("x", heartbeat_at=at), instance("y", heartbeat_at=at), policy=self.POLICY)
+
+    def stopped(self) -> Coordinator:
+        core = coordinator()
+        given(core, request("r1"), 0, self.where(0))
+        case = core.state(SCOPE).cases[0]
+        for service in "xy":
+            given(core, ack(command_to(case, service), AckState.STOPPED), 1, self.where(1))
+        return core
+
+    def test_it_wakes_up_for_the_next_check_and_the_phases_end(self) -> None:
+        core = self.stopped()
+        given(core, request("r2", Action.RECOVER), 10_000, self.where(10_000))
+        ticked(core, 10_000, self.where(10_000))
+        assert core.next_deadline() == 11_000
+        ticked(core, 11_000, self.where(11_000))
+        case = core.state(SCOPE).cases[0]
+        assert case.recovering is not None
+        assert case.recovery_due_at == case.recovering.deadline_at == 14_000
+        deadline = core.next_deadline()
+        assert deadline is not None
+        assert deadline <= 14_000
+        ticked(core, 14_000, self.where(14_000))
+        assert core.state(SCOPE).cases[0].phase == "stopped", "nobody answered the probe"
+        assert core.next_deadline() is not None, "what is remembered is forgotten some day"
+
+    def test_a_tick_that_finds_nothing_due_changes_nothing(self) -> None:
+        core = self.stopped()
+        given(core, request("r2", Action.RECOVER), 10_000, self.where(10_000))
+        ticked(core, 10_000, self.where(10_000))
+        core.tick(10_500, self.where(10_500))
+        assert list(core.take_dirty()) == []
+
+    def test_a_lost_instance_is_noticed_before_anything_is_due(self) -> None:
+        core = self.stopped()
+        given(core, request("r2", Action.RECOVER), 10_000, self.where(10_000))
+        ticked(core, 11_000, self.where(11_000))
+        gone = world(instance("x", heartbeat_at=11_000), instance("y", heartbeat_at=-60_000), policy=self.POLICY)
+        ticked(core, 12_000, gone)
+        assert core.state(SCOPE).cases[0].phase == "stopped"
+
+    def test_a_successor_goes_on_with_it(self) -> None:
+        core = self.stopped()
+        core.apply(request("r2", Action.RECOVER), 10_000, self.where(10_000))
+        records = dict(core.take_dirty())
+        successor = restarted(records)
+        assert successor.take_effects() == core.take_effects()
+        ticked(successor, 11_000, self.where(11_000))
+        ticked(successor, 11_000 + RESTART_GRACE_MS, self.where(11_000 + RESTART_GRACE_MS))
+        case = successor.state(SCOPE).cases[0]
+        assert case.recovering is not None
+        assert case.recovering.checks_passed == 2
 
 
 class TestRestart:

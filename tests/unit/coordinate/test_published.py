@@ -29,3 +29,14 @@ def test_each_occasion_can_be_told_from_the_last() -> None:
             published.take(hold)
         occasions.append(published.overtaken["account:a"])
     assert len(set(occasions)) == 2
+
+
+def test_what_reaches_beyond_one_account_is_known_while_it_is_held() -> None:
+    published = PublishedHolds()
+    for hold in (held("global", epoch=1), held("service:x", epoch=4), held("account:a", epoch=2)):
+        published.take(hold)
+    assert {scope: hold.epoch for scope, hold in published.wide.items()} == {"global": 1, "service:x": 4}
+    published.take(running("service:x", epoch=3))
+    assert set(published.wide) == {"global", "service:x"}, "an older word lifts nothing"
+    published.take(running("service:x", epoch=5))
+    assert set(published.wide) == {"global"}

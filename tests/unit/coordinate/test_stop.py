@@ -60,26 +60,25 @@ def test_admission_commands_every_target_service() -> None:
 
 
 @pytest.mark.parametrize(
-    # level asked for       level in force       deadline  services commanded
-    ("level", "in_force", "deadline_at", "asked", "commanded"),
+    # level                     deadline  services asked for and commanded
+    ("level", "deadline_at", "asked", "commanded"),
     [
-        (StopLevel.IMMEDIATE, StopLevel.IMMEDIATE, 5_000, ("all",), ["x", "y"]),
-        (StopLevel.GRACEFUL, StopLevel.GRACEFUL, 60_000, ("all",), ["x", "y"]),
-        (StopLevel.GRACEFUL, StopLevel.GRACEFUL, 60_000, (), ["x", "y"]),
-        (StopLevel.SERVICE_SPECIFIC, StopLevel.SERVICE_SPECIFIC, 60_000, ("y",), ["y"]),
-        (StopLevel.CASCADING, StopLevel.GRACEFUL, 60_000, ("all",), ["x", "y"]),
-        (StopLevel.MAINTENANCE, StopLevel.GRACEFUL, 60_000, ("x",), ["x"]),
+        (StopLevel.IMMEDIATE, 5_000, ("all",), ["x", "y"]),
+        (StopLevel.GRACEFUL, 60_000, ("all",), ["x", "y"]),
+        (StopLevel.GRACEFUL, 60_000, (), ["x", "y"]),
+        (StopLevel.SERVICE_SPECIFIC, 60_000, ("y",), ["y"]),
+        (StopLevel.CASCADING, 60_000, ("all",), ["x", "y"]),
+        (StopLevel.MAINTENANCE, 60_000, ("x",), ["x"]),
     ],
 )
-def test_levels(
-    level: StopLevel, in_force: StopLevel, deadline_at: int, asked: tuple[str, ...], commanded: list[str]
-) -> None:
-    """A level that cannot be carried out yet stops gracefully and says so; it is never lost."""
+def test_levels(level: StopLevel, deadline_at: int, asked: tuple[str, ...], commanded: list[str]) -> None:
+    """Services that do not depend on each other are one tier of a cascading stop."""
     state, effects = step(ScopeState(SCOPE), hit(level=level, target_services=asked), 0, world())
-    assert ("stopped gracefully instead" in emergencies(effects)[0].reason) == (level is not in_force)
+    (emergency,) = emergencies(effects)
+    assert (emergency.level, emergency.asked_level, emergency.reason) == (level, level, "12 < 30")
     _, effects = step(state, Admit(SCOPE, state.cases[0].emergency_id), 0, world())
     assert [(c.service, c.level, c.deadline_at) for c in commands(effects)] == [
-        (service, in_force, deadline_at) for service in commanded
+        (service, level, deadline_at) for service in commanded
     ]
 
 

@@ -13,6 +13,7 @@ from emergency_stop.coordinate.tables import (
     HOLD,
     IN_FORCE,
     INSTANCE,
+    RECOVERY,
     IllegalTransitionError,
     InstanceEvent,
     Machine,
@@ -33,24 +34,41 @@ refused        refused    refused    refused    refused    refused    refused   
 """
 INSTANCE_EVENTS = "received stopping stopped failed left lost silent resume resumed refused".split()
 
-#              admit      proven     deadline   doubt      resume     release    confirmed  superseded
+#          begin  cancel   admit    proven  deadline  doubt   recover   roll_back resume     release  confirmed super.
 EMERGENCY_ROWS = """
-queued         stopping   -          -          -          recovering resolved   -          -
-stopping       -          stopped    escalated  -          recovering resolved   -          -
-escalated      -          stopped    partial    -          recovering resolved   -          -
-stopped        -          -          -          partial    recovering resolved   -          -
-partial        -          stopped    -          -          recovering resolved   -          -
-recovering     -          -          resolved   -          -          -          resolved   resolved
-resolved       -          -          -          -          -          -          -          -
+scheduled  queued resolved -        -       -         -       -         -         -          -        -         -
+queued     -      -        stopping -       -         -       -         -         recovering resolved -         -
+stopping   -      -        -        stopped escalated -       -         -         recovering resolved -         -
+escalated  -      -        -        stopped partial   -       -         -         recovering resolved -         -
+stopped    -      -        -        -       -         partial restoring -         recovering resolved -         -
+partial    -      -        -        stopped -         -       restoring -         recovering resolved -         -
+restoring  -      -        -        stopped -         partial -         stopping  recovering resolved -         -
+recovering -      -        -        -       resolved  -       -         stopping  -          -        resolved  resolved
+resolved   -      -        -        -       -         -       -         -         -          -        -         -
 """
-EMERGENCY_EVENTS = "admit proven deadline doubt resume release confirmed superseded".split()
+EMERGENCY_EVENTS = (
+    "begin cancel admit proven deadline doubt recover roll_back resume release confirmed superseded".split()
+)
 
-#              cause_added  cause_raised  cause_cleared  last_cause_cleared
+#              cause_added  cause_raised  cause_eased  cause_cleared  last_cause_cleared
 HOLD_ROWS = """
-running        held         -             -              -
-held           held         held          held           running
+running        held         -             -            -              -
+held           held         held          held         held           running
 """
-HOLD_EVENTS = "cause_added cause_raised cause_cleared last_cause_cleared".split()
+HOLD_EVENTS = "cause_added cause_raised cause_eased cause_cleared last_cause_cleared".split()
+
+#               validated   admit           clear        confirmed  released  endured   fail        abandon
+RECOVERY_ROWS = """
+validation      preparation -               -            -          -         -         rolled_back abandoned
+preparation     -           gradual_restore full_restore -          -         -         rolled_back abandoned
+gradual_restore -           gradual_restore full_restore -          -         -         rolled_back abandoned
+full_restore    -           -               -            monitoring completed -         rolled_back abandoned
+monitoring      -           -               -            -          -         completed rolled_back abandoned
+completed       -           -               -            -          -         -         -           -
+rolled_back     -           -               -            -          -         -         -           -
+abandoned       -           -               -            -          -         -         -           -
+"""
+RECOVERY_EVENTS = "validated admit clear confirmed released endured fail abandon".split()
 
 
 @pytest.mark.parametrize(
@@ -59,8 +77,9 @@ HOLD_EVENTS = "cause_added cause_raised cause_cleared last_cause_cleared".split(
         (INSTANCE, INSTANCE_EVENTS, INSTANCE_ROWS),
         (EMERGENCY, EMERGENCY_EVENTS, EMERGENCY_ROWS),
         (HOLD, HOLD_EVENTS, HOLD_ROWS),
+        (RECOVERY, RECOVERY_EVENTS, RECOVERY_ROWS),
     ],
-    ids=["instance", "emergency", "hold"],
+    ids=["instance", "emergency", "hold", "recovery"],
 )
 def test_machine_is_exactly_this_table(machine: Machine[Any, Any], events: list[str], rows: str) -> None:
     states = [line.split() for line in rows.strip().splitlines()]
@@ -80,7 +99,7 @@ def test_illegal_pair_raises_and_names_all_three() -> None:
 
 def test_whatever_holds_can_be_resumed_and_released() -> None:
     resumable = {state for state, event in EMERGENCY.table if event == "resume"}
-    assert resumable == IN_FORCE == set(Phase) - {Phase.RECOVERING, Phase.RESOLVED}
+    assert resumable == IN_FORCE == set(Phase) - {Phase.SCHEDULED, Phase.RECOVERING, Phase.RESOLVED}
 
 
 def test_published_diagrams_are_those_of_the_tables() -> None:

@@ -33,7 +33,7 @@ from emergency_stop.integrations.links.twikit_link import event_of_error
 from emergency_stop.integrations.links.twikit_realtime_sync import TwikitRealtimeSyncLink
 from emergency_stop.integrations.links.twikit_session_manager import TwikitSessionManagerLink
 from emergency_stop.sdk import StopGuard
-from emergency_stop.sdk.stops import RunHandler
+from emergency_stop.sdk.effects import RunHandler
 from tests.unit.sdk.scenario import Told, command
 
 LINKS: tuple[type[ServiceLink], ...] = (
@@ -249,8 +249,8 @@ async def handle_stop(link: ServiceLink, scope: str = "account:a", epoch: int = 
     effects = guard._stops.on_command(command(scope=scope, epoch=epoch), trusted=True, note="", now_ms=0)
     assert isinstance(effects[-1], RunHandler)
     answers: list[Any] = []
-    guard._perform = answers.extend  # type: ignore[assignment,method-assign]  # the answers, instead of sending them
-    await guard._handle(effects[-1].command)
+    guard._outgoing.perform = answers.extend  # type: ignore[assignment,method-assign]  # the answers, instead of sending them
+    await guard._outgoing.handle(effects[-1].command)
     return True if answers[-1].state.value == "stopped" else str(answers[-1].reason)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain.messages import Command
+from emergency_stop.domain.topics import ACTIVITY
 from emergency_stop.integrations.account_health_monitor import AccountHealthMonitor
 from emergency_stop.integrations.reference import Operation
 from emergency_stop.sdk import StopGuard
@@ -37,5 +41,92 @@ async def test_it_releases_what_the_stop_concerns(ordered: Command | None, kept:
     if ordered is None:
         await service.emergency_stop("corr")
     else:
-        await guard._handle(ordered)
+        await guard._outgoing.handle(ordered)
     assert sorted(service.measured_at) == kept
+
+
+class Takes:
+    """A publisher that takes what it is told to, when it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def publish(self, *_: object, **__: object) -> None:
+        self.asked.set()
+        await self.may_answer.wait()
+        if self.fails:
+            raise KafkaTimeoutError
+
+    async def publish_all(self, *_: object, **__: object) -> None:
+        raise AssertionError("activity is written one by one")
+
+
+@pytest.fixture
+async def takes() -> Takes:
+    return Takes()
+
+
+@pytest.fixture
+async def service(takes: Takes) -> AccountHealthMonitor:
+    guard = StopGuard(AccountHealthMonitor.service, "127.0.0.1:9", instance_id="i1")
+    guard._gate.loop = asyncio.get_running_loop()
+    guard._gate.open()
+    return AccountHealthMonitor(guard, takes, Codec(LocalRegistry()), ACCOUNTS, 1_000.0)
+
+
+FETCH = Operation("fetch_metrics", 0)
+STATE = f"{ACTIVITY}/accountHealthMonitor/i1"
+OTHERS = f"{ACTIVITY}/accountHealthMonitor/i2@0"
+
+
+async def test_saved_state_is_good_when_the_broker_has_every_record_up_to_it(
+    service: AccountHealthMonitor, takes: Takes
+) -> None:
+    await service.act("a", FETCH)
+    assert service.save_state("corr") == f"{STATE}@1"
+    assert service.verify_state(f"{STATE}@1")
+    takes.may_answer.clear()
+    takes.asked.clear()
+    acting = asyncio.create_task(service.act("b", FETCH))
+    await takes.asked.wait()
+    assert service.save_state("corr") == f"{STATE}@2"
+    assert not service.verify_state(f"{STATE}@2"), "the second record is still on its way"
+    assert service.verify_state(f"{STATE}@1")
+    takes.may_answer.set()
+    await acting
+    assert service.verify_state(f"{STATE}@2")
+    takes.fails = True
+    with pytest.raises(KafkaTimeoutError):
+        await service.act("a", FETCH)
+    assert not service.verify_state(f"{STATE}@3"), "the third never came"
+    assert service.verify_state(f"{STATE}@2")
+
+
+@pytest.mark.parametrize("reference", ["", "@0", f"{STATE}@x", f"{STATE}@7", OTHERS])
+async def test_what_is_no_state_of_the_instance_is_not_good(service: AccountHealthMonitor, reference: str) -> None:
+    assert not service.verify_state(reference)
+
+
+async def test_a_service_whose_activity_nobody_can_see_says_so_until_it_is_seen_again(
+    service: AccountHealthMonitor, takes: Takes
+) -> None:
+    takes.fails = True
+    assert await after_an_action_of(service, takes) == "the broker takes no record of its activity: KafkaTimeoutError()"
+    takes.fails = False
+    assert await after_an_action_of(service, takes) == ""
+
+
+async def after_an_action_of(service: AccountHealthMonitor, takes: Takes) -> str:
+    """What the service says of itself when it has acted once more and is about to act again."""
+    work = asyncio.create_task(service.run())
+    async with asyncio.timeout(20):
+        for _ in range(2 * len(ACCOUNTS)):
+            takes.asked.clear()
+            await takes.asked.wait()
+    problem = service.health()
+    work.cancel()
+    await asyncio.wait([work])
+    return problem

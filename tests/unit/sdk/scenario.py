@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from emergency_stop.domain.ids import command_id
-from emergency_stop.domain.messages import Ack, Command, Hold, HoldCause
+from emergency_stop.domain.messages import Ack, Command, Hold, HoldCause, Share
 from emergency_stop.domain.telemetry import TelemetryEvent
 from emergency_stop.domain.values import Action, HoldState, StopLevel
+from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Gate
-from emergency_stop.sdk.stops import Effect, RunHandler, Stops
+from emergency_stop.sdk.shares import cohort_of
+from emergency_stop.sdk.stops import Stops
 
 SERVICE = "sessionManager"
 ACCOUNT = "account:a"
@@ -24,6 +26,12 @@ def held(
     return Hold(scope, epoch, HoldState.HELD, level, (cause,), cause.reason, 0)
 
 
+def half_open(percent: int, scope: str = ACCOUNT, epoch: int = 2, level: StopLevel = GRACEFUL) -> Hold:
+    """A hold that admits ``percent`` of the service's work."""
+    whole = held(scope, epoch, level)
+    return replace(whole, causes=(replace(whole.causes[0], shares=(Share(SERVICE, percent),)),))
+
+
 def running(scope: str = ACCOUNT, epoch: int = 2) -> Hold:
     return Hold(scope, epoch, HoldState.RUNNING, None, (), "resumed", 0)
 
@@ -35,11 +43,19 @@ def command(
     level: StopLevel = GRACEFUL,
     deadline_at: int = 60_000,
     attempt: int = 1,
+    share_percent: int = 0,
 ) -> Command:
     known_as = command_id("e1", SERVICE, epoch, action, attempt)
     return Command(
-        known_as, "e1", "corr", SERVICE, scope, epoch, action, level, "because", "c1", 0, deadline_at, attempt
-    )
+        known_as, "e1", "corr", SERVICE, scope, epoch, action, level, "because", "c1", 0, deadline_at, attempt,
+        share_percent=share_percent,
+    )  # fmt: skip
+
+
+def account_in_cohort_below(percent: int, above: int = 0) -> str:
+    """An account that a wide share of ``percent`` admits, and one of ``above`` does not."""
+    names = (f"acc-{number:06d}" for number in itertools.count())
+    return next(name for name in names if above <= cohort_of(name) < percent)
 
 
 @dataclass

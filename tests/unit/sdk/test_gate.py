@@ -7,7 +7,18 @@ import pytest
 from emergency_stop.domain.messages import Hold, HoldCause
 from emergency_stop.domain.values import Action, HoldState, StopLevel
 from emergency_stop.sdk.gate import Gate, Stopped, Verdict
-from tests.unit.sdk.scenario import ACCOUNT, GRACEFUL, IMMEDIATE, MAINTENANCE, SERVICE, command, held, running
+from tests.unit.sdk.scenario import (
+    ACCOUNT,
+    GRACEFUL,
+    IMMEDIATE,
+    MAINTENANCE,
+    SERVICE,
+    Work,
+    command,
+    half_open,
+    held,
+    running,
+)
 
 OWN = f"service:{SERVICE}"
 
@@ -61,7 +72,7 @@ def test_before_it_is_opened_a_gate_lets_nothing_pass() -> None:
     gate = Gate(SERVICE)
     assert shuts(gate) == "ab-"
     with pytest.raises(Stopped, match="not started"):
-        gate.refuse("a")
+        gate.check("a")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,7 @@ def test_only_causes_that_cover_the_service_count_for_its_level() -> None:
 
 def test_a_refusal_carries_reason_level_epoch_and_scope() -> None:
     with pytest.raises(Stopped) as refused:
-        after(held("account:a", epoch=7)).refuse("a")
+        after(held("account:a", epoch=7)).check("a")
     stop = refused.value
     assert (stop.scope, stop.epoch, stop.level, stop.reason) == ("account:a", 7, GRACEFUL, "held at 7")
     assert (stop.emergency_id, stop.account_id) == ("e1", "a")
@@ -177,6 +188,19 @@ def test_a_resume_ends_an_order_of_which_no_hold_is_known() -> None:
     gate.apply_stop(command(epoch=4), trusted=True)
     assert gate.apply_resume(command(RESUME, epoch=3), trusted=True) is Verdict.REFUSED_STALE
     assert shuts(gate) == "a"
+
+
+@pytest.mark.parametrize("hold", [half_open(10, "global"), half_open(10, OWN, level=IMMEDIATE), held(ACCOUNT)])
+def test_a_lost_lease_shuts_everything_whatever_holds_admit_and_gives_back_what_they_say(hold: Hold) -> None:
+    gate = after(hold)
+    before = shuts(gate)
+    gate.take_lease_away(IMMEDIATE, "lost")
+    assert shuts(gate) == "ab-"
+    work = [Work(f"acc-{number}") for number in range(20)]
+    gate.in_flight_actions.update(work)
+    assert gate.revoke(OWN) == len(work)
+    gate.give_lease_back()
+    assert shuts(gate) == before
 
 
 def test_held_scopes_counts_each_scope_once() -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -100,6 +101,26 @@ async def test_an_immediate_stop_cuts_a_request_wherever_it_waits(scene: Scene, 
         await request
     assert (request.cancelled(), scene.gate.in_flight("account:a")) == (False, 0)
     await until(lambda: scene.platform.open_connections == 0, "the connection was given up")
+
+
+@pytest.mark.parametrize(("path", "failed"), [("/status/200", 0), ("/status/503", 0), ("/hangup", 1), ("/broken", 1)])
+async def test_an_exchange_that_breaks_is_a_failed_action_and_an_answer_is_none(
+    scene: Scene, path: str, failed: int
+) -> None:
+    """What the platform answers is for telemetry to judge."""
+    with contextlib.suppress(httpx.TransportError):
+        await scene.ask(path)
+    await until(lambda: scene.gate.permitted == 1, "the exchange is over")
+    assert scene.gate.failed_actions == failed
+
+
+async def test_an_exchange_that_a_stop_cuts_is_no_failed_action(scene: Scene) -> None:
+    request = scene.ask("/silent")
+    await until(lambda: scene.platform.asked_for("/silent"), "the request is on the wire")
+    scene.stop()
+    with pytest.raises(Stopped):
+        await request
+    assert (scene.gate.permitted, scene.gate.failed_actions) == (1, 0)
 
 
 async def test_the_requests_of_other_accounts_go_on(scene: Scene) -> None:

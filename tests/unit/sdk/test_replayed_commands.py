@@ -15,8 +15,9 @@ import pytest
 
 from emergency_stop.domain.messages import Ack, Command, Hold
 from emergency_stop.domain.values import AckState, Action
+from emergency_stop.sdk.effects import RunHandler
 from emergency_stop.sdk.gate import Gate
-from emergency_stop.sdk.stops import RunHandler, Stops
+from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.signing import SignatureVerdict, Signer
 from emergency_stop.wire.trusted_keys import KeyFileVerifier, retire_key, trust_keys
 from tests.unit.sdk.scenario import SERVICE, command, held, running

@@ -8,7 +8,18 @@ from __future__ import annotations
 import pytest
 
 from emergency_stop.domain.values import AckState, Action
-from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, SERVICE, Instance, command, held, running
+from tests.unit.sdk.scenario import (
+    GRACEFUL,
+    IMMEDIATE,
+    SERVICE,
+    Instance,
+    Work,
+    account_in_cohort_below,
+    command,
+    half_open,
+    held,
+    running,
+)
 
 
 def test_with_nothing_in_flight_the_handler_is_called_at_once_and_stopped_only_after_it() -> None:
@@ -209,8 +220,8 @@ def test_a_badly_signed_stop_is_obeyed_and_flagged_and_a_badly_signed_resume_ref
     assert instance.gate.shut_for("a") is not None
 
 
-@pytest.mark.parametrize("action", [Action.DRILL, Action.PROBE])
-def test_an_action_that_this_version_lacks_is_refused_not_ignored(action: Action) -> None:
+@pytest.mark.parametrize("action", [Action.RECOVER, Action.RESET])
+def test_an_action_that_is_no_order_to_a_service_is_refused_not_ignored(action: Action) -> None:
     instance = Instance()
     assert instance.order(command(action)) == ["refused"]
     assert instance.gate.shut_for("a") is None
@@ -232,3 +243,114 @@ def test_every_answer_names_command_instance_and_epoch() -> None:
     )  # fmt: skip
     assert ack.state is AckState.RECEIVED
     assert len({answer.ack_id for answer in instance.told}) == len(instance.told)
+
+
+# ------------------------------------------------------------------------------------------- half-open holds
+
+
+def test_a_share_that_grows_ends_no_work_and_a_new_stop_ends_all() -> None:
+    """As a timeline; a rollback is a stop like any other.
+
+    hold  held 1 ── 10 % 2 ── 50 % 3 ── held 4
+    work              [=========|=========x
+    """
+    instance = Instance()
+    instance.hold(held("global", 1, IMMEDIATE))
+    instance.hold(half_open(10, "global", 2, IMMEDIATE))
+    inside = instance.begins(account_in_cohort_below(10))
+    instance.hold(half_open(50, "global", 3, IMMEDIATE))
+    assert inside.asked == 0
+    instance.hold(held("global", 4, IMMEDIATE))
+    assert inside.asked == 1
+
+
+def test_a_share_that_shrinks_ends_the_work_that_it_no_longer_covers() -> None:
+    instance = Instance()
+    inside, outside = instance.begins(account_in_cohort_below(10)), Work(account_in_cohort_below(100, above=50))
+    instance.gate.in_flight_actions.add(outside)
+    instance.hold(half_open(10, "global", 2, IMMEDIATE))
+    assert (inside.asked, outside.asked) == (0, 1)
+
+
+def test_what_a_graceful_share_leaves_out_has_the_time_of_a_graceful_stop() -> None:
+    instance = Instance()
+    inside, outside = instance.begins(account_in_cohort_below(10)), Work(account_in_cohort_below(100, above=50))
+    instance.gate.in_flight_actions.add(outside)
+    instance.hold(held("global", 1, GRACEFUL))
+    instance.hold(half_open(10, "global", 2, GRACEFUL))
+    instance.at(59_999)
+    assert (inside.asked, outside.asked) == (0, 0)
+    instance.at(60_000)
+    assert (inside.asked, outside.asked) == (0, 1)
+
+
+def test_work_that_a_budget_admitted_outlives_the_time_of_the_stop_before_it() -> None:
+    instance = Instance()
+    old = instance.begins()
+    instance.hold(held(epoch=1))
+    instance.ends(old)
+    instance.hold(half_open(50, epoch=2))
+    admitted = Work("a")
+    instance.gate.in_flight_actions.add(admitted)
+    instance.at(120_000)
+    assert admitted.asked == 0
+
+
+def test_an_instance_that_leaves_ends_what_a_share_admits_as_well() -> None:
+    instance = Instance()
+    instance.hold(half_open(50, f"service:{SERVICE}"))
+    work = instance.begins(account_in_cohort_below(50))
+    instance.gate.close("the service is shutting down")
+    assert instance.gate.revoke(instance.gate.own_scope) == 1
+    assert work.asked == 1
+
+
+def test_a_stop_under_way_ends_without_a_verdict_when_its_scope_is_half_opened() -> None:
+    """STOPPED says that the gate was shut all along; a share admits work."""
+    instance = Instance()
+    instance.hold(held(epoch=1))
+    instance.order(command(epoch=1))
+    instance.hold(half_open(10, epoch=2))
+    assert instance.handled() == []
+    assert instance.stops.active == 0
+    assert instance.order(command(epoch=3)) == ["received", "stopping", "handler"]
+    assert instance.handled() == ["stopped"]
+
+
+def test_a_resume_waits_for_running_even_where_all_is_admitted() -> None:
+    instance = Instance()
+    instance.hold(half_open(100, epoch=2))
+    assert instance.order(command(Action.RESUME, epoch=3)) == []
+    assert instance.hold(running(epoch=3)) == ["resumed"]
+
+
+def test_a_resume_that_waits_does_not_end_a_stop_that_comes_after_it() -> None:
+    """As a timeline; found by random lives. Stale stops are accepted as new.
+
+    hold     50 % 4                   running 1: stale ── running 5 ─► RESUMED
+    command         resume 5 ── stop 3
+    """
+    instance = Instance()
+    instance.hold(half_open(50, epoch=4))
+    assert instance.order(command(Action.RESUME, epoch=5)) == []
+    instance.order(command(epoch=3))
+    assert instance.hold(running(epoch=1)) == []
+    assert instance.gate.percent_of("account:a") == 0
+    assert instance.hold(running(epoch=5)) == ["resumed"]
+    assert instance.gate.percent_of("account:a") == 100
+
+
+def test_a_resume_that_ends_an_order_over_a_half_open_hold_ends_the_proof_as_well() -> None:
+    """As a timeline; found by random lives.
+
+    hold     50 % 2
+    command         stop 3 ── resume 4 ─ ─ ─ (its hold has not come)
+    handler             [==============] no STOPPED: half of the work is admitted again
+    """
+    instance = Instance()
+    instance.hold(half_open(50, epoch=2))
+    assert instance.order(command(epoch=3)) == ["received", "stopping", "handler"]
+    assert instance.order(command(Action.RESUME, epoch=4)) == []
+    assert instance.gate.percent_of("account:a") == 50
+    assert instance.handled() == []
+    assert instance.stops.active == 0

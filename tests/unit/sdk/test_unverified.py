@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, Command, Hold, Lease
+from emergency_stop.domain.messages import Ack, Command, Hold, Lease, Share
 from emergency_stop.domain.values import Action, StopLevel
 from emergency_stop.sdk import StopGuard
 from emergency_stop.sdk.unverified import PAUSE_MS, WAIT_MS_MAX, Unverified
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import Signable, SignatureVerdict, Signer, Verifier
-from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, SERVICE, command, held, running
+from tests.unit.sdk.scenario import GRACEFUL, IMMEDIATE, SERVICE, command, half_open, held, running
 
 CODEC = Codec(LocalRegistry())
 SIGNER = Signer.generate()
@@ -44,7 +45,7 @@ class Guarded:
         self.guard._gate.open()
         self.answers: list[Ack] = []
         self.now = 0
-        self.guard._deliver = self._keep  # type: ignore[method-assign]  # no broker to send to
+        self.guard._outgoing.deliver = self._keep  # type: ignore[method-assign]  # no broker to send to
 
     def now_ms(self) -> int:
         return self.now
@@ -55,12 +56,12 @@ class Guarded:
     def reads(self, hold: Hold | bytes, *, signed: bool = True) -> None:
         message = SIGNER.sign(hold) if signed and isinstance(hold, Hold) else hold
         value = message if isinstance(message, bytes) else CODEC.encode(message, topics.HOLDS)
-        self.guard._on_hold(TailRecord(b"account:a", value, 0, 0, 0))
+        self.guard._incoming.on_hold(TailRecord(b"account:a", value, 0, 0, 0))
 
     def hears(self, ordered: Command, *, signed: bool = True) -> None:
         message = SIGNER.sign(ordered) if signed else ordered
         topic = topics.commands_topic(SERVICE)
-        self.guard._on_command(TailRecord(b"account:a", CODEC.encode(message, topic), 0, 0, 0))
+        self.guard._incoming.on_command(TailRecord(b"account:a", CODEC.encode(message, topic), 0, 0, 0))
 
     @property
     def is_shut(self) -> bool:
@@ -86,6 +87,23 @@ async def test_what_loosens_is_checked_at_once_and_what_waited_before_it(guarded
     assert (guarded.is_shut, guarded.guard.stats.unverified) == (False, 0)
 
 
+async def test_a_share_is_checked_at_once_and_admits_nothing_unless_it_is_signed(guarded: Guarded) -> None:
+    guarded.reads(held(epoch=1))
+    guarded.reads(half_open(100, epoch=2), signed=False)
+    assert (guarded.verifier.asked, guarded.is_shut) == (["Hold 1", "Hold 2"], True)
+    guarded.reads(half_open(100, epoch=2))
+    assert (guarded.guard.stats.untrusted, guarded.is_shut) == (1, False)
+    guarded.reads(half_open(0, epoch=3))
+    assert (guarded.guard.stats.unverified, guarded.is_shut) == (1, True), "a share of nothing is a stop like any other"
+
+
+async def test_a_share_for_another_service_alone_is_a_stop_for_this_one(guarded: Guarded) -> None:
+    whole = held(epoch=2)
+    shares = (Share(OTHER, 100),)
+    guarded.reads(replace(whole, causes=(replace(whole.causes[0], shares=shares),)))
+    assert (guarded.verifier.asked, guarded.is_shut) == ([], True)
+
+
 async def test_a_stop_that_waits_is_not_lifted_by_an_older_record_of_its_scope(guarded: Guarded) -> None:
     """``held 1, running 2, held 3``: the lifting was taken before the third came, and nothing undoes that one."""
     guarded.reads(held(epoch=1))
@@ -108,7 +126,7 @@ async def test_an_unreadable_record_is_not_ended_by_a_hold_from_before_it(guarde
     guarded.reads(held(epoch=1, services=(OTHER,)))
     guarded.reads(b"\0\0\0\0\xce garbage")
     assert guarded.is_shut
-    await pause(guarded, lambda: guarded.guard._checking)
+    await pause(guarded, lambda: guarded.guard._incoming.unverified.checking)
     assert guarded.is_shut
 
 
@@ -117,7 +135,7 @@ async def test_signatures_are_checked_in_the_pause_after_the_burst(guarded: Guar
         guarded.reads(held(f"account:a{number}"))
     guarded.reads(held("account:a"), signed=False)
     assert guarded.verifier.asked == []
-    await pause(guarded, lambda: guarded.guard._checking)
+    await pause(guarded, lambda: guarded.guard._incoming.unverified.checking)
     stats = guarded.guard.stats
     assert (len(guarded.verifier.asked), stats.unverified, stats.untrusted) == (26, 0, 1)
     assert guarded.is_shut, "a stop is obeyed whatever its signature says"

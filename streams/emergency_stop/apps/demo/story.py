@@ -47,12 +47,15 @@ _TELEMETRY_TABLES: Final = tuple(TABLES[spec.record or ""] for spec in topics.TE
 _ENDED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
 
 
-def run_demo(settings: Settings) -> int:
-    """Run the story; blocking. One line of JSON on standard output. 0 only if every promise was kept."""
+def run_demo(settings: Settings, seconds: float = _SECONDS) -> int:
+    """Run the story with ``seconds`` of telemetry; blocking. One line of JSON on standard output.
+
+    Returns 0 only if every promise was kept.
+    """
     with tempfile.TemporaryDirectory(prefix="estop-demo-") as folder:
         own = replace(settings, data_dir=Path(folder), health_monitoring_interval_ms=1_000)
         try:
-            verdict = asyncio.run(_tell(own))
+            verdict = asyncio.run(_tell(own, seconds))
         except (BrokerUnavailableError, StackError, TimeoutError) as error:
             say(f"estop demo: {error}")
             return 1
@@ -63,7 +66,7 @@ def run_demo(settings: Settings) -> int:
     return 1 if failures else 0
 
 
-async def _tell(settings: Settings) -> Verdict:
+async def _tell(settings: Settings, seconds: float) -> Verdict:
     async with Stack(settings, say, embedded=uses_embedded_broker(), accounts=_ACCOUNTS, rate=_SERVICE_RATE) as stack:
         registry = build_registry(stack.settings.registry_url)
         codec = Codec(registry)
@@ -73,7 +76,7 @@ async def _tell(settings: Settings) -> Verdict:
         await witness.start()
         try:
             story = _Story(stack, witness, publisher, codec)
-            await story.produce(TelemetrySender(publisher, registry))
+            await story.produce(TelemetrySender(publisher, registry), seconds)
             await story.stop_and_resume_by_hand()
             return await story.judge()
         finally:
@@ -89,19 +92,19 @@ class _Story:
         self._codec = codec
         self._clock = SystemClock()
 
-    async def produce(self, sender: TelemetrySender) -> None:
+    async def produce(self, sender: TelemetrySender, seconds: float) -> None:
         """Normal telemetry throughout; the incidents, one after another, on accounts of their own."""
         accounts = account_names(_ACCOUNTS)
         generator = TelemetryGenerator(SEED, accounts)
-        say(f"producing telemetry of {_ACCOUNTS} accounts at {_RATE:g} events/s for {_SECONDS:g} s (seed {SEED})")
+        say(f"producing telemetry of {_ACCOUNTS} accounts at {_RATE:g} events/s for {seconds:g} s (seed {SEED})")
         pending = {
-            (position + 1) * _SECONDS * 1000 / (len(INCIDENTS) + 2): (kind, accounts[10 + position])
+            (position + 1) * seconds * 1000 / (len(INCIDENTS) + 2): (kind, accounts[10 + position])
             for position, kind in enumerate(INCIDENTS)
         }
         started, made = self._clock.now_ms(), 0
         send_bad(sender, generator, accounts[-1], started, len(NAMES))
         say(f"  and {len(NAMES)} kinds of bad input among it")
-        while (elapsed_ms := self._clock.now_ms() - started) < _SECONDS * 1000:
+        while (elapsed_ms := self._clock.now_ms() - started) < seconds * 1000:
             for moment in [moment for moment in pending if moment <= elapsed_ms]:
                 kind, account = pending.pop(moment)
                 say(f"  incident: {kind} on {account}")

@@ -119,12 +119,12 @@ class Intaker:
         self._readers: dict[tuple[int | str, str], Any] = {}
         self._fits: dict[tuple[str, int | str], bool] = {}
 
-    def take(self, batch: FetchedBatch, start: int) -> Intake:
-        """Everything of ``batch`` from offset ``start`` on."""
-        intake = Intake(batch.topic, batch.partition, start, batch.next_offset)
+    def take(self, batch: FetchedBatch, start: int, stop: int) -> Intake:
+        """Everything of ``batch`` from offset ``start`` to ``stop`` (excluded)."""
+        intake = Intake(batch.topic, batch.partition, start, stop)
         if not batch.batches:
             return intake
-        trimmed = FetchedBatch(batch.topic, batch.partition, start, batch.next_offset, batch.batches)
+        trimmed = FetchedBatch(batch.topic, batch.partition, start, stop, batch.batches)
         try:
             if batch.topic in _TELEMETRY:
                 self._columns(trimmed, intake)
@@ -146,8 +146,9 @@ class Intaker:
             decoder = self._decoders[record] = ColumnDecoder(self._registry, record)
         columns = decoder.decode(batch, ())
         origin = (batch.topic, batch.partition)
-        for schema in np.unique(columns.schema_id).tolist():
-            keep = columns.schema_id == schema
+        within = columns.offset < batch.next_offset
+        for schema in np.unique(columns.schema_id[within]).tolist():
+            keep = within & (columns.schema_id == schema)
             rows = rows_from_columns(
                 origin,
                 columns.buffer,
@@ -157,14 +158,15 @@ class Intaker:
                 np.ascontiguousarray(columns.value_len[keep]),
             )
             intake.add(decoder.schema_of(int(schema)), rows, int(np.count_nonzero(keep)))
-        if columns.rejected:
+        rejected = [refused for refused in columns.rejected if refused.offset < batch.next_offset]
+        if rejected:
             headers = {record.offset: tuple(record.headers) for record in _records(batch)}
             intake.dead += [
                 DeadLetter(
                     batch.topic, batch.partition, refused.offset, refused.key, refused.value,
                     headers.get(refused.offset, ()), refused.reason, _detail(refused.schema_id),
                 )
-                for refused in columns.rejected
+                for refused in rejected
             ]  # fmt: skip
 
     def _one_by_one(self, batch: FetchedBatch, intake: Intake) -> None:
@@ -258,7 +260,7 @@ def _records(batch: FetchedBatch) -> Iterator[Any]:
     """Records as aiokafka decodes them: offset, timestamp, key, value, headers."""
     for raw in batch.batches:
         for record in DefaultRecordBatch(raw):
-            if record.offset >= batch.fetch_offset:
+            if batch.fetch_offset <= record.offset < batch.next_offset:
                 yield record
 
 

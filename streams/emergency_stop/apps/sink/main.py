@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
+from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
@@ -29,6 +31,7 @@ _NOT_STORED: Final = frozenset(
     {
         topics.DETECTOR_STATE,
         topics.COORDINATOR_STATE,
+        topics.NOTIFIER_STATE,
         topics.TICKS,
         topics.PARTIALS,
         topics.TRIGGER_HISTORY,
@@ -50,7 +53,7 @@ def run(settings: Settings) -> int:
         log.error("the sink does not start: %s", error)  # noqa: TRY400  (the text says all)
         return EXIT_UNAVAILABLE
     try:
-        applied = database.migrate(settings.retain_event_history_days)
+        applied = clickhouse_migrations.apply(database, settings.retain_event_history_days, settings.clickhouse_cluster)
         log.info("ClickHouse at %s, migrations applied: %s", database.where, ", ".join(applied) or "none")
         return run_until_signal(lambda stop: _serve(settings, database, stop))
     finally:
@@ -58,18 +61,36 @@ def run(settings: Settings) -> int:
 
 
 def migrate(settings: Settings) -> int:
-    """Bring the tables up to date; blocking."""
+    """Bring the tables up to date, and print what was applied; blocking."""
+    return _with_tables(settings, _apply)
+
+
+def show_migrations(settings: Settings) -> int:
+    """Print what ``migrate`` would run, and change nothing; blocking."""
+    return _with_tables(settings, _show)
+
+
+def _with_tables(settings: Settings, work: Callable[[ClickHouse, int, str | None], str]) -> int:
     try:
         database = ClickHouse(settings.clickhouse_url, settings.data_dir)
     except ClickHouseUnavailableError as error:
         log.error("%s", error)  # noqa: TRY400  (the text says all)
         return EXIT_UNAVAILABLE
     try:
-        applied = database.migrate(settings.retain_event_history_days)
+        text = work(database, settings.retain_event_history_days, settings.clickhouse_cluster)
     finally:
         database.close()
-    print(json.dumps({"applied": applied}))  # noqa: T201  (the command's result)
+    print(text)  # noqa: T201  (the command's result)
     return 0
+
+
+def _apply(database: ClickHouse, ttl_days: int, cluster: str | None) -> str:
+    return json.dumps({"applied": clickhouse_migrations.apply(database, ttl_days, cluster)})
+
+
+def _show(database: ClickHouse, ttl_days: int, cluster: str | None) -> str:
+    steps = clickhouse_migrations.left(database, ttl_days, cluster)
+    return clickhouse_migrations.as_script(steps) or "-- nothing is left to apply"
 
 
 async def _serve(settings: Settings, database: ClickHouse, stop: asyncio.Event) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from emergency_stop.apps.sink.intake import DeadLetter
-from emergency_stop.apps.sink.store import TableInsert
+from emergency_stop.apps.sink.store import RangeInsert
 
 
 class SinkMetrics:
@@ -21,7 +21,7 @@ class SinkMetrics:
         self._retries = Counter("estop_sink_retries_total", "Failed calls of the database.", registry=registry)
         self._lost = Counter("estop_sink_offsets_lost_total", "Offsets deleted unseen.", ["topic"], registry=registry)
 
-    def stored(self, inserts: Iterable[TableInsert], dead: Iterable[DeadLetter]) -> None:
+    def stored(self, inserts: Iterable[RangeInsert], dead: Iterable[DeadLetter]) -> None:
         for one in inserts:
             self._rows.labels(one.table).inc(one.rows)
             self._inserts.labels(one.table).inc()

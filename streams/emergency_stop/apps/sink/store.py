@@ -1,76 +1,135 @@
 """Intakes → ClickHouse, in an order that no crash can turn into a loss or a duplicate.
 
-Theory of operation. Per flush: dead letters are acknowledged by the broker; then, per table, one insert of
-one block (all of it is stored, or none); then the positions. Positions are read back at start: what is
-recorded, or what the rows themselves say where a crash came between. So rows are inserted from exactly
-where they end. A repeated insert of the same ranges carries the same token and changes nothing.
+Theory of operation. Per flush: the ranges are frozen (``ranges.py``); dead letters are acknowledged by the broker;
+then, per range, one insert of one block (all of it is stored, or none) under a token that is the range; then the
+positions. A range whose insert went wrong, or that waited long, is looked for before it is inserted again: the
+database knows a token for a while only, and may have been away for longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from emergency_stop.adapters.clickhouse import ClickHouse
+from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredRange
 from emergency_stop.apps.sink.intake import DEAD_LETTER_COLUMNS, DEAD_LETTERS, TABLES, Intake, Intaker
+from emergency_stop.apps.sink.ranges import Place, Standing, still_pending
 from emergency_stop.columnar.container import container, container_schema
 from emergency_stop.wire.schemas import load_record_schema
 
 
 @dataclass(frozen=True, slots=True)
-class TableInsert:
-    """One block for one table."""
+class RangeInsert:
+    """One range of a partition as one block for one table. ``token`` is without the cluster's name."""
 
     table: str
-    token: str
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
     rows: int
     block: bytes | None
     raw_rows: tuple[tuple[object, ...], ...] = ()
 
-
-def plan_inserts(intaker: Intaker, intakes: Iterable[Intake], records: dict[str, str | None]) -> list[TableInsert]:
-    """One insert per table over all its partitions' ranges. The same intakes make the same inserts."""
-    by_table: dict[str, list[Intake]] = {}
-    for intake in intakes:
-        record = records[intake.topic]
-        by_table.setdefault(TABLES[record] if record else DEAD_LETTERS, []).append(intake)
-    inserts = []
-    for table, parts in sorted(by_table.items()):
-        made = _insert(intaker, table, records[parts[0].topic], parts)
-        if made.rows:
-            inserts.append(made)
-    return inserts
+    @property
+    def token(self) -> str:
+        return f"{self.table}:{self.topic}:{self.partition}:{self.first_offset}-{self.next_offset - 1}"
 
 
-def _insert(intaker: Intaker, table: str, record: str | None, parts: list[Intake]) -> TableInsert:
-    ranges = sorted(f"{one.topic}:{one.partition}:{one.fetch_offset}-{one.next_offset - 1}" for one in parts)
-    token = f"{table}:{','.join(ranges)}"
+def plan_inserts(intaker: Intaker, intakes: Iterable[Intake], records: Mapping[str, str | None]) -> list[RangeInsert]:
+    """One insert per range that has rows. The same intakes make the same inserts."""
+    made = (_insert(intaker, intake, records[intake.topic]) for intake in intakes)
+    return [one for one in made if one.rows]
+
+
+def _insert(intaker: Intaker, intake: Intake, record: str | None) -> RangeInsert:
+    table = TABLES[record] if record else DEAD_LETTERS
+    where = (table, intake.topic, intake.partition, intake.fetch_offset, intake.next_offset)
     if record is None:
-        raw = tuple(row for one in parts for row in one.raw_rows)
-        return TableInsert(table, token, len(raw), None, raw)
-    count = sum(sum(one.counts.values()) for one in parts)
-    schemas = list(dict.fromkeys(schema for one in parts for schema in one.rows))
-    rows = [(schema, data) for one in parts for schema, pieces in one.rows.items() for data in pieces]
-    if not schemas or (len(schemas) == 1 and intaker.fits(record, schemas[0])):
-        schema = intaker.container_schema(schemas[0]) if schemas else {}
-        block = container(schema, count, [data for _, data in rows]) if schemas else None
+        return RangeInsert(*where, len(intake.raw_rows), None, tuple(intake.raw_rows))
+    count = sum(intake.counts.values())
+    schemas = list(intake.rows)
+    if not schemas:
+        return RangeInsert(*where, 0, None)
+    if len(schemas) == 1 and intaker.fits(record, schemas[0]):
+        block = container(intaker.container_schema(schemas[0]), count, intake.rows[schemas[0]])
     else:
+        rows = [(schema, data) for schema, pieces in intake.rows.items() for data in pieces]
         block = container(container_schema(load_record_schema(record)), count, intaker.uniform(record, rows))
-    return TableInsert(table, token, count, block)
+    return RangeInsert(*where, count, block)
 
 
-def store(database: ClickHouse, inserts: Iterable[TableInsert], intakes: Iterable[Intake], cluster: str) -> None:
-    """Insert and record positions; blocking. Raises what the driver raises; repeating it is safe."""
-    for one in inserts:
-        token = f"{cluster}:{one.token}"
-        if one.block is not None:
-            database.insert_avro(one.table, one.block, token)
-        else:
-            database.insert_rows(one.table, DEAD_LETTER_COLUMNS, one.raw_rows, token)
-    positions = [
-        (one.topic, one.partition, one.next_offset, sum(one.counts.values()) + len(one.raw_rows), len(one.dead))
-        for one in intakes
-    ]
-    names = ("topic", "partition", "next_offset", "rows", "dead_lettered")
-    ends = ",".join(f"{topic}:{partition}:{following}" for topic, partition, following, _, _ in positions)
-    database.insert_rows("sink_positions", names, positions, f"{cluster}:positions:{ends}")
+class Storing:
+    """One flush's way into the database. ``run`` may be repeated until it returns; it goes on where it broke off."""
+
+    def __init__(
+        self, inserts: Iterable[RangeInsert], intakes: Iterable[Intake], cluster: str, *, late: Callable[[], bool]
+    ) -> None:
+        """``late`` says whether so much time has passed since the ranges were frozen that others may act on them."""
+        self._left = deque(inserts)
+        self._stored = [
+            StoredRange(
+                one.topic,
+                one.partition,
+                one.next_offset,
+                sum(one.counts.values()) + len(one.raw_rows),
+                len(one.dead),
+            )
+            for one in intakes
+        ]
+        self._cluster = cluster
+        self._late = late
+        self._doubtful = False
+
+    def run(self, database: ClickHouse) -> None:
+        """Blocking. Raises what the driver raises."""
+        while self._left:
+            one = self._left[0]
+            doubtful, self._doubtful = self._doubtful or self._late(), True
+            if not (doubtful and _is_stored(database, one)):
+                _insert_range(database, one, f"{self._cluster}:{one.token}")
+            self._left.popleft()
+            self._doubtful = False
+        if self._stored:
+            SinkLedger(database, self._cluster).record(self._stored)
+
+
+def _is_stored(database: ClickHouse, one: RangeInsert) -> bool:
+    return database.has_rows(one.table, one.topic, one.partition, one.first_offset, one.next_offset)
+
+
+def _insert_range(database: ClickHouse, one: RangeInsert, token: str) -> None:
+    if one.block is not None:
+        database.insert_avro(one.table, one.block, token)
+    else:
+        database.insert_rows(one.table, DEAD_LETTER_COLUMNS, one.raw_rows, token)
+
+
+def take_over(
+    ledger: SinkLedger, partitions: Iterable[Place], owner: str, tables: Mapping[str, str]
+) -> dict[Place, Standing]:
+    """Claim ``partitions``, and say where each stands; the claim comes first. Blocking."""
+    wanted = list(partitions)
+    if not wanted:
+        return {}
+    claims = ledger.claim(wanted, owner)
+    stored = ledger.positions(tables)
+    positions = {place: stored.get(place, 0) for place in wanted}
+    frozen: dict[Place, list[FrozenRange]] = {}
+    for one in ledger.frozen(positions):
+        frozen.setdefault(Place(one.topic, one.partition), []).append(one)
+    return {
+        place: Standing(claims[place], position, still_pending(frozen.get(place, ()), position))
+        for place, position in positions.items()
+    }
+
+
+def freeze(ledger: SinkLedger, ranges: list[FrozenRange]) -> bool:
+    """Write ``ranges`` down; whether all their partitions are the claimant's still. Blocking; repeating it is safe."""
+    if not ranges:
+        return True
+    ledger.freeze(ranges)
+    latest = ledger.claims()
+    return all(latest.get((one.topic, one.partition)) == one.claim for one in ranges)

@@ -16,9 +16,11 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.kafka import KafkaPublisher, stop_consumer
 from emergency_stop.adapters.lane_consumer import lane_consumer
-from emergency_stop.apps.sink.intake import TABLES, Intake, Intaker
+from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger
+from emergency_stop.apps.sink.intake import DEAD_LETTERS, TABLES, Intake, Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
-from emergency_stop.apps.sink.store import plan_inserts, store
+from emergency_stop.apps.sink.ranges import Place, Standing, Waiting
+from emergency_stop.apps.sink.store import Storing, freeze, plan_inserts, take_over
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.domain import topics
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _POLL_MS: Final = 100
 _RETRY_MS_MAX: Final = 10_000
+#: Frozen longer ago than this, a range is looked for before it is inserted: others may have taken it over.
+_FRESH_MS: Final = 5_000
 T = TypeVar("T")
 
 
@@ -83,15 +87,17 @@ class SinkWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._assignments = _Assignments(spec.session_timeout_ms)
         self._positions: dict[TopicPartition, int] = {}
-        self._waiting: list[Intake] = []
-        self._waiting_bytes = 0
+        self._standings: dict[Place, Standing] = {}
+        self._waiting = Waiting()
         self._consumer: AIOKafkaConsumer | None = None
         self._storing = True
+        #: Partitions whose log ends before what is stored of them.
+        self._foreign: list[TopicPartition] = []
         self._stop = asyncio.Event()
 
     def ready_conditions(self) -> dict[str, bool]:
         """Readiness by name."""
-        return {"assigned": self._assignments.seen, "clickhouse": self._storing}
+        return {"assigned": self._assignments.seen, "clickhouse": self._storing, "same_topics": not self._foreign}
 
     def told_to(self, stop: asyncio.Event) -> None:
         """``stop`` ends what waits for the database."""
@@ -134,8 +140,8 @@ class SinkWorker:
                 continue  # fetched before the positions were read
             for where, messages in fetched.items():
                 for message in messages:
-                    self._take(consumer, where, message.value)
-            if self._waiting_bytes >= self._spec.flush_bytes or (self._waiting and loop.time() >= flush_at):
+                    self._take(where, message.value)
+            if self._waiting.size >= self._spec.flush_bytes or (self._waiting and loop.time() >= flush_at):
                 await self._flush_whole(consumer)
                 flush_at = loop.time() + self._spec.flush_interval_ms / 1000
         if self._waiting and not self._assignments.changed:
@@ -144,31 +150,52 @@ class SinkWorker:
     async def _reposition(self, consumer: AIOKafkaConsumer) -> None:
         """After a rebalance only the database knows what is stored; whatever waited is read again."""
         self._assignments.changed = False
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        tables = {topic: TABLES[record] for topic, record in self._spec.records.items() if record}
-        tables[topics.DEAD_LETTER] = "dead_letters"
-        stored = await self.until_done("read positions", lambda database: database.positions(tables))
+        self._waiting.reset()
+        tables = {topic: TABLES[record] if record else DEAD_LETTERS for topic, record in self._spec.records.items()}
+        places = [Place(where.topic, where.partition) for where in consumer.assignment()]
+
+        def claim(database: ClickHouse) -> dict[Place, Standing]:
+            return take_over(SinkLedger(database, self._spec.cluster), places, self._spec.client_id, tables)
+
+        self._standings = await self.until_done("read positions", claim)
         self._positions.clear()
-        for where in consumer.assignment():
-            found = stored.get((where.topic, where.partition))
-            self._positions[where] = found.next_offset if found else 0
+        for place, standing in self._standings.items():
+            where = TopicPartition(*place)
+            self._positions[where] = standing.position
             with contextlib.suppress(IllegalStateError):  # revoked meanwhile; the next round sees to it
-                consumer.seek(where, self._positions[where])
-        log.info("positions read for %d partitions", len(self._positions))
+                consumer.seek(where, standing.position)
+        pending = [one for standing in self._standings.values() for one in standing.pending]
+        self._waiting.reset(pending)
+        log.info("positions read for %d partitions, ranges to repeat: %d", len(self._positions), len(pending))
+        await self._refuse_foreign(consumer)
         # A predecessor may have died between its rows and its commit; on a quiet topic nothing else would say so.
         await self._commit(consumer, {where: position for where, position in self._positions.items() if position > 0})
 
-    def _take(self, consumer: AIOKafkaConsumer, where: TopicPartition, batch: FetchedBatch) -> None:
+    async def _refuse_foreign(self, consumer: AIOKafkaConsumer) -> None:
+        """A topic that was made anew has other records at the same offsets: stored ones would look like its own."""
+        ends = await consumer.end_offsets(list(self._positions))
+        self._foreign = sorted(where for where, position in self._positions.items() if position > ends[where])
+        for where in self._foreign:
+            log.error(
+                "%s, partition %d: stored up to offset %d, but its log ends at %d; the topic was made anew, or its log"
+                " was cut. Nothing of it is stored: give the sink an empty database (ESTOP_CLICKHOUSE_URL, or another"
+                " ESTOP_DATA_DIR), or drop what is stored of that topic",
+                where.topic, where.partition, self._positions[where], ends[where],
+            )  # fmt: skip
+            del self._positions[where]
+            with contextlib.suppress(IllegalStateError):
+                consumer.pause(where)
+
+    def _take(self, where: TopicPartition, batch: FetchedBatch) -> None:
         expected = self._positions.get(where)
         if expected is None or batch.next_offset <= expected:
             return
         if batch.fetch_offset > expected:
             self._note_gone(where, expected, batch)
-        intake = self._intaker.take(batch, max(expected, batch.fetch_offset))
+        place, start = Place(where.topic, where.partition), max(expected, batch.fetch_offset)
+        for first, following in self._waiting.cut(place, start, batch.next_offset):
+            self._waiting.add(self._intaker.take(batch, first, following))
         self._positions[where] = batch.next_offset
-        self._waiting.append(intake)
-        self._waiting_bytes += intake.size
 
     def _note_gone(self, where: TopicPartition, expected: int, batch: FetchedBatch) -> None:
         """``expected`` was sought here: a fetch from beyond it means that the broker no longer has it."""
@@ -185,9 +212,13 @@ class SinkWorker:
                 await self._flush(consumer)
 
     async def _flush(self, consumer: AIOKafkaConsumer) -> None:
-        """Dead letters, rows, positions, commit: in this order, each before the next."""
-        intakes, self._waiting = _merged(self._waiting), []
-        self._waiting_bytes = 0
+        """Freeze, dead letters, rows, positions, commit: in this order, each before the next."""
+        intakes, repeated = self._waiting.take()
+        if not await self._frozen(intakes, repeated):
+            self._assignments.changed = True
+            return
+        loop = asyncio.get_running_loop()
+        late_at = loop.time() + _FRESH_MS / 1000
         dead = [letter for intake in intakes for letter in intake.dead]
         await asyncio.gather(
             *(
@@ -195,12 +226,25 @@ class SinkWorker:
                 for one in dead
             )
         )
-        inserts = await asyncio.get_running_loop().run_in_executor(
-            self._thread, plan_inserts, self._intaker, intakes, self._spec.records
-        )
-        await self.until_done("store rows", lambda database: store(database, inserts, intakes, self._spec.cluster))
+        inserts = await loop.run_in_executor(self._thread, plan_inserts, self._intaker, intakes, self._spec.records)
+        storing = Storing(inserts, intakes, self._spec.cluster, late=lambda: bool(repeated) or loop.time() > late_at)
+        await self.until_done("store rows", storing.run)
         self._metrics.stored(inserts, dead)
         await self._commit(consumer, {TopicPartition(one.topic, one.partition): one.next_offset for one in intakes})
+
+    async def _frozen(self, intakes: list[Intake], repeated: set[Place]) -> bool:
+        """Freeze what was not frozen before; whether the partitions are this sink's still."""
+        ranges = [
+            FrozenRange(one.topic, one.partition, one.fetch_offset, one.next_offset, self._standings[place].claim)
+            for one in intakes
+            if (place := Place(one.topic, one.partition)) not in repeated
+        ]
+        kept = await self.until_done(
+            "freeze ranges", lambda database: freeze(SinkLedger(database, self._spec.cluster), ranges)
+        )
+        if not kept:
+            log.warning("another sink has claimed partitions of this one meanwhile; positions are read anew")
+        return kept
 
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
         """A hint for lag monitors; the positions table decides. So a commit that fails is left to the next one."""
@@ -229,20 +273,3 @@ class SinkWorker:
             else:
                 self._storing = True
                 return result
-
-
-def _merged(waiting: list[Intake]) -> list[Intake]:
-    """Contiguous intakes of a partition become one, so that a flush has one range per partition."""
-    merged: dict[tuple[str, int], Intake] = {}
-    for one in waiting:
-        key = (one.topic, one.partition)
-        into = merged.setdefault(key, one)
-        if into is one:
-            continue
-        into.next_offset = one.next_offset
-        into.dead += one.dead
-        into.raw_rows += one.raw_rows
-        for schema, rows in one.rows.items():
-            into.rows.setdefault(schema, []).extend(rows)
-            into.counts[schema] = into.counts.get(schema, 0) + one.counts[schema]
-    return list(merged.values())

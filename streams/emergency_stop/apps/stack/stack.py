@@ -89,7 +89,8 @@ class Stack:
     def _processes(self) -> list[tuple[str, list[str]]]:
         work = ["--accounts", str(self._accounts), "--rate", str(self._rate)]
         services = [(name, ["service", name, *work]) for name in self.settings.services]
-        return [("detector", ["detector"]), ("coordinator", ["coordinator"]), ("sink", ["sink"]), *services]
+        workers = [(name, [name]) for name in ("detector", "coordinator", "sink", "notifier")]
+        return [*workers, *services]
 
     async def _prepare_topics(self) -> None:
         settings = self.settings

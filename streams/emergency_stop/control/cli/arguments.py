@@ -6,12 +6,13 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
-from emergency_stop.control.cli import trigger_arguments
+from emergency_stop.control.cli import silence_arguments, trigger_arguments
 from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
 from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
@@ -39,9 +40,13 @@ def add_to(commands: Any) -> None:
     """Add every command to argparse's subparsers."""
     _stop(commands)
     _resume(commands)
+    _reset(commands)
+    _drill(commands)
+    _recover(commands)
     _status(commands)
     _events(commands)
     trigger_arguments.add_to(commands)
+    silence_arguments.add_to(commands)
     _explain(commands)
     _check(commands)
     _keys(commands)
@@ -49,7 +54,8 @@ def add_to(commands: Any) -> None:
     _produce(commands)
 
 
-_LEVELS: Final = (StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)
+_LEVELS: Final = tuple(level.value for level in StopLevel)
+_CARRIED: Final = (StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value)
 _CLI: Final = "emergency_stop.control.cli"
 
 
@@ -58,6 +64,17 @@ def _scope(text: str) -> Scope:
         return Scope.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _moment(text: str) -> int:
+    """Milliseconds since the epoch of a time with its offset."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = datetime.min  # noqa: DTZ901  # has no offset either, and is refused below
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time with an offset; for example 2026-12-01T22:00:00Z")
+    return int(at.timestamp() * 1000)
 
 
 def _names(text: str) -> list[str]:
@@ -80,12 +97,40 @@ def _stop(commands: Any) -> None:
     command.add_argument("scope", type=_scope, metavar="SCOPE", help="global, service:<name> or account:<id>")
     command.add_argument("--reason", required=True, help="why; kept in the audit")
     command.add_argument("--level", choices=_LEVELS, default=_LEVELS[0])
+    command.add_argument("--carries", choices=_CARRIED, help="the level of a service_specific stop; default: graceful")
+    command.add_argument("--at", type=_moment, metavar="TIME", help="when a maintenance stop begins; default: now")
     command.add_argument("--services", type=_names, default=[], metavar="A,B", help="only these; default: all")
     command.add_argument("--wait", action="store_true", help="wait for the proof; 75 when it does not come")
     command.add_argument("--timeout", type=_seconds, help="seconds to wait; default: the level's deadline and 10")
     command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
     _json(command)
     command.set_defaults(run=f"{_CLI}.stop:run_stop")
+
+
+def _reset(commands: Any) -> None:
+    command = commands.add_parser("reset", help="release a latch, so that a resume or a recovery may follow")
+    command.add_argument("target", metavar="SCOPE|EMERGENCY", help="what you have looked at")
+    command.add_argument("--reason", required=True, help="why; kept in the audit")
+    command.add_argument("--epoch", type=int, help="the hold's epoch that you have seen; default: the newest")
+    command.add_argument("--timeout", type=_seconds, help="seconds to wait for the answer; default: 30")
+    command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.reset:run_reset")
+
+
+def _drill(commands: Any) -> None:
+    command = commands.add_parser("drill", help="walk the whole path of a stop, and stop nothing")
+    command.add_argument("scope", type=_scope, metavar="SCOPE", help="global, service:<name> or account:<id>")
+    command.add_argument("--level", choices=_LEVELS, default=_LEVELS[0])
+    command.add_argument("--services", type=_names, default=[], metavar="A,B", help="only these; default: all")
+    command.add_argument("--reason", default="drill", help="why; kept in the audit")
+    command.add_argument("--timeout", type=_seconds, help="seconds to wait; default: twice the level's deadline and 20")
+    command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.drill:run_drill")
+    drills = commands.add_parser("drills", help="when each level was last proven for each service; 1 where long ago")
+    _json(drills)
+    drills.set_defaults(run=f"{_CLI}.drill:run_drills")
 
 
 def _resume(commands: Any) -> None:
@@ -98,6 +143,17 @@ def _resume(commands: Any) -> None:
     command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
     _json(command)
     command.set_defaults(run=f"{_CLI}.stop:run_resume")
+
+
+def _recover(commands: Any) -> None:
+    command = commands.add_parser("recover", help="undo a stop step by step, watched, and back at any doubt")
+    command.add_argument("target", metavar="SCOPE|EMERGENCY", help="the scope that is held, or an emergency's id")
+    command.add_argument("--reason", required=True, help="why; kept in the audit")
+    command.add_argument("--procedure", metavar="NAME", help="how; default: what fits the emergency")
+    command.add_argument("--timeout", type=_seconds, help="seconds to follow it; default: 3600; it goes on by itself")
+    command.add_argument("--by", default="", help="who asks; default: the user at this terminal")
+    _json(command)
+    command.set_defaults(run=f"{_CLI}.recover:run_recover")
 
 
 def _status(commands: Any) -> None:
@@ -128,7 +184,12 @@ def _explain(commands: Any) -> None:
     why_not.add_argument("trigger_id", metavar="TRIGGER")
     why_not.add_argument("account", metavar="ACCOUNT", nargs="?", help="not needed for a trigger over all accounts")
     why_not.set_defaults(run=f"{_CLI}.why_not:run_why_not")
-    for command in (explain, why_not):
+    condition = commands.add_parser("condition", help="whether a trigger's condition has cleared, and why not")
+    condition.add_argument("trigger_id", metavar="TRIGGER")
+    condition.add_argument("scope", type=_scope, metavar="SCOPE", help="global, service:<name> or account:<id>")
+    condition.add_argument("--timeout", type=_seconds, help="seconds to wait for the answer; default: 10")
+    condition.set_defaults(run=f"{_CLI}.condition:run_condition")
+    for command in (explain, why_not, condition):
         _json(command)
 
 

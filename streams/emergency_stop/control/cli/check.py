@@ -15,6 +15,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka_topics import TopicReport, describe_topics
+from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.control.cli.output import show_json
 from emergency_stop.control.errors import EXIT_OK, EXIT_UNAVAILABLE
@@ -44,9 +45,15 @@ class Layer:
 
 def run_check(options: argparse.Namespace, settings: Settings) -> int:
     """Report every layer; the exit code is that of the first one that failed."""
-    layers = [Layer("settings", Verdict.OK, "every variable is within its range")]
     described, broker = _broker(settings)
-    layers += [broker, _topics(settings, described), _schemas(settings), _clickhouse(settings), _keys(settings)]
+    layers = [
+        _settings(settings),
+        broker,
+        _topics(settings, described),
+        _schemas(settings),
+        _clickhouse(settings),
+        _keys(settings),
+    ]
     return report(layers, as_json=options.json)
 
 
@@ -70,6 +77,14 @@ def report(layers: list[Layer], *, as_json: bool) -> int:
             for problem in layer.problems:
                 print(f"{'':<20} {problem}")
     return failed[0].exit_code if failed else EXIT_OK
+
+
+def _settings(settings: Settings) -> Layer:
+    try:
+        load_procedures(settings)
+    except ProcedureFileError as error:
+        return Layer("settings", Verdict.FAILED, "wrong procedures of recovery", error.problems, EXIT_CONFIG)
+    return Layer("settings", Verdict.OK, "every variable is within its range")
 
 
 def _broker(settings: Settings) -> tuple[dict[str, TopicReport] | None, Layer]:

@@ -15,6 +15,7 @@ _HELP: Final = {
     "detector": "telemetry in, hits out",
     "coordinator": "hits and requests in, holds and commands out",
     "sink": "every topic into ClickHouse",
+    "notifier": "tells people, and carries out the last resort",
     "migrate": "bring the ClickHouse tables up to date",
     "dev": "the whole system on this machine, staying up; not for production",
     "demo": "the main job as a story, about a minute; ends with one line of JSON",
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"estop: {problem}", file=sys.stderr)
         return EXIT_CONFIG
     if options.command in PROCESSES:
-        return run_process(options.command, settings)
+        dry_run = options.command == "migrate" and options.dry_run
+        return run_process(f"{options.command} --dry-run" if dry_run else options.command, settings)
     return arguments.run(options, settings)
 
 
@@ -44,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="estop", description="Emergency stops that are proven.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _HELP.items():
-        commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, description=text)
+        if name == "migrate":
+            command.add_argument("--dry-run", action="store_true", help="print the statements, and change nothing")
     arguments.add_to(commands)
     return top
 

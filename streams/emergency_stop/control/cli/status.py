@@ -18,7 +18,7 @@ from emergency_stop.control.installation import Installation
 from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.domain.messages import Emergency, Freshness, Hold, ServiceInstance
 from emergency_stop.domain.topics import EMERGENCIES, FRESHNESS, HOLDS, SERVICES
-from emergency_stop.domain.values import HoldState, Scope
+from emergency_stop.domain.values import EmergencyState, HoldState, Scope
 
 _FRESHNESS_WITHIN_S: Final = 5.0
 _EVERYTHING = Scope.parse("global")
@@ -90,12 +90,26 @@ def _show_status(held: list[Hold], instances: Instances, missing: list[str], now
         print("Nothing is held.")
     print()
     rows_of_instances = [
-        (one.service, one.instance_id, liveness.value, ago(now_ms - one.heartbeat_at), one.in_flight, one.held_scopes)
+        (
+            one.service,
+            one.instance_id,
+            liveness.value,
+            ago(now_ms - one.heartbeat_at),
+            one.in_flight,
+            one.held_scopes,
+            _lease(one),
+        )
         for one, liveness in instances
     ]
-    show_table(("SERVICE", "INSTANCE", "STATE", "HEARTBEAT", "IN FLIGHT", "HELD SCOPES"), rows_of_instances)
+    columns = ("SERVICE", "INSTANCE", "STATE", "HEARTBEAT", "IN FLIGHT", "HELD SCOPES", "LEASE")
+    show_table(columns, rows_of_instances)
     for name in missing:
         say(f"warning: no instance of {name} is alive: a stop cannot be proven for it")
+
+
+def _lease(one: ServiceInstance) -> str:
+    """How old the lack of a lease was at the heartbeat: both are dated by the instance's own clock."""
+    return "" if one.lease_lost_at is None else f"none for {ago(one.heartbeat_at - one.lease_lost_at)}"
 
 
 def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:
@@ -113,7 +127,7 @@ def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:
         show_json([plain(one) for one in shown])
         return EXIT_OK
     rows = [
-        (moment(one.started_at), one.emergency_id, one.scope, one.level.value, one.state.value, _took(one), one.reason)
+        (moment(one.started_at), one.emergency_id, one.scope, _level(one), _state(one), _took(one), one.reason)
         for one in shown
     ]
     show_table(("STARTED", "EMERGENCY", "SCOPE", "LEVEL", "STATE", "TIME TO STOP", "REASON"), rows)
@@ -121,6 +135,18 @@ def run_emergencies(options: argparse.Namespace, settings: Settings) -> int:
         say(f"{len(found) - len(shown)} older ones are not shown (--limit)")
     _warn_of(installation)
     return EXIT_OK
+
+
+def _level(emergency: Emergency) -> str:
+    asked = emergency.asked_level or emergency.level
+    return emergency.level.value if asked is emergency.level else f"{emergency.level.value} (asked: {asked.value})"
+
+
+def _state(emergency: Emergency) -> str:
+    if emergency.state is EmergencyState.SCHEDULED:
+        return f"scheduled for {moment(emergency.starts_at or 0)}"
+    marks = [mark for mark, is_so in (("drill", emergency.drill), ("latched", emergency.latched)) if is_so]
+    return emergency.state.value + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _took(emergency: Emergency) -> str | None:

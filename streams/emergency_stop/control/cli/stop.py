@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
-import uuid
 from typing import Any, Final
 
-from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.config import Settings, did_you_mean
-from emergency_stop.control.cli.output import (
-    plain,
-    say,
-    show_json,
-    show_table,
-)
+from emergency_stop.control.cli.asking import ANSWERED_WITHIN_S, hearing, judged_within_s, request_of
+from emergency_stop.control.cli.output import moment, plain, say, show_json, show_table
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain.ids import emergency_id, request_cause
-from emergency_stop.domain.messages import Emergency, Request
+from emergency_stop.domain.messages import AuditRecord, Emergency, Hold, Request
 from emergency_stop.domain.topics import EMERGENCIES, HOLDS
 from emergency_stop.domain.values import ALL_SERVICES, Action, EmergencyState, HoldState, StopLevel
 
-#: How long after its own deadline a stop may take to be judged.
-_JUDGED_WITHIN_S: Final = 10.0
-_RESUMED_WITHIN_S: Final = 30.0
-_JUDGED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
+_JUDGED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL, EmergencyState.SCHEDULED)
 
 
 def run_stop(options: argparse.Namespace, settings: Settings) -> int:
@@ -39,6 +29,13 @@ def run_stop(options: argparse.Namespace, settings: Settings) -> int:
             f" allowed: {', '.join(known)} (ESTOP_SERVICES names them)"
         )
         return EXIT_BAD_INPUT
+    level = StopLevel(options.level)
+    if options.at is not None and level is not StopLevel.MAINTENANCE:
+        say(f"estop stop: --at is for --level maintenance; leave it out, and the {level.value} stop is now")
+        return EXIT_BAD_INPUT
+    if options.carries is not None and level is not StopLevel.SERVICE_SPECIFIC:
+        say(f"estop stop: --carries is for --level service_specific; {level.value} carries no other")
+        return EXIT_BAD_INPUT
     return asyncio.run(_stop(options, Installation(settings)))
 
 
@@ -47,23 +44,13 @@ def run_resume(options: argparse.Namespace, settings: Settings) -> int:
     return asyncio.run(_resume(options, Installation(settings)))
 
 
-def _request(options: argparse.Namespace, action: Action, **more: Any) -> Request:
-    request_id = str(uuid.uuid4())
-    return Request(
-        request_id=request_id,
-        action=action,
-        scope=str(options.scope),
-        reason=options.reason,
-        requested_by=options.by or f"cli:{getpass.getuser()}",
-        requested_at=SystemClock().now_ms(),
-        correlation_id=request_id,
-        **more,
-    )
-
-
 async def _stop(options: argparse.Namespace, installation: Installation) -> int:
     services = tuple(options.services) or (ALL_SERVICES,)
-    request = _request(options, Action.STOP, level=StopLevel(options.level), services=services)
+    carries = StopLevel(options.carries) if options.carries else None
+    request = request_of(
+        options, Action.STOP, str(options.scope), level=StopLevel(options.level), services=services,
+        starts_at=options.at, carries=carries,
+    )  # fmt: skip
     wanted = emergency_id(request_cause(request.request_id))
     if not options.wait:
         await installation.request(request)
@@ -74,16 +61,10 @@ async def _stop(options: argparse.Namespace, installation: Installation) -> int:
     await installation.request(request)
     say(f"stop of {request.scope} requested; waiting for the proof of emergency {wanted}")
     async with installation.following(EMERGENCIES):
-        within_s = options.timeout or _patience_s(installation.settings, request.level)
+        within_s = options.timeout or judged_within_s(installation.settings, carries or request.level)
         await installation.until(lambda: _judged(installation.emergency(wanted)), within_s)
         found = installation.emergency(wanted)
     return _report(options, request, wanted, found)
-
-
-def _patience_s(settings: Settings, level: StopLevel) -> float:
-    immediate = level is StopLevel.IMMEDIATE
-    limit_ms = settings.immediate_stop_timeout_ms if immediate else settings.graceful_stop_timeout_ms
-    return limit_ms / 1000 + _JUDGED_WITHIN_S
 
 
 def _judged(emergency: Emergency | None) -> bool:
@@ -102,6 +83,9 @@ def _report(options: argparse.Namespace, request: Request, wanted: str, found: E
                 "emergency": plain(found) if found else None,
             }
         )
+    elif found is not None and found.state is EmergencyState.SCHEDULED:
+        say(f"{found.scope}: planned for {moment(found.starts_at or 0)}, not held yet; call it off with")
+        say(f"  estop resume {found.scope} --emergency {wanted} --reason TEXT")
     elif found is None:
         say("no coordinator has answered: THE STOP IS NOT PROVEN. The request is in the log and will be carried out.")
     else:
@@ -109,36 +93,78 @@ def _report(options: argparse.Namespace, request: Request, wanted: str, found: E
         show_table(("SERVICE", "INSTANCE", "STATE", "IN FLIGHT", "REASON"), rows)
         took = f" in {found.time_to_stop_ms} ms" if found.time_to_stop_ms is not None else ""
         say(f"{found.scope}: PROVEN STOPPED{took}" if proven else f"{found.scope}: {found.state.value}, NOT PROVEN")
-    return EXIT_OK if proven else EXIT_NOT_PROVEN
+    planned = found is not None and found.state is EmergencyState.SCHEDULED
+    return EXIT_OK if proven or planned else EXIT_NOT_PROVEN
 
 
 async def _resume(options: argparse.Namespace, installation: Installation) -> int:
-    async with installation.following(HOLDS):
-        hold = installation.hold(str(options.scope))
+    scope = str(options.scope)
+    async with installation.following(HOLDS, *((EMERGENCIES,) if options.emergency else ())):
+        plan = installation.emergency(options.emergency) if options.emergency else None
+        hold = installation.hold(scope)
+        if plan is not None and plan.state is EmergencyState.SCHEDULED:
+            return await _call_off(options, installation, plan)
         if hold is None or hold.state is HoldState.RUNNING:
-            say(f"estop resume: nothing holds {options.scope}; 'estop status' lists what is held")
+            say(f"estop resume: nothing holds {scope}; 'estop status' lists what is held")
             return EXIT_REFUSED
         # The epoch that the operator has seen: a stop that is newer makes the coordinator refuse.
         epoch = hold.epoch if options.epoch is None else options.epoch
-        request = _request(
-            options, Action.RESUME, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,), epoch=epoch,
+        request = request_of(
+            options, Action.RESUME, scope, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,), epoch=epoch,
             emergency_id=options.emergency,
         )  # fmt: skip
-        await installation.request(request)
         before = hold.epoch
-        changed = await installation.until(
-            lambda: (installation.hold(str(options.scope)) or hold).epoch > before, options.timeout or _RESUMED_WITHIN_S
+        async with hearing(installation, request) as heard:
+
+            def is_answered() -> bool:
+                answer = heard()
+                changed = (installation.hold(scope) or hold).epoch > before
+                return changed or (answer is not None and answer.action != "resumed")
+
+            await installation.request(request)
+            await installation.until(is_answered, options.timeout or ANSWERED_WITHIN_S)
+            answer, after = heard(), installation.hold(scope) or hold
+    return _report_resume(options, request, after, answer)
+
+
+def _report_resume(options: argparse.Namespace, request: Request, after: Hold, answer: AuditRecord | None) -> int:
+    lifted = after.epoch > (request.epoch or 0) and after.state is HoldState.RUNNING
+    approved = answer is not None and answer.action == "resume_approved"
+    why = f": {answer.reason}" if answer is not None and answer.action != "resumed" else ""
+    document = {
+        "request_id": request.request_id, "scope": request.scope, "epoch": request.epoch, "hold": plain(after),
+        "resumed": lifted, "approved": approved, "answer": plain(answer) if answer else None,
+    }  # fmt: skip
+    if lifted:
+        text = f"{request.scope} runs again (epoch {after.epoch})"
+    elif approved:
+        text = f"{request.scope} IS STILL HELD (epoch {after.epoch}): your word is on record{why}"
+    else:
+        unanswered = "" if answer else "; no coordinator has answered"
+        text = (
+            f"{request.scope} IS STILL HELD (epoch {after.epoch}, {len(after.causes)} causes){why or unanswered};"
+            " see estop emergencies"
         )
-        after = installation.hold(str(options.scope)) or hold
-    lifted = changed and after.state is HoldState.RUNNING
-    document = {"request_id": request.request_id, "scope": request.scope, "epoch": epoch, "hold": plain(after)}
-    text = {
-        True: f"{options.scope} runs again (epoch {after.epoch})",
-        False: f"{options.scope} IS STILL HELD (epoch {after.epoch}, {len(after.causes)} causes); see estop emergencies"
-        " and the audit topic for why",
-    }
-    _tell(options, document | {"resumed": lifted}, text[lifted])
-    return EXIT_OK if lifted else EXIT_REFUSED
+    _tell(options, document, text)
+    return EXIT_OK if lifted else EXIT_NOT_PROVEN if approved else EXIT_REFUSED
+
+
+async def _call_off(options: argparse.Namespace, installation: Installation, plan: Emergency) -> int:
+    """A stop that is planned and has not begun: nothing is held, so no epoch is named."""
+    request = request_of(
+        options, Action.RESUME, plan.scope, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,),
+        emergency_id=plan.emergency_id,
+    )  # fmt: skip
+    async with hearing(installation, request) as heard:
+        await installation.request(request)
+        await installation.until(lambda: heard() is not None, options.timeout or ANSWERED_WITHIN_S)
+        answer = heard()
+    done = answer is not None and answer.action == "stop_called_off"
+    why = answer.reason if answer else "no coordinator has answered; the request is in the log"
+    document = {"request_id": request.request_id, "scope": plan.scope, "called_off": done, "answer": why}
+    text = f"{plan.scope}: the planned stop is called off" if done else f"{plan.scope}: NOT CALLED OFF: {why}"
+    _tell(options, document, text)
+    return EXIT_OK if done else EXIT_REFUSED
 
 
 def _tell(options: argparse.Namespace, document: dict[str, Any], text: str) -> None:

@@ -61,8 +61,8 @@ class LinkStats:
 class ServiceLink:
     """Between ``yours``, the user's own object, and the emergency stop. Make it before ``guard.start()``.
 
-    ``also`` adds rules for events, or replaces them; ``save_state`` is the guard's. Raises ``TypeError`` where
-    ``yours`` has no method to stop it. Call ``attach`` to listen to its events.
+    ``also`` adds rules for events, or replaces them; ``save_state`` and ``verify_state`` are the guard's. Raises
+    ``TypeError`` where ``yours`` has no method to stop it. Call ``attach`` to listen to its events.
     """
 
     #: Its name in commands and settings.
@@ -78,6 +78,7 @@ class ServiceLink:
         yours: object,
         *,
         save_state: Callable[[str], Awaitable[str] | str] | None = None,
+        verify_state: Callable[[str], Awaitable[bool] | bool] | None = None,
         also: Rules | None = None,
     ) -> None:
         self.guard = guard
@@ -86,7 +87,7 @@ class ServiceLink:
         self._rules: Rules = {**self.rules, **(also or {})}
         self._yours = yours
         self._stop = _stop_method(yours, self.stop_methods)
-        guard.handle_stops(self.emergency_stop, save_state)
+        guard.handle_stops(self.emergency_stop, save_state, verify_state)
 
     def attach(self) -> Self:
         """Listen to every event of the rules. Raises ``TypeError`` where the object emits none."""

@@ -1,0 +1,85 @@
+-- Which ranges of offsets were frozen before their rows were inserted, and by whom: a range that was interrupted is
+-- inserted again with the same bounds and the same token. See apps/sink/ranges.py for how they are read.
+-- No insert is on its way for days: what is older than three is of no use.
+
+CREATE TABLE IF NOT EXISTS sink_claims
+(
+    topic LowCardinality(String),
+    partition UInt32,
+    claim UInt64,
+    owner String,
+    claimed_at DateTime64(3, 'UTC') DEFAULT now64(3)
+)
+ENGINE = ReplacingMergeTree(claim)
+ORDER BY (topic, partition)
+SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS sink_ranges
+(
+    topic LowCardinality(String),
+    partition UInt32 CODEC(T64, LZ4),
+    first_offset Int64 CODEC(Delta, ZSTD(1)),
+    next_offset Int64 CODEC(Delta, ZSTD(1)),
+    claim UInt64,
+    frozen_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta, ZSTD(1))
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (topic, partition, first_offset, claim)
+TTL toDateTime(frozen_at) + INTERVAL 3 DAY
+SETTINGS non_replicated_deduplication_window = 10000;
+
+-- Is this range stored already? The rows of a part are of few offsets, so that all but a few parts are passed over.
+ALTER TABLE health_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE detection_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE behavioral_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE proxy_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE platform_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE system_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE hits ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE requests ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE commands ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE acks ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE holds ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE emergencies ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE service_instances ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE audit ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE triggers ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE activity ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE dead_letters ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE freshness ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE recoveries ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE condition_questions ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE condition_answers ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE lifecycle ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE notices ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+ALTER TABLE silences ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
+
+-- What was acknowledged is on the disk, not only in the page cache: a power cut must not take rows whose position stays.
+
+ALTER TABLE health_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE detection_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE behavioral_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE proxy_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE platform_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE system_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE hits MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE requests MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE commands MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE acks MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE holds MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE emergencies MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE service_instances MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE audit MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE triggers MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE activity MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE dead_letters MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE sink_positions MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE freshness MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE recoveries MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE condition_questions MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE condition_answers MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE lifecycle MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE notices MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE silences MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE sink_claims MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+ALTER TABLE sink_ranges MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
