@@ -43,6 +43,9 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
     [
         ("TRIGGER_DETECTION_INTERVAL", "99", "is out of range; allowed: 100 to 600000"),
         ("MAX_CONCURRENT_STOPS", "0", "is out of range; allowed: 1 to 10000"),
+        ("ESTOP_BLAST_PERCENT", "101", "is out of range; allowed: 0 to 100"),
+        ("ESTOP_BLAST_WINDOW", "999", "is out of range; allowed: 1000 to 3600000"),
+        ("ESTOP_BLAST_MIN_ACCOUNTS", "few", "is not a whole number; allowed: 1 to 1000000"),
         ("MAX_CPU_USAGE", "101", "is out of range; allowed: 1 to 100"),
         ("RETAIN_EVENT_HISTORY", "1e3", "is not a whole number; allowed: 1 to 3650"),
         ("AUTO_RECOVERY_ENABLED", "maybe", "is neither true nor false"),
