@@ -1,6 +1,6 @@
 -- Which ranges of offsets were frozen before their rows were inserted, and by whom: a range that was interrupted is
 -- inserted again with the same bounds and the same token. See apps/sink/ranges.py for how they are read.
--- No insert is on its way for days: what is older than three is of no use.
+-- A sink that was away for a month has nothing on its way into a table.
 
 CREATE TABLE IF NOT EXISTS sink_claims
 (
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS sink_ranges
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (topic, partition, first_offset, claim)
-TTL toDateTime(frozen_at) + INTERVAL 3 DAY
+TTL toDateTime(frozen_at) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000;
 
 -- Is this range stored already? The rows of a part are of few offsets, so that all but a few parts are passed over.

@@ -101,21 +101,21 @@ def test_one_range_is_one_part_so_that_half_of_it_is_never_seen(database: ClickH
 
 def test_a_claim_that_is_newer_makes_the_former_owner_give_its_range_up(database: ClickHouse) -> None:
     ledger = SinkLedger(database, "main")
-    former = take_over(ledger, [HERE], "paused", TABLES)[HERE]
-    latter = take_over(ledger, [HERE], "newcomer", TABLES)[HERE]
+    former = take_over(database, "main", [HERE], "paused", TABLES)[HERE]
+    latter = take_over(database, "main", [HERE], "newcomer", TABLES)[HERE]
     assert latter.claim > former.claim
     assert not freeze(ledger, [FrozenRange(*HERE, 0, 10, former.claim)])
     assert freeze(ledger, [FrozenRange(*HERE, 0, 15, latter.claim)])
-    third = take_over(ledger, [HERE], "third", TABLES)[HERE]
+    third = take_over(database, "main", [HERE], "third", TABLES)[HERE]
     assert [(one.first_offset, one.next_offset) for one in third.pending] == [(0, 15)]
 
 
 def test_a_range_that_was_frozen_in_time_is_repeated_by_whoever_comes_next(database: ClickHouse) -> None:
     """And its first owner, which wakes up later, stores nothing twice."""
     ledger = SinkLedger(database, "main")
-    former = take_over(ledger, [HERE], "paused", TABLES)[HERE]
+    former = take_over(database, "main", [HERE], "paused", TABLES)[HERE]
     assert freeze(ledger, [FrozenRange(*HERE, 0, 10, former.claim)])
-    latter = take_over(ledger, [HERE], "newcomer", TABLES)[HERE]
+    latter = take_over(database, "main", [HERE], "newcomer", TABLES)[HERE]
     assert [(one.first_offset, one.next_offset) for one in latter.pending] == [(0, 10)]
     store(database, 0, 10)
     store(database, 10, 25)
@@ -124,12 +124,19 @@ def test_a_range_that_was_frozen_in_time_is_repeated_by_whoever_comes_next(datab
 
 
 def test_what_is_stored_is_not_pending_whether_or_not_it_was_recorded(database: ClickHouse) -> None:
+    """Of a range with rows all is stored, also its last offsets that became none."""
     ledger = SinkLedger(database, "main")
-    claim = take_over(ledger, [HERE], "a", TABLES)[HERE].claim
-    assert freeze(ledger, [FrozenRange(*HERE, 0, 10, claim)])
+    claim = take_over(database, "main", [HERE], "a", TABLES)[HERE].claim
+    assert freeze(ledger, [FrozenRange(*HERE, 0, 12, claim)])  # two of them are dead letters
     database.insert_avro(TABLE, block(0, 10).block or b"", f"main:{block(0, 10).token}")
-    after_rows = take_over(ledger, [HERE], "b", TABLES)[HERE]
-    assert (after_rows.position, after_rows.pending) == (10, ())
-    ledger.record([StoredRange(*HERE, 12, 10, 2)])  # two of them were dead letters
-    after_record = take_over(ledger, [HERE], "c", TABLES)[HERE]
+    after_rows = take_over(database, "main", [HERE], "b", TABLES)[HERE]
+    assert (after_rows.position, after_rows.pending) == (12, ())
+    ledger.record([StoredRange(*HERE, 12, 10, 2)])
+    after_record = take_over(database, "main", [HERE], "c", TABLES)[HERE]
     assert (after_record.position, after_record.pending) == (12, ())
+
+
+def test_rows_from_before_there_were_claims_are_not_read_again(database: ClickHouse) -> None:
+    """An installation that is brought up to date after a crash between rows and position."""
+    database.insert_avro(TABLE, block(0, 10).block or b"", "a former token")
+    assert take_over(database, "main", [HERE], "a", TABLES)[HERE].position == 10

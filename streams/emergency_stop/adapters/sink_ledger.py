@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,9 +42,10 @@ class SinkLedger:
         self._database = database
         self._cluster = cluster
 
-    def claim(self, partitions: Sequence[tuple[str, int]], owner: str) -> dict[tuple[str, int], int]:
-        """Claim ``partitions``; returns the claim's number by partition, higher than any before it."""
-        before = self.claims()
+    def claim(
+        self, partitions: Sequence[tuple[str, int]], owner: str, before: Mapping[tuple[str, int], int]
+    ) -> dict[tuple[str, int], int]:
+        """Claim ``partitions``; returns the claim's number by partition, higher than any of ``before``."""
         own = secrets.randbits(_RANDOM_BITS)
         made = {key: (((before.get(key, 0) >> _RANDOM_BITS) + 1) << _RANDOM_BITS) + own for key in partitions}
         rows = [
@@ -81,31 +82,27 @@ class SinkLedger:
 
         ``positions`` is by (topic, partition); ranges of other partitions are left out.
         """
-        found = self._database.rows(
-            "SELECT topic, partition, first_offset, next_offset, claim FROM sink_ranges LEFT JOIN"
-            " (SELECT topic, partition, max(next_offset) AS stored FROM sink_positions GROUP BY 1, 2) AS recorded"
-            " USING (topic, partition) WHERE first_offset >= stored"
+        if not positions:
+            return []
+        # In the order of the table's key, so that only the ends of partitions are read. Topics' names are ours.
+        wanted = " OR ".join(
+            f"(topic = '{topic}' AND partition = {partition} AND first_offset >= {position})"
+            for (topic, partition), position in positions.items()
         )
-        ranges = [FrozenRange(row[0], *map(int, row[1:])) for row in found]
-        return [
-            one
-            for one in ranges
-            if (position := positions.get((one.topic, one.partition))) is not None and one.first_offset >= position
-        ]
+        sql = f"SELECT topic, partition, first_offset, next_offset, claim FROM sink_ranges WHERE {wanted}"  # noqa: S608
+        return [FrozenRange(row[0], *map(int, row[1:])) for row in self._database.rows(sql)]
 
-    def positions(self, tables: Mapping[str, str]) -> dict[tuple[str, int], int]:
-        """The first offset that is not stored, by partition: as recorded, or as rows say that are ahead of it.
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The first offset that is not known to be stored, by partition, as recorded."""
+        found = self._database.rows("SELECT topic, partition, max(next_offset) FROM sink_positions GROUP BY 1, 2")
+        return {(row[0], int(row[1])): int(row[2]) for row in found}
 
-        ``tables`` is table by topic. A crash after the rows and before the position leaves rows ahead.
-        """
-        recorded = self._database.rows("SELECT topic, partition, max(next_offset) FROM sink_positions GROUP BY 1, 2")
-        found = {(row[0], int(row[1])): int(row[2]) for row in recorded}
-        for table in sorted(set(tables.values())):
-            # Table names are ours, from a closed set; values never enter the text.
-            sql = f"SELECT _topic, _partition, max(_offset) + 1 FROM {table} GROUP BY 1, 2"  # noqa: S608
-            for topic, partition, following in self._database.rows(sql):
-                key = (topic, int(partition))
-                found[key] = max(found.get(key, 0), int(following))
+    def ends_of_rows(self, tables: Iterable[str]) -> dict[tuple[str, int], int]:
+        """One more than the greatest stored offset, by partition. Reads all rows of ``tables``."""
+        found: dict[tuple[str, int], int] = {}
+        for table in sorted(set(tables)):
+            sql = f"SELECT _topic, _partition, max(_offset) + 1 FROM {table} GROUP BY 1, 2"  # noqa: S608  (names are ours)
+            found |= {(row[0], int(row[1])): int(row[2]) for row in self._database.rows(sql)}
         return found
 
     def record(self, stored: Sequence[StoredRange]) -> None:

@@ -48,7 +48,7 @@ class Standing:
 def still_pending(frozen: Iterable[FrozenRange], position: int) -> tuple[FrozenRange, ...]:
     """Ranges that begin at ``position`` or later and count, in order of offsets.
 
-    One that begins before ``position`` is stored: a range is stored whole, and its rows say how far it went.
+    One that begins before ``position`` is stored: positions are bounds of ranges, and a range is stored whole.
     """
     kept: list[FrozenRange] = []
     for one in sorted(frozen, key=lambda found: (-found.claim, found.first_offset)):

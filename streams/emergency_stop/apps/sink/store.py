@@ -108,22 +108,36 @@ def _insert_range(database: ClickHouse, one: RangeInsert, token: str) -> None:
 
 
 def take_over(
-    ledger: SinkLedger, partitions: Iterable[Place], owner: str, tables: Mapping[str, str]
+    database: ClickHouse, cluster: str, partitions: Iterable[Place], owner: str, tables: Mapping[str, str]
 ) -> dict[Place, Standing]:
-    """Claim ``partitions``, and say where each stands; the claim comes first. Blocking."""
-    wanted = list(partitions)
+    """Claim ``partitions``, and say where each stands; the claim comes first. Blocking. ``tables`` is by topic."""
+    ledger, wanted = SinkLedger(database, cluster), list(partitions)
     if not wanted:
         return {}
-    claims = ledger.claim(wanted, owner)
-    stored = ledger.positions(tables)
-    positions = {place: stored.get(place, 0) for place in wanted}
+    before = ledger.claims()
+    claims = ledger.claim(wanted, owner, before)
+    positions = ledger.positions()
+    # Only rows that were stored before there were claims can be ahead of the record and in no frozen range.
+    ends = ledger.ends_of_rows(tables[place.topic] for place in wanted if place not in before)
+    starts = {place: max(positions.get(place, 0), ends.get(place, 0)) for place in wanted}
     frozen: dict[Place, list[FrozenRange]] = {}
-    for one in ledger.frozen(positions):
+    for one in ledger.frozen(starts):
         frozen.setdefault(Place(one.topic, one.partition), []).append(one)
     return {
-        place: Standing(claims[place], position, still_pending(frozen.get(place, ()), position))
-        for place, position in positions.items()
+        place: _standing(
+            database, tables[place.topic], claims[place], start, still_pending(frozen.get(place, ()), start)
+        )
+        for place, start in starts.items()
     }
+
+
+def _standing(database: ClickHouse, table: str, claim: int, start: int, pending: tuple[FrozenRange, ...]) -> Standing:
+    """Pass over the ranges whose rows are there: their sink died before it recorded them."""
+    for number, one in enumerate(pending):
+        if not database.has_rows(table, one.topic, one.partition, one.first_offset, one.next_offset):
+            return Standing(claim, start, pending[number:])
+        start = one.next_offset
+    return Standing(claim, start, ())
 
 
 def freeze(ledger: SinkLedger, ranges: list[FrozenRange]) -> bool:

@@ -155,7 +155,7 @@ class SinkWorker:
         places = [Place(where.topic, where.partition) for where in consumer.assignment()]
 
         def claim(database: ClickHouse) -> dict[Place, Standing]:
-            return take_over(SinkLedger(database, self._spec.cluster), places, self._spec.client_id, tables)
+            return take_over(database, self._spec.cluster, places, self._spec.client_id, tables)
 
         self._standings = await self.until_done("read positions", claim)
         self._positions.clear()
