@@ -20,6 +20,7 @@ SIGNER = Signer.generate()
 @pytest.fixture
 async def office(broker: str) -> AsyncIterator[Office]:
     async with Office(broker, f"recovering{next(NUMBERS)}") as opened:
+        opened.signer = SIGNER  # of leases, too: an instance acts only while it has one
         yield opened
 
 
