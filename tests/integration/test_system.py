@@ -12,7 +12,7 @@ import pytest
 
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import derived_id
-from emergency_stop.domain.messages import AuditRecord, Freshness, Lifecycle, Recovery, Request
+from emergency_stop.domain.messages import AuditRecord, Freshness, Lease, Lifecycle, Recovery, Request
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import AckState, Action, RecoveryOutcome, RecoveryPhase, StopLevel
 from emergency_stop.sdk import (
@@ -35,7 +35,7 @@ HEALTH = GUIDE_HEALTH | {"targetServices": ["alpha"]}
 async def office(broker: str, tmp_path: Path) -> AsyncIterator[CoordinatorOffice]:
     async with CoordinatorOffice(broker, tmp_path) as opened, AsyncExitStack() as stack:
         for service in SERVICES:
-            guard = StopGuard(service, broker)
+            guard = StopGuard(service, broker, without_lease="ignore")  # coordinators come and go
             guard.handle_stops(_obey)
             await stack.enter_async_context(guard)
         yield opened
@@ -123,7 +123,7 @@ async def test_triggers_come_change_and_go(office: CoordinatorOffice, system: Em
     assert {one.updated_by for one in versions} == {"a test"}
 
 
-async def test_it_runs_while_detectors_see_every_partition_that_they_ever_saw(
+async def test_it_runs_while_a_coordinator_leads_and_detectors_see_every_partition_that_they_ever_saw(
     office: CoordinatorOffice, system: EmergencyStopSystem
 ) -> None:
     async def says(partition: int, fresh_at: int) -> None:
@@ -131,8 +131,11 @@ async def test_it_runs_while_detectors_see_every_partition_that_they_ever_saw(
         value = office.codec.encode(word, topics.FRESHNESS)
         await office.publisher.publish(topics.FRESHNESS, f"a/{partition}".encode(), value)
 
-    assert not system.get_system_status().is_running
     await says(0, now_ms())
+    await until(lambda: system._fresh_at, "detectors were heard")
+    assert not system.get_system_status().is_running, "no coordinator was heard"
+    lease = office.codec.encode(Lease(0, 4, "c1", now_ms(), 30_000, ()), topics.LEASES)
+    await office.publisher.publish(topics.LEASES, b"0", lease)
     await until(lambda: system.get_system_status().is_running, "one partition is seen")
     await says(1, now_ms() - 60_000)
     await until(lambda: not system.get_system_status().is_running, "another is not")

@@ -24,7 +24,7 @@ from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.config import DEFAULT_SERVICES
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import emergency_id, request_cause
-from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Recovery, Request
+from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Lease, Recovery, Request
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import ALL_SERVICES, Action, LifecycleKind, RecoveryOutcome, Scope, StopLevel
@@ -59,7 +59,9 @@ class RecoveryRefusedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class SystemStatus:
-    """``is_running``: detectors evaluated every partition of which they ever told within ``stale_after_ms``."""
+    """``is_running``: within ``stale_after_ms`` a coordinator was heard, since ``start``, and detectors evaluated every
+    partition of which they ever told.
+    """
 
     is_running: bool
     active_triggers: int
@@ -97,6 +99,8 @@ class EmergencyStopSystem:
         self._events = LifecycleEvents(brokers, registry=registry)
         #: The newest moment up to which any lane evaluated a partition.
         self._fresh_at: dict[int, int] = {}
+        #: When the newest lease was issued that was heard.
+        self._led_at = 0
         #: Set with every record; waiters look for themselves what it was.
         self._changed = asyncio.Event()
         self._tails = (
@@ -104,6 +108,7 @@ class EmergencyStopSystem:
             self._tail(topics.RECOVERIES, self._taking(Recovery, self._book.take_recovery)),
             self._tail(topics.FRESHNESS, self._taking(Freshness, self._take_freshness)),
             self._tail(topics.TRIGGERS, self._take_trigger),
+            self._tail(topics.LEASES, self._taking(Lease, self._take_lease), from_end=True),
         )
 
     async def start(self, within_ms: int = START_MS) -> None:
@@ -121,7 +126,7 @@ class EmergencyStopSystem:
         except TimeoutError:
             await self.stop()
             raise SystemStartError(
-                f"estop.emergencies, estop.recoveries, estop.freshness and estop.triggers could not be read from"
+                f"estop.emergencies, -.recoveries, -.freshness, -.triggers and -.leases could not be read from"
                 f" {self._brokers} within {within_ms / 1000:g} s; 'estop check' says what is missing"
             ) from None
 
@@ -247,7 +252,7 @@ class EmergencyStopSystem:
 
     def get_system_status(self) -> SystemStatus:
         """What is watched, held and was achieved."""
-        oldest = min(self._fresh_at.values(), default=0)
+        oldest = min(self._led_at, *self._fresh_at.values()) if self._fresh_at else 0
         return SystemStatus(
             is_running=self._now_ms() - oldest <= self._stale_after_ms,
             active_triggers=self._desk.active(),
@@ -335,6 +340,9 @@ class EmergencyStopSystem:
 
     def _take_freshness(self, word: Freshness) -> None:
         self._fresh_at[word.partition] = max(word.fresh_at, self._fresh_at.get(word.partition, 0))
+
+    def _take_lease(self, lease: Lease) -> None:
+        self._led_at = max(lease.issued_at, self._led_at)
 
     async def _change(self) -> None:
         self._changed.clear()
