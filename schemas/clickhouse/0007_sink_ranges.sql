@@ -28,32 +28,6 @@ ORDER BY (topic, partition, first_offset, claim)
 TTL toDateTime(frozen_at) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000;
 
--- Is this range stored already? The rows of a part are of few offsets, so that all but a few parts are passed over.
-ALTER TABLE health_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE detection_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE behavioral_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE proxy_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE platform_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE system_events ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE hits ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE requests ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE commands ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE acks ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE holds ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE emergencies ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE service_instances ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE audit ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE triggers ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE activity ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE dead_letters ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE freshness ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE recoveries ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE condition_questions ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE condition_answers ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE lifecycle ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE notices ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-ALTER TABLE silences ADD INDEX IF NOT EXISTS offset_range _offset TYPE minmax GRANULARITY 1;
-
 -- What was acknowledged is on the disk, not only in the page cache: a power cut must not take rows whose position stays.
 
 ALTER TABLE health_events MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
