@@ -28,7 +28,7 @@ procedures:
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    """The whole system with two services that work, the second of which needs the first, and a procedure of a few seconds."""
+    """The whole system with two services, of which the second needs the first, and a procedure of a few seconds."""
     file = tmp_path / "procedures.yaml"
     file.write_text(PROCEDURES)
     settings = Settings(
