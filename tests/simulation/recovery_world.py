@@ -215,8 +215,13 @@ class RecoveryWorld:
         if self.published.recovery is not None:
             return
         self._asked += 1
-        asked: Request = request(f"recover{self._asked}", Action.RECOVER, self.scope)
-        self.apply(asked)
+        hold = self.published.hold
+        epoch = hold.epoch if hold is not None else None
+        # what holds everything needs the word of two
+        for person in ("ann", "ben") if self.scope == "global" else ("ann",):
+            wanted = f"recover{self._asked} {person}"
+            asked: Request = request(wanted, Action.RECOVER, self.scope, requested_by=person, epoch=epoch)
+            self.apply(asked)
         self.later(self._ask, 20_000)
 
     def _obey(self, command: Command) -> None:
