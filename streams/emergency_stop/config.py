@@ -31,6 +31,8 @@ from emergency_stop.domain.values import SERVICE_NAME_LENGTH_MAX, StopLevel, Wit
 
 EXIT_CONFIG: Final = 78
 HEARTBEATS_MISSED_MAX: Final = 3
+#: So many records of a partition come within the time after which it counts as blind.
+FRESHNESS_RECORDS_MIN: Final = 3
 PORT_MAX: Final = 65_535
 DAY_MS: Final = 86_400_000
 DEFAULT_SERVICES: Final = (
@@ -496,6 +498,11 @@ class Settings:
     def heartbeat_lost_ms(self) -> int:
         """A service instance is lost when its last heartbeat is older."""
         return self.health_monitoring_interval_ms * HEARTBEATS_MISSED_MAX
+
+    @property
+    def freshness_interval_ms(self) -> int:
+        """How often a detector tells how far it is: several times before its silence counts as blindness."""
+        return min(self.health_monitoring_interval_ms, self.blind_after_ms // FRESHNESS_RECORDS_MIN)
 
     @property
     def is_named(self) -> bool:

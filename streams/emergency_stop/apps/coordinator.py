@@ -26,7 +26,6 @@ from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBo
 from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import following, load_signing_key
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
-from emergency_stop.apps.freshness import freshness_interval_ms
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
@@ -228,7 +227,7 @@ async def _watching(settings: Settings, codec: Codec, partitions: int) -> AsyncI
     freshness = FreshnessBook(codec, SystemClock())
     words = CompactedTail(settings.brokers, topics.FRESHNESS, freshness.record, client_id=client_id)
     triggers = CompactedTail(settings.brokers, topics.TRIGGERS, watchers.record, client_id=client_id)
-    interval_ms = freshness_interval_ms(settings)
+    interval_ms = settings.freshness_interval_ms
     probing = asyncio.create_task(
         probe_telemetry(settings.brokers, freshness, partitions, client_id=client_id, interval_ms=interval_ms)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Final
 
 from aiokafka.errors import KafkaError
 
@@ -20,14 +19,6 @@ from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import Codec
 
 log = logging.getLogger(__name__)
-
-#: So many records of a partition come within the time after which it counts as blind.
-_RECORDS_MIN: Final = 3
-
-
-def freshness_interval_ms(settings: Settings) -> int:
-    """How often a detector writes its records."""
-    return min(settings.health_monitoring_interval_ms, settings.blind_after_ms // _RECORDS_MIN)
 
 
 def freshness_records(
@@ -64,7 +55,7 @@ class FreshnessWriter:
         self._publisher = KafkaPublisher(settings.brokers, client_id=client_id)
 
     async def run(self) -> None:
-        interval_s = freshness_interval_ms(self._settings) / 1000
+        interval_s = self._settings.freshness_interval_ms / 1000
         try:
             while True:
                 await asyncio.sleep(interval_s)
