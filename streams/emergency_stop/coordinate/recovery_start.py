@@ -114,9 +114,15 @@ def pass_recovery_time(state: ScopeState, now_ms: int, world: World) -> Change:
     return state, effects
 
 
+def _may_begin(case: Case, world: World) -> bool:
+    """Whether no person need ask. What takes several people to undo never begins by itself."""
+    alone = people_needed(case.scope, world.policy) == 1
+    return world.policy.automatic_recovery and recovers_by_itself(case) and alone
+
+
 def _ask(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
     """Ask whether the condition of a stopped emergency has cleared, and when to ask again."""
-    if not world.policy.automatic_recovery or not recovers_by_itself(case):
+    if not _may_begin(case, world):
         return state.with_case(replace(case, recover_at=None, asked=None)), []
     wait_ms = min(world.policy.condition_interval_ms * 2**case.times_asked, CONDITION_INTERVAL_MS_MAX)
     asked, question = asked_anew(case, case.emergency_id, now_ms)
@@ -141,10 +147,9 @@ def hear_answer(state: ScopeState, answer: ConditionAnswer, now_ms: int, world: 
     if asked is case.asked or case.phase is not Phase.STOPPED:
         return state, []
     case = replace(case, asked=None)
-    may = world.policy.automatic_recovery and recovers_by_itself(case)
     idle = all(other.recovering is None for other in state.cases)
     is_newest = max(state.in_force, key=_epoch).emergency_id == case.emergency_id
-    if answer.state is not ConditionState.CLEAR or not (may and idle and is_newest):
+    if answer.state is not ConditionState.CLEAR or not (_may_begin(case, world) and idle and is_newest):
         return state.with_case(case), []
     try:
         procedure, reasons = choose(case, history_of(state), world.policy.procedures)

@@ -142,6 +142,14 @@ class TestByItself:
         scene.waits(5_000)
         assert not [effect for effect in scene.effects if isinstance(effect, ConditionQuestion)]
 
+    @pytest.mark.parametrize("people", [1, 2])
+    def test_what_takes_two_people_to_undo_never_begins_by_itself(self, people: int) -> None:
+        cause = hit(scope="global", account_id=None, clear_rule=self.CLEARS)
+        scene = Scene(cause, replace(POLICY, global_resume_people=people))
+        scene.waits(5_000)
+        asked = any(isinstance(effect, ConditionQuestion) for effect in scene.effects)
+        assert asked == (people == 1)
+
     def test_it_is_asked_about_ever_more_rarely(self) -> None:
         scene = Scene(hit(clear_rule=self.CLEARS))
         scene.waits(15_000)
