@@ -17,7 +17,7 @@ from emergency_stop.control.errors import (
 )
 from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.lifecycle import to_wire_emergency
-from emergency_stop.domain.messages import Emergency, Recovery, Share
+from emergency_stop.domain.messages import AuditRecord, Emergency, Recovery, Share
 from emergency_stop.domain.values import AckState, EmergencyState, RecoveryOutcome, RecoveryPhase
 from tests.unit.coordinate.scenario import SCOPE, ack, after, command_to, hit, opened, request
 
@@ -78,6 +78,17 @@ def test_only_a_completed_one_returns_0(
 ) -> None:
     assert report(FIRST, replace(RECOVERY, outcome=outcome) if outcome else None) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("action", "code"), [("recover_approved", EXIT_NOT_PROVEN), ("recovery_refused", EXIT_REFUSED)]
+)
+def test_where_none_began_it_passes_on_the_coordinator_s_word(
+    action: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word = AuditRecord("a", 1, "coordinator", action, "account:a", "1 of 2 people", "c", "", "")
+    assert report(FIRST, None, word) == code
+    assert "HAS NOT BEGUN: 1 of 2 people" in capsys.readouterr().err
 
 
 def test_without_a_broker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

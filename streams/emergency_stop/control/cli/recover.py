@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 from emergency_stop.config import Settings
-from emergency_stop.control.cli.asking import request_of
+from emergency_stop.control.cli.asking import hearing, request_of
 from emergency_stop.control.cli.output import plain, say, show_json
 from emergency_stop.control.errors import EXIT_FAILED, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
-from emergency_stop.domain.messages import Emergency, Hold, Recovery
+from emergency_stop.domain.messages import AuditRecord, Emergency, Hold, Recovery
 from emergency_stop.domain.topics import EMERGENCIES, HOLDS, RECOVERIES
 from emergency_stop.domain.values import (
     ALL_SERVICES,
@@ -48,24 +48,35 @@ async def _recover(options: argparse.Namespace, installation: Installation) -> i
             options, Action.RECOVER, wanted.scope, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,),
             epoch=hold.epoch if hold else None, emergency_id=wanted.emergency_id, procedure=options.procedure,
         )  # fmt: skip
-        await installation.request(request)
         attempts = former.attempt if former else 0
-        found = await _follow(options, installation, wanted.emergency_id, attempts)
+        async with hearing(installation, request) as heard:
+            await installation.request(request)
+            found = await _follow(options, installation, wanted.emergency_id, attempts, heard)
+            answer = None if found else heard()
     if options.json:
-        show_json({"request_id": request.request_id, "recovery": plain(found) if found else None})
-    return report(wanted, found)
+        document = {"recovery": plain(found) if found else None, "answer": plain(answer) if answer else None}
+        show_json({"request_id": request.request_id, **document})
+    return report(wanted, found, answer)
 
 
 async def _follow(
-    options: argparse.Namespace, installation: Installation, emergency_id: str, attempts: int
+    options: argparse.Namespace,
+    installation: Installation,
+    emergency_id: str,
+    attempts: int,
+    heard: Callable[[], AuditRecord | None],
 ) -> Recovery | None:
-    """The recovery that began after so many ``attempts``, as it stood last; each change is told as it comes."""
+    """The recovery that began after so many ``attempts``, as it stood last; each change is told as it comes.
+
+    ``None`` where none began: ``heard`` then has the coordinator's word, if there is one.
+    """
 
     def current() -> Recovery | None:
         found = installation.recovery(emergency_id)
         return found if found is not None and found.attempt > attempts else None
 
-    if not await installation.until(lambda: current() is not None, _BEGUN_WITHIN_S):
+    await installation.until(lambda: current() is not None or heard() is not None, _BEGUN_WITHIN_S)
+    if current() is None:
         return None
     told = ""
 
@@ -113,14 +124,13 @@ def progress(recovery: Recovery) -> str:
     return f"{recovery.procedure}, {recovery.phase.value}{done}{admitted}: {recovery.detail}"
 
 
-def report(emergency: Emergency, found: Recovery | None) -> int:
-    """Say how it ended; the exit code."""
+def report(emergency: Emergency, found: Recovery | None, answer: AuditRecord | None = None) -> int:
+    """Say how it ended, or with ``answer`` why it has not begun; the exit code."""
     if found is None:
-        say(
-            f"the recovery of {emergency.scope} HAS NOT BEGUN: no coordinator runs, it refused, or another person must"
-            " ask too; the audit topic says which"
-        )
-        return EXIT_REFUSED
+        why = answer.reason if answer else "no coordinator has answered; the request is in the log"
+        say(f"the recovery of {emergency.scope} HAS NOT BEGUN: {why}")
+        approved = answer is not None and answer.action == "recover_approved"
+        return EXIT_NOT_PROVEN if approved else EXIT_REFUSED
     if found.outcome is RecoveryOutcome.UNDER_WAY:
         say(f"the recovery of {emergency.scope} is still under way; it goes on without this command")
         return EXIT_NOT_PROVEN
