@@ -26,6 +26,7 @@ from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBo
 from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import following, load_signing_key
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
+from emergency_stop.apps.coordinator_telling import TOLD, Telling
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
@@ -100,7 +101,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
     partitions, telemetry_partitions = await _partitions(settings)
     question_partitions = await _question_partitions(settings, telemetry_partitions)
-    tells = await _can_tell(settings)
+    told = await _told_topics(settings)
     _compare_with_takeover(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
@@ -118,7 +119,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
             metrics=metrics,
             watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
             view=sight.view,
-            tells=tells,
+            telling=Telling(codec, metrics, told),
             blast=BlastWatch(blast_limits_of(settings), published.stops),
             live_accounts=sight.live_accounts,
             leases=LeaseTurns(
@@ -181,14 +182,17 @@ def _compare_with_takeover(settings: Settings) -> None:
 
 async def _partitions(settings: Settings) -> tuple[int, int]:
     """(partitions of the inputs, of telemetry). Raises ``TopicsError`` where the inputs miss or differ."""
-    wanted = (*_INPUTS, topics.COORDINATOR_STATE, topics.LEASES, topics.TELEMETRY_HEALTH)
+    written = (topics.HOLDS, topics.EMERGENCIES, topics.RECOVERIES, topics.AUDIT, topics.LEASES)
+    wanted = (*_INPUTS, topics.COORDINATOR_STATE, topics.TELEMETRY_HEALTH, *written)
     found = await describe_topics(settings.brokers, wanted)
     counts = {name: found[name].partitions if name in found else 0 for name in (*_INPUTS, topics.COORDINATOR_STATE)}
     if 0 in counts.values() or len(set(counts.values())) != 1:
         shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
-    if topics.LEASES not in found:
-        raise TopicsError(f"{topics.LEASES} does not exist, and without leases services stop; create it (estop check)")
+    missing = [name for name in written if name not in found]
+    if missing:
+        # whoever waited for one of them could make no stop durable, and services without leases stop
+        raise TopicsError(f"{', '.join(missing)} must exist before a coordinator starts; create them (estop check)")
     telemetry = found.get(topics.TELEMETRY_HEALTH)
     return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
 
@@ -210,13 +214,12 @@ async def _question_partitions(settings: Settings, telemetry: int) -> int:
     return 0
 
 
-async def _can_tell(settings: Settings) -> bool:
-    """Whether ``estop.notices`` exists: waiting for one that does not would keep stops from being made durable."""
-    if topics.NOTICES in await describe_topics(settings.brokers, (topics.NOTICES,)):
-        return True
-    text = "there is no topic %s, so nobody is told of emergencies: create it ('estop check'), then restart"
-    log.error(text, topics.NOTICES)
-    return False
+async def _told_topics(settings: Settings) -> frozenset[str]:
+    """Those of the topics for people and subscribers that exist; stops do not depend on them."""
+    found = await describe_topics(settings.brokers, TOLD)
+    for name in sorted(set(TOLD) - set(found)):
+        log.error("there is no topic %s, so nobody hears on it: create it ('estop check'), then restart", name)
+    return frozenset(found)
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.coordinator_telling import Telling
 from emergency_stop.apps.records import records_of
 from emergency_stop.apps.service_book import ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
@@ -24,8 +25,6 @@ from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
 from emergency_stop.coordinate.leases import LeaseTurns
-from emergency_stop.coordinate.lifecycle_events import LifecycleTeller
-from emergency_stop.coordinate.notices import notices_of
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
@@ -43,7 +42,6 @@ from emergency_stop.domain.messages import (
     Hit,
     Hold,
     Lease,
-    Lifecycle,
     Notice,
     Recovery,
     Request,
@@ -90,7 +88,7 @@ class CoordinatorCore:
         metrics: CoordinatorMetrics,
         watch: BlindWatch | None = None,
         view: Callable[[], View] | None = None,
-        tells: bool = True,
+        telling: Telling | None = None,
         blast: BlastWatch | None = None,
         live_accounts: Callable[[], int] = lambda: 0,
         leases: LeaseTurns | None = None,
@@ -98,7 +96,7 @@ class CoordinatorCore:
     ) -> None:
         """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
 
-        ``tells``: whether there is a topic for notices; without one, everything else goes on.
+        ``telling``: what people and subscribers hear; ``None``: all of it.
         ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
         ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
         ``question_partitions``: how many partitions of detectors may be asked; some questions go to all.
@@ -116,18 +114,13 @@ class CoordinatorCore:
         self._positions: dict[str, int] = {}
         self.watch = watch or BlindWatch((), 0)
         self._view = view or (lambda: View({}, Watchers()))
-        self._tells = tells
+        self._telling = telling or Telling(codec, metrics)
         is_home = home_partition(_EVERYTHING, partitions) == partition
         self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
         self._live_accounts = live_accounts
         self._leases = leases
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
-        #: Effects that were handed out, and of which nobody was told yet.
-        self._to_tell: list[Effect | Hit] = []
-        self._teller = LifecycleTeller()
-        #: Of hits that were taken; told behind what they led to.
-        self._evaluated: list[Lifecycle] = []
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -165,7 +158,7 @@ class CoordinatorCore:
             log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
-        return [*self._publishes(effects), *strays, *self._notices(effects)]
+        return [*self._publishes(effects), *strays, *self._telling.of_refusals(effects)]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
@@ -197,8 +190,8 @@ class CoordinatorCore:
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
-        self._to_tell += [*effects, *blind]
-        watched = [self._publish_watched(effect) for effect in (*blind, *blast)]
+        self._telling.handed_out([*effects, *blind, *(effect for effect in blast if isinstance(effect, Notice))])
+        watched = [self._publish_watched(effect) for effect in (*blind, *blast) if not isinstance(effect, Notice)]
         leases = self._leases.take() if self._leases is not None else ()
         return [
             *self._publishes(effects),
@@ -208,26 +201,7 @@ class CoordinatorCore:
 
     def on_published(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
-        published, self._to_tell = self._to_tell, []
-        return [*self._notices(published), *self._lifecycle(published)]
-
-    def _notices(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
-        """What people must hear of. No fault in it may keep a stop from going out, or from being made durable."""
-        if not effects or not self._tells:
-            return []
-        try:
-            return [self._record(topics.NOTICES, notice.subject, notice) for notice in notices_of(effects)]
-        except Exception:
-            self._metrics.notices_failed()
-            log.exception("notices of %d effects were not written; their stops are", len(effects))
-            return []
-
-    def _lifecycle(self, effects: Sequence[Effect | Hit]) -> list[Publish]:
-        """What services and people may subscribe to, last of all: nobody is stopped by it."""
-        told, self._evaluated = self._evaluated, []
-        for effect in publishable([effect for effect in effects if not isinstance(effect, Hit)]):
-            told += self._teller.of_effect(effect)
-        return [self._record(topics.LIFECYCLE, event.scope, event) for event in told]
+        return self._telling.published()
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -235,12 +209,10 @@ class CoordinatorCore:
             level = logging.ERROR if effect.action in (BECAME_BLIND, RAISED) else logging.WARNING
             log.log(level, "%s: %s: %s", effect.subject, effect.action, effect.reason)
 
-    def _publish_watched(self, effect: BlindEffect | BlastEffect) -> Publish:
+    def _publish_watched(self, effect: Hit | AuditRecord) -> Publish:
         """A cause goes the way of every hit: to the partition of its scope."""
         if isinstance(effect, Hit):
             return self._record(topics.HITS, effect.scope, effect)
-        if isinstance(effect, Notice):
-            return self._record(topics.NOTICES, effect.subject, effect)
         return self._publish(effect)
 
     def _world(self) -> World:
@@ -292,7 +264,7 @@ class CoordinatorCore:
             log.exception("a bug: %r was not applied", message)
             return [_refusal(message, f"internal error, please report: {error}", now_ms)]
         if isinstance(message, Hit):
-            self._evaluated += self._teller.of_hit(message)
+            self._telling.hit(message)
         return effects
 
     def _publishes(self, effects: Sequence[Effect]) -> list[Publish]:
@@ -323,7 +295,7 @@ class CoordinatorCore:
             return self._record(topics.RECOVERIES, effect.emergency_id, effect)
         return self._record(topics.AUDIT, effect.subject, effect)
 
-    def _record(self, topic: str, key: str, message: Effect | Hit | Lease | Lifecycle | Notice) -> Publish:
+    def _record(self, topic: str, key: str, message: Effect | Hit | Lease) -> Publish:
         return Publish(topic, key.encode(), self._codec.encode(message, topic))
 
 

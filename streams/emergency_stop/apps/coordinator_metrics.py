@@ -61,9 +61,10 @@ class CoordinatorMetrics:
             "estop_coordinator_forwarded_total", "Inputs found in a wrong partition.", registry=registry
         )
 
-        self._notices_failed = Counter(
-            "estop_notices_failed_total", "Times that notices could not be written.", registry=registry
-        )
+        self._telling_failed = Counter(
+            "estop_telling_failed_total", "Times that notices or events could not be written.", ["topic"],
+            registry=registry,
+        )  # fmt: skip
 
     def observe(self, effect: Effect) -> None:
         """Count something that is about to be published."""
@@ -92,8 +93,8 @@ class CoordinatorMetrics:
         """A partition became blind, or sees again; a common cause was raised, or lifted."""
         (self._common_causes if what in (RAISED, LIFTED) else self._blindness).labels(what).inc()
 
-    def notices_failed(self) -> None:
-        self._notices_failed.inc()
+    def telling_failed(self, topic: str) -> None:
+        self._telling_failed.labels(topic).inc()
 
     def strays(self, count: int) -> None:
         self._strays.inc(count)

@@ -152,11 +152,11 @@ def test_a_stop_goes_out_though_nobody_can_be_told(bench: Bench, monkeypatch: py
     def fails(_effects: object) -> list[object]:
         raise UnknownSchemaError("no schema for notices")
 
-    monkeypatch.setattr("emergency_stop.apps.coordinator_core.notices_of", fails)
+    monkeypatch.setattr("emergency_stop.apps.coordinator_telling.notices_of", fails)
     records = bench.hear(topics.HITS, bench.value(hit()))
     assert [record.topic for record in records if record.topic == topics.NOTICES] == []
     assert len(bench.read(Command, records, topics.COMMANDS_PREFIX)) == len(SERVICES)
-    assert bench.count("estop_notices_failed_total") > 0
+    assert bench.count("estop_telling_failed_total", topic=topics.NOTICES) > 0
 
 
 def test_people_are_told_behind_the_commands_and_once(bench: Bench) -> None:
@@ -364,7 +364,7 @@ def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> No
     assert core.next_deadline() is not None
     core.on_tick(2_000)
     records = taken(core)
-    sent = list(core.on_durable())
+    sent = [*core.on_durable(), *core.on_published()]
     assert [(one.topic, one.key) for one in sent if one.topic == topics.HITS] == [(topics.HITS, b"global")]
     assert len(bench.read(Notice, sent, topics.NOTICES)) == 1
     assert bench.count("estop_common_causes_total", what="common_cause_raised") == 1
@@ -373,7 +373,7 @@ def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> No
     second.restore([(key, value) for key, value in records if value is not None], {})
     second.on_tick(3_000)
     taken(second)
-    assert list(second.on_durable()) == sent
+    assert [*second.on_durable(), *second.on_published()] == sent
 
 
 def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(bench: Bench) -> None:
