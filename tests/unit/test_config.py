@@ -50,6 +50,7 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
         ("ESTOP_BROKERS", "localhost", "allowed: host:port, several separated by commas"),
         ("ESTOP_BROKERS", "a:9092,b:99999", "'b:99999'"),
         ("ESTOP_REGISTRY_URL", "registry:8081", "allowed: http://… or https://…"),
+        ("ESTOP_CLICKHOUSE_CLUSTER", "a b", "allowed: letters, digits, and _ . - after the first letter"),
         ("ESTOP_SERVICES", " , ", "name at least one service"),
         ("ESTOP_SERVICES", "a b", "letters, digits, dots and hyphens only"),
         ("ESTOP_LOG_LEVEL", "warn", "did you mean 'warning'?"),
@@ -71,6 +72,13 @@ def test_all_problems_are_told_at_once_and_a_misspelled_name_is_one() -> None:
 def test_a_graceful_stop_may_not_be_shorter_than_an_immediate_one() -> None:
     (problem,) = problems(GRACEFUL_STOP_TIMEOUT="1000", IMMEDIATE_STOP_TIMEOUT="2000")
     assert "must be longer" in problem
+
+
+def test_a_cluster_of_databases_needs_the_address_of_one() -> None:
+    (problem,) = problems(ESTOP_CLICKHOUSE_CLUSTER="main")
+    assert "ESTOP_CLICKHOUSE_URL is not set" in problem
+    both = {"ESTOP_CLICKHOUSE_CLUSTER": "main", "ESTOP_CLICKHOUSE_URL": "http://clickhouse:8123/estop"}
+    assert Settings.from_env(both).clickhouse_cluster == "main"
 
 
 def test_an_empty_variable_is_as_good_as_none_and_settings_survive_the_way_to_a_child() -> None:
