@@ -53,6 +53,7 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
         ("ESTOP_BROKERS", "localhost", "allowed: host:port, several separated by commas"),
         ("ESTOP_BROKERS", "a:9092,b:99999", "'b:99999'"),
         ("ESTOP_REGISTRY_URL", "registry:8081", "allowed: http://… or https://…"),
+        ("ESTOP_CLICKHOUSE_CLUSTER", "a b", "allowed: letters, digits, and _ . - after the first letter"),
         ("ESTOP_SERVICES", " , ", "name at least one service"),
         ("ESTOP_SERVICES", "a b", "letters, digits, dots and hyphens only"),
         ("ESTOP_NOTIFY_SMTP_URL", "smtp+startls://mail:587", "did you mean 'smtp+starttls'?"),
@@ -122,6 +123,13 @@ def test_a_password_is_not_sent_in_the_clear() -> None:
     (problem,) = problems(**mail, ESTOP_NOTIFY_SMTP_URL="smtp://u@h:25")
     assert "in the clear" in problem
     assert Settings.from_env({**mail, "ESTOP_NOTIFY_SMTP_URL": "smtp+starttls://u@h:587"}).notify_email_to == ("c@d",)
+
+
+def test_a_cluster_of_databases_needs_the_address_of_one() -> None:
+    (problem,) = problems(ESTOP_CLICKHOUSE_CLUSTER="main")
+    assert "ESTOP_CLICKHOUSE_URL is not set" in problem
+    both = {"ESTOP_CLICKHOUSE_CLUSTER": "main", "ESTOP_CLICKHOUSE_URL": "http://clickhouse:8123/estop"}
+    assert Settings.from_env(both).clickhouse_cluster == "main"
 
 
 def test_an_empty_variable_is_as_good_as_none_and_settings_survive_the_way_to_a_child() -> None:

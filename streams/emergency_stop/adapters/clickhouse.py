@@ -31,6 +31,10 @@ _READ_ONLY: Final = re.compile(r"^\s*(select|with|show|describe|desc|explain|exi
 _WRITES_FILE: Final = re.compile(r"\b(into\s+outfile|insert\s+into)\b", re.IGNORECASE)
 
 
+#: Where in the data folder chDB keeps its tables.
+EMBEDDED_FOLDER: Final = "clickhouse"
+
+
 class ClickHouseUnavailableError(RuntimeError):
     """The database cannot be opened; the text says what to do."""
 
@@ -41,7 +45,7 @@ class ClickHouse:
     def __init__(self, url: str | None, data_dir: Path) -> None:
         """Open. Raises ``ClickHouseUnavailableError``."""
         self._lock: Any = None
-        self.where = url or str(data_dir / "clickhouse")
+        self.where = url or str(data_dir / EMBEDDED_FOLDER)
         if url is None:
             self._lock = _exclusive(data_dir)
         try:

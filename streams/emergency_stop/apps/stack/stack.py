@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from emergency_stop.adapters.clickhouse import EMBEDDED_FOLDER
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka import KafkaPublisher
@@ -74,6 +77,7 @@ class Stack:
                 " producers: a retried record may appear twice, which ids make harmless)"
             )
             logging.getLogger("emergency_stop.adapters.kafka").setLevel(logging.ERROR)  # it would say so again
+            put_aside(self.settings.data_dir)
             await asyncio.to_thread(self._broker.start)
         await self._prepare_topics()
         logs = self.settings.data_dir / "logs"
@@ -135,3 +139,15 @@ class Stack:
         await asyncio.gather(*(child.stop() for child in others))
         if self._broker is not None:
             await asyncio.to_thread(self._broker.stop)
+
+
+def put_aside(data_dir: Path) -> None:
+    """Keep the database of a former run apart, as ``clickhouse.former``; an older one of that name goes.
+
+    The broker in memory begins at offset 0 again, so its records would pass for rows that are stored already.
+    """
+    database = data_dir / EMBEDDED_FOLDER
+    if database.exists():
+        former = database.with_suffix(".former")
+        shutil.rmtree(former, ignore_errors=True)
+        database.rename(former)
