@@ -44,7 +44,7 @@ FIELDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Case:
-    """``at``: a byte of the value; ``fix``: makes it acceptable ``later_ms`` after it was sent; ``None``: nothing does."""
+    """``at``: a byte of the value; ``fix``: makes it acceptable ``later_ms`` after it was sent, where one does."""
 
     reason: Reject
     where: str

@@ -42,7 +42,7 @@ def add_to(commands: Any) -> None:
     redrive.add_argument("--by", default="", help="who asks; default: the user at this terminal")
     redrive.set_defaults(run=f"{_REDRIVE}:run_redrive")
     for command in (listing, redrive):
-        command.add_argument("--reason", type=_reason, default="", help="only what was refused for this reason")
+        command.add_argument("--reason", type=_reason, help="only what was refused for this reason")
         command.add_argument("--topic", default="", help="only what was refused on this topic")
         command.add_argument("--since", type=since, metavar="TIME", help="2h, 1d, or a time with its offset")
     for command in verbs.choices.values():

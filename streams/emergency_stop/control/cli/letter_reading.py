@@ -26,7 +26,7 @@ def choice_of(options: argparse.Namespace, settings: Settings, now_ms: int) -> C
         hint = did_you_mean(options.topic, known)
         raise ValueError(f"--topic has unknown name {options.topic!r}{hint}; allowed: {', '.join(known)}")
     kind, moment_ms = options.since or ("at", 0)
-    return Choice(places, options.reason, options.topic, now_ms - moment_ms if kind == "ago" else moment_ms)
+    return Choice(places, options.reason or "", options.topic, now_ms - moment_ms if kind == "ago" else moment_ms)
 
 
 async def read_letters(installation: Installation, book: LetterBook) -> None:
