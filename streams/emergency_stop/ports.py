@@ -17,13 +17,17 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """An effect: one record for the broker. ``key`` decides the partition unless ``partition`` is given."""
+    """An effect: one record for the broker. ``key`` decides the partition unless ``partition`` is given.
+
+    ``timestamp_ms`` is the record's; ``None``: when it is sent.
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
     partition: int | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_ms: int | None = None
 
 
 class Publisher(Protocol):

@@ -97,7 +97,9 @@ class KafkaPublisher:
             producer = self._running()
             for number, one in enumerate(records, start=1):
                 acknowledged.append(
-                    await producer.send(one.topic, one.value, one.key, one.partition, headers=list(one.headers))
+                    await producer.send(
+                        one.topic, one.value, one.key, one.partition, one.timestamp_ms, headers=list(one.headers)
+                    )
                 )
                 if number % RECORDS_AT_ONCE == 0:
                     await asyncio.sleep(0)

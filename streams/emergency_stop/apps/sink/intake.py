@@ -53,6 +53,8 @@ DEAD_LETTER_COLUMNS: Final = (
     "reason", "message", "key", "value",
 )  # fmt: skip
 HEADER: Final = "__connect.errors."
+#: The refused record's own timestamp, ms. Kafka Connect has no header for it; a redrive needs it.
+SOURCE_TIMESTAMP: Final = "estop.source.timestamp"
 #: Topics whose tombstones are part of their meaning: the key is gone.
 _TOMBSTONES: Final = frozenset({topics.TRIGGERS, topics.SERVICES})
 _TELEMETRY: Final = frozenset(spec.name for spec in topics.TELEMETRY)
@@ -70,6 +72,8 @@ class DeadLetter:
     headers: tuple[tuple[str, bytes], ...]
     reason: Reject
     detail: str = ""
+    #: Of the record; ``None`` where there is no one record.
+    timestamp_ms: int | None = None
 
     def error_headers(self) -> tuple[tuple[str, bytes], ...]:
         """The record's own headers, and Kafka Connect's that say where it came from and why it is here."""
@@ -85,7 +89,10 @@ class DeadLetter:
             "exception.class.name": self.reason.label,
             "exception.message": message,
         }
-        return (*self.headers, *((HEADER + name, text.encode()) for name, text in errors.items()))
+        headers = [(HEADER + name, text.encode()) for name, text in errors.items()]
+        if self.timestamp_ms is not None:
+            headers.append((SOURCE_TIMESTAMP, str(self.timestamp_ms).encode()))
+        return (*self.headers, *headers)
 
 
 @dataclass(slots=True)
@@ -165,6 +172,7 @@ class Intaker:
                 DeadLetter(
                     batch.topic, batch.partition, refused.offset, refused.key, refused.value,
                     headers.get(refused.offset, ()), refused.reason, _detail(refused.schema_id),
+                    refused.record_timestamp,
                 )
                 for refused in rejected
             ]  # fmt: skip
@@ -180,12 +188,11 @@ class Intaker:
                 row = row_from_body((batch.topic, batch.partition), record.offset, record.timestamp, body)
                 intake.add(schema, row, 1)
             else:
-                headers = tuple(record.headers)
-                intake.dead.append(
-                    DeadLetter(
-                        batch.topic, batch.partition, record.offset, record.key, record.value, headers, reason, detail
-                    )
-                )
+                dead = DeadLetter(
+                    batch.topic, batch.partition, record.offset, record.key, record.value, tuple(record.headers),
+                    reason, detail, record.timestamp,
+                )  # fmt: skip
+                intake.dead.append(dead)
 
     def _checked(self, name: str, value: bytes | None) -> tuple[Reject | None, str, int | str, bytes]:
         """(why not, detail, schema id, body) of one framed value."""

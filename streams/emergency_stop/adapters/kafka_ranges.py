@@ -1,0 +1,65 @@
+"""Single stretches of partitions: how many partitions there are, where one ends, and what lies in it from there on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+from aiokafka.partitioner import DefaultPartitioner
+
+from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_tail import partitions_of
+
+_POLL_MS: Final = 250
+
+
+class KafkaRanges:
+    """Reads without a group; get one by ``ranges``. Every method raises ``KafkaError`` where the broker is away."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    async def partition_for(self, topic: str, key: bytes | None, wanted: int | None) -> int:
+        """``wanted`` if the topic has it, else the partition of ``key`` as producers choose it."""
+        partitions = sorted(await partitions_of(self._consumer, topic))
+        if wanted in partitions:
+            return int(wanted)
+        return int(DefaultPartitioner()(key, partitions, partitions))
+
+    async def end(self, topic: str, partition: int) -> int:
+        """The offset that the next record gets, or a lower one."""
+        where = TopicPartition(topic, partition)
+        return int((await self._consumer.end_offsets([where]))[where])
+
+    async def records(self, topic: str, partition: int, offset: int, *, within_s: float) -> list[Any]:
+        """Records of aiokafka from ``offset`` to the end at the time of the call. Raises ``KafkaTimeoutError``."""
+        where = TopicPartition(topic, partition)
+        self._consumer.assign([where])
+        first = (await self._consumer.beginning_offsets([where]))[where]
+        self._consumer.seek(where, max(offset, first))
+        goal, found, deadline = await self.end(topic, partition), [], time.monotonic() + within_s
+        while True:
+            fetched = (await self._consumer.getmany(timeout_ms=_POLL_MS)).get(where, [])
+            found += fetched
+            # The embedded broker tells the end of its last batch too low: a whole poll must bring nothing more.
+            if not fetched and await self._consumer.position(where) >= goal:
+                return found
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"{topic}-{partition} could not be read from {offset} within {within_s:g} s")
+
+
+@asynccontextmanager
+async def ranges(brokers: str, client_id: str) -> AsyncIterator[KafkaRanges]:
+    """A connection of its own. Raises ``KafkaError`` where no broker answers."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, client_id=client_id, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100
+    )
+    try:
+        await consumer.start()
+        yield KafkaRanges(consumer)
+    finally:
+        await stop_consumer(consumer)
