@@ -31,29 +31,37 @@ WITH
         SELECT trigger_id, trigger_type, account_id AS only_account, time_window + cooldown_period AS quiet_ms,
             thresholds[multiIf(trigger_type = 'health_score_critical', 'healthScore',
                 trigger_type = 'account_suspension_risk', 'riskScore', 'anomalyScore')] AS threshold
-        FROM triggers_now
+        FROM
+        (
+            SELECT trigger_id, trigger_type, account_id, time_window, cooldown_period, thresholds, is_active, removed, across
+            FROM triggers
+            ORDER BY version DESC, _timestamp DESC, _offset DESC
+            LIMIT 1 BY trigger_id
+        )
         WHERE is_active AND NOT removed AND across IS NULL AND threshold > 0
             AND trigger_type IN ('health_score_critical', 'account_suspension_risk', 'behavioral_anomaly_severe')
     ),
+    -- Of each kind the bound of its most lenient trigger; none where no trigger is of the kind.
+    (
+        SELECT tuple(
+            0.9 * minOrNullIf(threshold, trigger_type = 'account_suspension_risk'),
+            maxOrNullIf(threshold, trigger_type = 'health_score_critical') / 0.9,
+            0.9 * minOrNullIf(threshold, trigger_type = 'behavioral_anomaly_severe'))
+        FROM watched
+    ) AS bounds,
     near AS
     (
         SELECT 'account_suspension_risk' AS kind, account_id, occurred_at, risk_score AS value
         FROM health_events
-        WHERE risk_score >= (SELECT 0.9 * minOrDefault(threshold) FROM watched WHERE trigger_type = 'account_suspension_risk')
-            AND (SELECT count() FROM watched WHERE trigger_type = 'account_suspension_risk') > 0
-            AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
+        WHERE risk_score >= bounds.1 AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
         UNION ALL
         SELECT 'health_score_critical', account_id, occurred_at, health_score
         FROM health_events
-        WHERE health_score <= (SELECT maxOrDefault(threshold) / 0.9 FROM watched WHERE trigger_type = 'health_score_critical')
-            AND (SELECT count() FROM watched WHERE trigger_type = 'health_score_critical') > 0
-            AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
+        WHERE health_score <= bounds.2 AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
         UNION ALL
         SELECT 'behavioral_anomaly_severe', account_id, occurred_at, anomaly_score
         FROM behavioral_events
-        WHERE anomaly_score >= (SELECT 0.9 * minOrDefault(threshold) FROM watched WHERE trigger_type = 'behavioral_anomaly_severe')
-            AND (SELECT count() FROM watched WHERE trigger_type = 'behavioral_anomaly_severe') > 0
-            AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
+        WHERE anomaly_score >= bounds.3 AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
     ),
     fired AS
     (

@@ -20,7 +20,9 @@ from emergency_stop.wire.schemas import schemas_root
 
 #: A week. ClickHouse's own default is an hour, which is shorter than a bad night.
 TOKENS_KEPT_S: Final = 604_800
-_HEAD: Final = re.compile(r"^((?:CREATE (?:TABLE|VIEW) IF NOT EXISTS|CREATE OR REPLACE VIEW|ALTER TABLE) \w+)", re.MULTILINE)
+_HEAD: Final = re.compile(
+    r"^((?:CREATE (?:TABLE|VIEW) IF NOT EXISTS|CREATE OR REPLACE VIEW|ALTER TABLE) \w+)", re.MULTILINE
+)
 _ENGINE: Final = re.compile(r"\bENGINE = (\w*MergeTree)\b")
 _TTL_DAYS: Final = re.compile(r"TTL toDateTime\(_timestamp\) \+ toIntervalDay\((\d+)\)")
 _VIEWS: Final = "views:"
@@ -40,7 +42,7 @@ class Step:
 
 def render(script: str, ttl_days: int, cluster: str | None) -> tuple[str, ...]:
     """The statements of ``script``, for one node or for the cluster of that name."""
-    without_comments = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
+    without_comments = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("--"))
     text = without_comments.replace("{ttl_days}", str(ttl_days))
     statements = (statement.strip() for statement in text.split(";"))
     return tuple(_replicated(one, cluster) if cluster else one for one in statements if one)
