@@ -2,11 +2,15 @@
 
 A script in ``schemas/clickhouse`` is written for one node. For a cluster its tables become replicated ones, created
 on all nodes; replicas share a table's log of tokens, so that an insert may be repeated at another one.
+
+A numbered script runs once. The views in ``views/`` hold no rows, so they are made anew whenever their text changed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,9 +20,12 @@ from emergency_stop.wire.schemas import schemas_root
 
 #: A week. ClickHouse's own default is an hour, which is shorter than a bad night.
 TOKENS_KEPT_S: Final = 604_800
-_HEAD: Final = re.compile(r"^((?:CREATE (?:TABLE|VIEW) IF NOT EXISTS|ALTER TABLE) \w+)", re.MULTILINE)
+_HEAD: Final = re.compile(
+    r"^((?:CREATE (?:TABLE|VIEW) IF NOT EXISTS|CREATE OR REPLACE VIEW|ALTER TABLE) \w+)", re.MULTILINE
+)
 _ENGINE: Final = re.compile(r"\bENGINE = (\w*MergeTree)\b")
 _TTL_DAYS: Final = re.compile(r"TTL toDateTime\(_timestamp\) \+ toIntervalDay\((\d+)\)")
+_VIEWS: Final = "views:"
 _MIGRATIONS: Final = (
     "CREATE TABLE IF NOT EXISTS migrations (name String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))"
     " ENGINE = MergeTree ORDER BY name"
@@ -27,7 +34,7 @@ _MIGRATIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What brings the tables further: a script's name, or the change of the retention; and its statements."""
+    """What brings the tables further: a script's name, the views, or the change of the retention; its statements."""
 
     name: str
     statements: tuple[str, ...]
@@ -35,7 +42,7 @@ class Step:
 
 def render(script: str, ttl_days: int, cluster: str | None) -> tuple[str, ...]:
     """The statements of ``script``, for one node or for the cluster of that name."""
-    without_comments = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
+    without_comments = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("--"))
     text = without_comments.replace("{ttl_days}", str(ttl_days))
     statements = (statement.strip() for statement in text.split(";"))
     return tuple(_replicated(one, cluster) if cluster else one for one in statements if one)
@@ -57,7 +64,21 @@ def left(database: ClickHouse, ttl_days: int, cluster: str | None) -> list[Step]
         for path in sorted((schemas_root() / "clickhouse").glob("[0-9]*.sql"))
         if path.stem not in done
     ]
-    return [*steps, *_retention(database, ttl_days, cluster)]
+    return [*steps, *_retention(database, ttl_days, cluster), *_views(database, exists=bool(exists), cluster=cluster)]
+
+
+def view_script() -> str:
+    """All views, in the order in which they build on one another."""
+    return "\n".join(path.read_text() for path in sorted((schemas_root() / "clickhouse" / "views").glob("*.sql")))
+
+
+def _views(database: ClickHouse, *, exists: bool, cluster: str | None) -> list[Step]:
+    """Views whose text is not the one that was applied last: also after a return to a former version."""
+    script = view_script()
+    name = f"{_VIEWS}{hashlib.sha256(script.encode()).hexdigest()[:12]}"
+    newest = f"SELECT argMax(name, applied_at) FROM migrations WHERE startsWith(name, '{_VIEWS}')"  # noqa: S608  (ours)
+    standing = database.rows(newest)[0][0] if exists else ""
+    return [] if standing == name else [Step(name, render(script, 0, cluster))]
 
 
 def _retention(database: ClickHouse, ttl_days: int, cluster: str | None) -> list[Step]:
@@ -87,6 +108,9 @@ def _take(database: ClickHouse, step: Step) -> None:
         database.command(statement)
     if step.name[0].isdigit():
         database.insert_json("migrations", [{"name": step.name}], f"migration:{step.name}")
+    elif step.name.startswith(_VIEWS):
+        # The same views may come back, after others: each time is a row of its own.
+        database.insert_json("migrations", [{"name": step.name}], f"migration:{step.name}:{uuid.uuid4()}")
 
 
 def as_script(steps: Sequence[Step]) -> str:

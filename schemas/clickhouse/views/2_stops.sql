@@ -1,0 +1,69 @@
+-- How long stops took, and how many services took part in time. Drills are left out.
+
+CREATE OR REPLACE VIEW time_to_stop_by_level AS
+SELECT
+    level,
+    count() AS stops,
+    countIf(state = 'stopped') AS proven,
+    countIf(state = 'partial') AS partial,
+    quantileExactIf(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
+    quantileExactIf(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms,
+    maxIf(time_to_stop_ms, state = 'stopped') AS max_ms
+FROM stops_judged
+WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
+GROUP BY level
+ORDER BY level;
+
+CREATE OR REPLACE VIEW time_to_stop_by_day AS
+SELECT
+    toDate(occurred_at) AS day,
+    count() AS stops,
+    countIf(state = 'stopped') AS proven,
+    quantileExactIf(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
+    quantileExactIf(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms
+FROM stops_judged
+WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
+GROUP BY day
+ORDER BY day;
+
+CREATE OR REPLACE VIEW stops_of_services AS
+SELECT
+    emergency_id,
+    any(occurred_at) AS occurred_at,
+    any(level) AS level,
+    instance.service AS service,
+    count() AS instances,
+    countIf(instance.state = 'stopped') AS stopped,
+    max(instance.at) - toUnixTimestamp64Milli(any(stops_judged.occurred_at)) AS stop_ms,
+    stopped = instances AS proven,
+    proven AND max(instance.at) <= toUnixTimestamp64Milli(any(deadline_at)) AS coordinated
+FROM stops_judged
+ARRAY JOIN stops_judged.instances AS instance
+GROUP BY emergency_id, instance.service;
+
+CREATE OR REPLACE VIEW time_to_stop_by_service AS
+SELECT
+    service,
+    level,
+    count() AS stops,
+    countIf(proven) AS proven_stops,
+    quantileExactIf(0.5)(stop_ms, proven) AS p50_ms,
+    quantileExactIf(0.99)(stop_ms, proven) AS p99_ms,
+    maxIf(stop_ms, proven) AS max_ms
+FROM stops_of_services
+WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
+GROUP BY service, level
+ORDER BY service, level;
+
+CREATE OR REPLACE VIEW service_reliability AS
+SELECT
+    service,
+    count() AS stops,
+    countIf(coordinated) AS in_time,
+    countIf(proven AND NOT coordinated) AS late,
+    countIf(NOT proven) AS not_proven,
+    100 * in_time / stops AS coordinated_percent
+FROM stops_of_services
+WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
+GROUP BY service
+ORDER BY coordinated_percent, service;
