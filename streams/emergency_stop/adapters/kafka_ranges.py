@@ -41,12 +41,17 @@ class KafkaRanges:
         self._consumer.assign([where])
         first = (await self._consumer.beginning_offsets([where]))[where]
         self._consumer.seek(where, max(offset, first))
-        goal, found, deadline = await self.end(topic, partition), [], time.monotonic() + within_s
+        goal, deadline = await self.end(topic, partition), time.monotonic() + within_s
+        found: list[Any] = []
+        answered_with_records: int | None = None
         while True:
+            answered = self._consumer.last_poll_timestamp(where)
             fetched = (await self._consumer.getmany(timeout_ms=_POLL_MS)).get(where, [])
             found += fetched
-            # The embedded broker tells the end of its last batch too low: a whole poll must bring nothing more.
-            if not fetched and await self._consumer.position(where) >= goal:
+            if fetched:
+                answered_with_records = self._consumer.last_poll_timestamp(where)
+            # The embedded broker tells the end of its last batch too low: it must have answered that there is no more.
+            elif answered not in {None, answered_with_records} and await self._consumer.position(where) >= goal:
                 return found
             if time.monotonic() > deadline:
                 raise KafkaTimeoutError(f"{topic}-{partition} could not be read from {offset} within {within_s:g} s")
@@ -56,7 +61,12 @@ class KafkaRanges:
 async def ranges(brokers: str, client_id: str) -> AsyncIterator[KafkaRanges]:
     """A connection of its own. Raises ``KafkaError`` where no broker answers."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers, client_id=client_id, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100
+        bootstrap_servers=brokers,
+        client_id=client_id,
+        group_id=None,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=100,
+        auto_offset_reset="earliest",
     )
     try:
         await consumer.start()

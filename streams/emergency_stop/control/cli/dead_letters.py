@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
@@ -102,9 +103,14 @@ def _opened_document(opened: Opened, finding: Finding) -> dict[str, Any]:
     return {
         "where": finding.where, "byte": finding.at, "found": finding.found, "expected": finding.expected,
         "next_steps": list(finding.next_steps), "schema_id": opened.schema_id, "writer": opened.writer_record or None,
-        "fields": {part.path: part.value for part in parts}, "key": letter.key, "value": letter.value,
+        "fields": {part.path: _as_json(part.value) for part in parts}, "key": letter.key, "value": letter.value,
         "headers": [[name, value] for name, value in letter.headers],
     }  # fmt: skip
+
+
+def _as_json(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _described(opened: Opened, finding: Finding, standing: Standing) -> Iterator[str]:
