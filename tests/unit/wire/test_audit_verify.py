@@ -131,7 +131,8 @@ def test_a_changed_head_is_found(field: str) -> None:
     head = items[1]
     assert isinstance(head, AuditHead)
     value = getattr(head, field)
-    items[1] = replace(head, **{field: value + 1 if isinstance(value, int) else "0" * len(value)})
+    changes: dict[str, Any] = {field: value + 1 if isinstance(value, int) else "0" * len(value)}
+    items[1] = replace(head, **changes)
     assert kinds(items)[0] == "head_signature"
 
 
