@@ -114,8 +114,20 @@ class AuditReader:
         )
         return [head_of(row) for row in found]
 
+    def _bound(self, place: Place) -> int:
+        """The last offset of which everything is stored: a sink that runs meanwhile stores the chain, then the rows,
+        then its position, then heads. Obliges: heads were read before, so that this is beyond what they cover.
+        """
+        where = f"{_quoted(place[0])} AND {{0}}partition = {place[1]}"
+        positions = self._select(
+            f"SELECT max(next_offset) - 1 FROM sink_positions WHERE topic = {where.format('')} HAVING count() > 0"  # noqa: S608
+        )
+        rows = self._select(f"SELECT max(_offset) FROM {ROWS} WHERE _topic = {where.format('_')} HAVING count() > 0")  # noqa: S608
+        return max((int(row[0]) for row in (*positions, *rows)), default=-1)
+
     def _records(self, place: Place, start: int) -> Iterator[StoredRecord]:
-        where = f"_topic = {_quoted(place[0])} AND _partition = {place[1]} AND _offset >= "
+        bound = self._bound(place)
+        where = f"_topic = {_quoted(place[0])} AND _partition = {place[1]} AND _offset <= {bound} AND _offset >= "
         first = start
         while True:
             # Windows of offsets, not LIMIT: a page must not end between two rows of one offset.
