@@ -105,6 +105,10 @@ test-kill: $(STAMP) ## At least 20 kill -9 and pauses under load on Apache Kafka
 test-sink-kill: $(STAMP) ## At least 50 rounds of kill -9 and database outages under load: each record one row (Java 17, Maven)
 	@$(BIN)/python -m tests.campaign.sink
 
+.PHONY: test-tamper
+test-tamper: $(STAMP) ## Thousands of tampers with a real audit, in its export and in its database: each must be found
+	@$(BIN)/python -m tests.tamper
+
 .PHONY: fmt
 fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix

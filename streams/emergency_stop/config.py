@@ -366,6 +366,38 @@ class Settings:
         Path,
         "PEM of the coordinator's Ed25519 key; none: a fresh key at every start, said so.",
     )
+    audit_key_file: Path | None = _setting(
+        "ESTOP_AUDIT_KEY_FILE",
+        None,
+        Path,
+        "PEM of the Ed25519 key that the sink signs heads of the audit with; none: audit-key.pem in ESTOP_DATA_DIR,"
+        " made at the first start.",
+    )
+    audit_keys_file: Path | None = _setting(
+        "ESTOP_AUDIT_KEYS_FILE",
+        None,
+        Path,
+        "PEM file of the public keys whose heads estop audit verify trusts; none: audit-keys.pem in ESTOP_DATA_DIR.",
+    )
+    audit_heads_file: Path | None = _setting(
+        "ESTOP_AUDIT_HEADS_FILE",
+        None,
+        Path,
+        "File to which the sink appends every head of the audit, one line of JSON each, to be shipped elsewhere; none:"
+        " only the topic has them.",
+    )
+    audit_head_records: int = _setting(
+        "ESTOP_AUDIT_HEAD_RECORDS",
+        1_000,
+        _integer(1, 1_000_000),
+        "After how many records of a partition the sink signs the next head of the audit.",
+    )
+    audit_head_interval_ms: int = _setting(
+        "ESTOP_AUDIT_HEAD_INTERVAL_MS",
+        60_000,
+        _integer(100, DAY_MS),
+        "How long records of the audit wait for a signed head that covers them, ms.",
+    )
     verify_keys_file: Path | None = _setting(
         "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."
     )

@@ -421,6 +421,27 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditHead:
+    """How far the audit's chain of one partition is, signed by the sink that computed it; see ``wire.audit_chain``."""
+
+    topic: str
+    partition: int
+    #: Counts the partition's heads, from 0.
+    number: int
+    #: The first offset that the chain does not cover yet.
+    next_offset: int
+    #: How many records the chain has.
+    records: int
+    #: The chain's last hash, 64 hexadecimal digits.
+    chain: str
+    #: SHA-256 of the head before this one, signature included; empty for the first.
+    previous: str
+    signed_at: int
+    key_id: str = ""
+    signature: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
     """One side effect of a reference service, stamped and written while its permit was held."""
 
@@ -467,6 +488,7 @@ ControlMessage = (
     | ServiceInstance
     | Freshness
     | AuditRecord
+    | AuditHead
     | Activity
     | Tick
     | Partial

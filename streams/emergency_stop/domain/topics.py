@@ -45,6 +45,7 @@ SERVICES: Final = "estop.services"
 EMERGENCIES: Final = "estop.emergencies"
 RECOVERIES: Final = "estop.recoveries"
 AUDIT: Final = "estop.audit"
+AUDIT_HEADS: Final = "estop.audit-heads"
 FRESHNESS: Final = "estop.freshness"
 DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
@@ -92,6 +93,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(RECOVERIES, "Recovery", compacted=True),
     TopicSpec(AUDIT, "AuditRecord"),
+    TopicSpec(AUDIT_HEADS, "AuditHead", partitions=1),
     TopicSpec(LEASES, "Lease", compacted=True, partitions=1),
     TopicSpec(LIFECYCLE, "Lifecycle"),
     TopicSpec(NOTICES, "Notice", partitions=1),

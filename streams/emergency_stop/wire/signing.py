@@ -1,4 +1,4 @@
-"""Ed25519 signatures on commands and holds.
+"""Ed25519 signatures on commands, holds, leases and heads of the audit.
 
 What is signed is the **canonical form**: a line that names the scheme and the record, then JSON as in
 RFC 8785 (keys sorted, no blanks, UTF-8) of every field but ``signature``. A field that has its default
@@ -30,10 +30,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from emergency_stop.domain.messages import Command, Hold, Lease
+from emergency_stop.domain.messages import AuditHead, Command, Hold, Lease
 
 #: What carries a signature.
-Signable = Command | Hold | Lease
+Signable = Command | Hold | Lease | AuditHead
 Signed = TypeVar("Signed", bound=Signable)
 
 SCHEME: Final = "estop-ed25519-v1"

@@ -9,7 +9,7 @@ import pytest
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, Command, Hold, Lease, Share
+from emergency_stop.domain.messages import Ack, Command, Hold, Share
 from emergency_stop.domain.values import Action, StopLevel
 from emergency_stop.sdk import StopGuard
 from emergency_stop.sdk.unverified import PAUSE_MS, WAIT_MS_MAX, Unverified
@@ -31,7 +31,7 @@ class CountingVerifier(Verifier):
         self.asked: list[str] = []
 
     def verify(self, message: Signable) -> SignatureVerdict:
-        assert not isinstance(message, Lease)
+        assert isinstance(message, (Command, Hold))
         self.asked.append(f"{type(message).__name__} {message.epoch}")
         return super().verify(message)
 

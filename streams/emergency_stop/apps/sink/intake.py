@@ -18,6 +18,7 @@ from emergency_stop.columnar.decoder import ColumnDecoder
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.domain import topics
 from emergency_stop.domain.reasons import Reject
+from emergency_stop.wire.audit_chain import RawRecord
 from emergency_stop.wire.codec import WireError, split_frame
 from emergency_stop.wire.registry import Registry, UnknownSchemaError
 from emergency_stop.wire.schemas import load_record_schema
@@ -97,7 +98,9 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Intake:
-    """What one fetched batch became. ``rows`` are container rows by writer's schema id."""
+    """What one fetched batch became. ``rows`` are container rows by writer's schema id; ``chained`` is every record of
+    the audit, readable or not, for its chain.
+    """
 
     topic: str
     partition: int
@@ -107,12 +110,17 @@ class Intake:
     counts: dict[int | str, int] = field(default_factory=dict)
     raw_rows: list[tuple[Any, ...]] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    chained: list[RawRecord] = field(default_factory=list)
     size: int = 0
 
     def add(self, schema: int | str, row: bytes, count: int) -> None:
         self.rows.setdefault(schema, []).append(row)
         self.counts[schema] = self.counts.get(schema, 0) + count
         self.size += len(row)
+
+    def chain(self, record: Any) -> None:
+        self.chained.append(RawRecord(record.offset, record.timestamp, record.key, record.value))
+        self.size += len(record.key or b"") + len(record.value or b"")
 
 
 class Intaker:
@@ -181,6 +189,8 @@ class Intaker:
         """Control topics: few records, nested types; fastavro checks them."""
         name = self._records[batch.topic] or ""
         for record in _records(batch):
+            if batch.topic == topics.AUDIT:
+                intake.chain(record)
             if record.value is None and batch.topic in _TOMBSTONES:
                 continue
             reason, detail, schema, body = self._checked(name, record.value)

@@ -13,20 +13,24 @@ from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailable
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.apps.process import run_until_signal
+from emergency_stop.apps.sink.audit_key import load_audit_signer
+from emergency_stop.apps.sink.heads import HeadKeeper, HeadSpec
 from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.query import QueryServer
 from emergency_stop.apps.sink.worker import SinkSpec, SinkWorker
-from emergency_stop.config import Settings
+from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.domain import topics
+from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
+from emergency_stop.wire.signing import KeyFileError, Signer
 
 log = logging.getLogger(__name__)
 
 GROUP: Final = "estop-sink"
 EXIT_UNAVAILABLE: Final = 69
-#: State is nobody's business, a lease renews what the services' own records tell, and what the history of triggers has
-#: comes with ``estop.triggers`` too.
+#: State is nobody's business, heads of the audit are stored before they are published, a lease renews what the
+#: services' own records tell, and what the history of triggers has comes with ``estop.triggers`` too.
 _NOT_STORED: Final = frozenset(
     {
         topics.DETECTOR_STATE,
@@ -36,6 +40,7 @@ _NOT_STORED: Final = frozenset(
         topics.PARTIALS,
         topics.TRIGGER_HISTORY,
         topics.LEASES,
+        topics.AUDIT_HEADS,
     }
 )
 
@@ -48,14 +53,18 @@ def stored_topics(services: tuple[str, ...]) -> dict[str, str | None]:
 def run(settings: Settings) -> int:
     """Store until SIGTERM or SIGINT; blocking. Returns the process's exit code."""
     try:
+        signer = load_audit_signer(settings)
         database = ClickHouse(settings.clickhouse_url, settings.data_dir)
+    except KeyFileError as error:
+        log.error("the sink does not start: %s (ESTOP_AUDIT_KEY_FILE)", error)  # noqa: TRY400  (the text says all)
+        return EXIT_CONFIG
     except ClickHouseUnavailableError as error:
         log.error("the sink does not start: %s", error)  # noqa: TRY400  (the text says all)
         return EXIT_UNAVAILABLE
     try:
         applied = clickhouse_migrations.apply(database, settings.retain_event_history_days, settings.clickhouse_cluster)
         log.info("ClickHouse at %s, migrations applied: %s", database.where, ", ".join(applied) or "none")
-        return run_until_signal(lambda stop: _serve(settings, database, stop))
+        return run_until_signal(lambda stop: _serve(settings, database, signer, stop))
     finally:
         database.close()
 
@@ -93,7 +102,7 @@ def _show(database: ClickHouse, ttl_days: int, cluster: str | None) -> str:
     return clickhouse_migrations.as_script(steps) or "-- nothing is left to apply"
 
 
-async def _serve(settings: Settings, database: ClickHouse, stop: asyncio.Event) -> int:
+async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop: asyncio.Event) -> int:
     registry = build_registry(settings.registry_url)
     records = stored_topics(settings.services)
     name = f"{GROUP}-{settings.instance_id}"
@@ -106,7 +115,10 @@ async def _serve(settings: Settings, database: ClickHouse, stop: asyncio.Event) 
         records=records,
         cluster=settings.cluster,
     )
-    worker = SinkWorker(spec, database, Intaker(registry, records), publisher, SinkMetrics())
+    head_spec = HeadSpec(settings.audit_head_records, settings.audit_head_interval_ms, settings.audit_heads_file)
+    heads = HeadKeeper(head_spec, signer, settings.cluster, Codec(registry))
+    worker = SinkWorker(spec, database, Intaker(registry, records), publisher, SinkMetrics(), heads)
+    log.info("heads of the audit are signed with key %s", signer.key_id)
     loop = asyncio.get_running_loop()
 
     def select(sql: str) -> dict[str, Any]:

@@ -132,6 +132,7 @@ def _merged(intakes: list[Intake]) -> Intake:
         into.next_offset = one.next_offset
         into.dead += one.dead
         into.raw_rows += one.raw_rows
+        into.chained += one.chained
         into.size += one.size
         for schema, rows in one.rows.items():
             into.rows.setdefault(schema, []).extend(rows)

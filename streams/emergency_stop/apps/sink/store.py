@@ -2,8 +2,9 @@
 
 Theory of operation. Per flush: the ranges are frozen (``ranges.py``); dead letters are acknowledged by the broker;
 then, per range, one insert of one block (all of it is stored, or none) under a token that is the range; then the
-positions. A range whose insert went wrong, or that waited long, is looked for before it is inserted again: the
-database knows a token for a while only, and may have been away for longer.
+positions. A range of the audit is two inserts, its chain first, so that rows which are there are chained. A range whose
+insert went wrong, or that waited long, is looked for before it is inserted again: the database knows a token for a
+while only, and may have been away for longer.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from emergency_stop.adapters.audit_ledger import CHAIN, append_chain
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredRange
 from emergency_stop.apps.sink.intake import DEAD_LETTER_COLUMNS, DEAD_LETTERS, TABLES, Intake, Intaker
 from emergency_stop.apps.sink.ranges import Place, Standing, still_pending
 from emergency_stop.columnar.container import container, container_schema
+from emergency_stop.wire.audit_chain import RawRecord
 from emergency_stop.wire.schemas import load_record_schema
 
 
@@ -32,6 +35,7 @@ class RangeInsert:
     rows: int
     block: bytes | None
     raw_rows: tuple[tuple[object, ...], ...] = ()
+    chained: tuple[RawRecord, ...] = ()
 
     @property
     def token(self) -> str:
@@ -39,9 +43,20 @@ class RangeInsert:
 
 
 def plan_inserts(intaker: Intaker, intakes: Iterable[Intake], records: Mapping[str, str | None]) -> list[RangeInsert]:
-    """One insert per range that has rows. The same intakes make the same inserts."""
-    made = (_insert(intaker, intake, records[intake.topic]) for intake in intakes)
+    """One insert per range that has rows, and one before it where it is chained. The same intakes make the same
+    inserts.
+    """
+    made = (
+        one for intake in intakes for one in (_chain_insert(intake), _insert(intaker, intake, records[intake.topic]))
+    )
     return [one for one in made if one.rows]
+
+
+def _chain_insert(intake: Intake) -> RangeInsert:
+    chained = tuple(intake.chained)
+    return RangeInsert(
+        CHAIN, intake.topic, intake.partition, intake.fetch_offset, intake.next_offset, len(chained), None, (), chained
+    )
 
 
 def _insert(intaker: Intaker, intake: Intake, record: str | None) -> RangeInsert:
@@ -101,7 +116,9 @@ def _is_stored(database: ClickHouse, one: RangeInsert) -> bool:
 
 
 def _insert_range(database: ClickHouse, one: RangeInsert, token: str) -> None:
-    if one.block is not None:
+    if one.chained:
+        append_chain(database, one.topic, one.partition, one.first_offset, one.chained, token)
+    elif one.block is not None:
         database.insert_avro(one.table, one.block, token)
     else:
         database.insert_rows(one.table, DEAD_LETTER_COLUMNS, one.raw_rows, token)

@@ -14,9 +14,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from emergency_stop.adapters.clickhouse import ClickHouse
+from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher, stop_consumer
 from emergency_stop.adapters.lane_consumer import lane_consumer
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger
+from emergency_stop.apps.sink.heads import HeadKeeper
 from emergency_stop.apps.sink.intake import DEAD_LETTERS, TABLES, Intake, Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.ranges import Place, Standing, Waiting
@@ -27,6 +29,7 @@ from emergency_stop.domain import topics
 log = logging.getLogger(__name__)
 
 _POLL_MS: Final = 100
+_TELL_S: Final = 10
 _RETRY_MS_MAX: Final = 10_000
 #: Frozen longer ago than this, a range is looked for before it is inserted: others may have taken it over.
 _FRESH_MS: Final = 5_000
@@ -77,13 +80,22 @@ class SinkWorker:
     """Runs until told to stop. Everything that blocks on the database runs on one thread of its own."""
 
     def __init__(
-        self, spec: SinkSpec, database: ClickHouse, intaker: Intaker, publisher: KafkaPublisher, metrics: SinkMetrics
+        self,
+        spec: SinkSpec,
+        database: ClickHouse,
+        intaker: Intaker,
+        publisher: KafkaPublisher,
+        metrics: SinkMetrics,
+        heads: HeadKeeper | None = None,
     ) -> None:
+        """Without ``heads`` the audit is chained, and nobody signs how far."""
         self._spec = spec
         self._database = database
         self._intaker = intaker
         self._publisher = publisher
         self._metrics = metrics
+        self._heads = heads
+        self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._assignments = _Assignments(spec.session_timeout_ms)
         self._positions: dict[TopicPartition, int] = {}
@@ -144,8 +156,12 @@ class SinkWorker:
             if self._waiting.size >= self._spec.flush_bytes or (self._waiting and loop.time() >= flush_at):
                 await self._flush_whole(consumer)
                 flush_at = loop.time() + self._spec.flush_interval_ms / 1000
+            if not self._assignments.changed:
+                await self._sign_heads()
         if self._waiting and not self._assignments.changed:
             await self._flush_whole(consumer)
+        if not self._assignments.changed:
+            await self._sign_heads(at_once=True)
 
     async def _reposition(self, consumer: AIOKafkaConsumer) -> None:
         """After a rebalance only the database knows what is stored; whatever waited is read again."""
@@ -166,6 +182,8 @@ class SinkWorker:
                 consumer.seek(where, standing.position)
         pending = [one for standing in self._standings.values() for one in standing.pending]
         self._waiting.reset(pending)
+        if self._heads is not None:
+            self._heads.take_over(self._standings)
         log.info("positions read for %d partitions, ranges to repeat: %d", len(self._positions), len(pending))
         await self._refuse_foreign(consumer)
         # A predecessor may have died between its rows and its commit; on a quiet topic nothing else would say so.
@@ -230,6 +248,8 @@ class SinkWorker:
         storing = Storing(inserts, intakes, self._spec.cluster, late=lambda: bool(repeated) or loop.time() > late_at)
         await self.until_done("store rows", storing.run)
         self._metrics.stored(inserts, dead)
+        if self._heads is not None:
+            self._heads.note(intakes, self._clock.now_ms())
         await self._commit(consumer, {TopicPartition(one.topic, one.partition): one.next_offset for one in intakes})
 
     async def _frozen(self, intakes: list[Intake], repeated: set[Place]) -> bool:
@@ -245,6 +265,27 @@ class SinkWorker:
         if not kept:
             log.warning("another sink has claimed partitions of this one meanwhile; positions are read anew")
         return kept
+
+    async def _sign_heads(self, *, at_once: bool = False) -> None:
+        """Heads of the audit that are due: stored, appended to the file, then published.
+
+        A broker that does not take one delays nothing else: the next head, or the next start, tells as much and more.
+        """
+        heads = self._heads
+        if heads is None:
+            return
+        now_ms = self._clock.now_ms()
+        places = heads.due(now_ms, at_once=at_once)
+        if not places:
+            return
+        told = await self.until_done("store heads of the audit", lambda database: heads.make(database, places, now_ms))
+        await asyncio.to_thread(heads.append_to_file, told)
+        heads.told(places)
+        try:
+            async with asyncio.timeout(_TELL_S):
+                await self._publisher.publish_all([heads.record(head) for head in told])
+        except (KafkaError, TimeoutError) as error:
+            log.warning("heads of the audit are stored, but %s does not take them: %s", topics.AUDIT_HEADS, error)
 
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
         """A hint for lag monitors; the positions table decides. So a commit that fails is left to the next one."""

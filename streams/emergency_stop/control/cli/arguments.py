@@ -51,6 +51,7 @@ def add_to(commands: Any) -> None:
     _explain(commands)
     _check(commands)
     _keys(commands)
+    _audit(commands)
     _service(commands)
     _produce(commands)
 
@@ -216,6 +217,23 @@ def _keys(commands: Any) -> None:
     for verb in (generate, listed, trust, retire):
         _json(verb)
     keys.set_defaults(run=f"{_CLI}.keys:run_keys")
+
+
+def _audit(commands: Any) -> None:
+    audit = commands.add_parser("audit", help="the history of decisions, and the proof that it is whole")
+    verbs = audit.add_subparsers(dest="verb", required=True, metavar="VERB")
+    export = verbs.add_parser("export", help="everything that proves the audit, from ClickHouse into FILE")
+    export.add_argument("file", type=Path, metavar="FILE", help="lines of JSON; must not exist")
+    export.add_argument("--since", type=_moment, metavar="TIME", help="from the last head before; default: everything")
+    verify = verbs.add_parser("verify", help="find what was changed, left out, put in or cut off; needs no broker")
+    verify.add_argument("file", type=Path, nargs="?", metavar="FILE", help="an export; default: needs --database")
+    verify.add_argument("--database", action="store_true", help="what ClickHouse has now, instead of a file")
+    verify.add_argument("--keys", type=Path, metavar="FILE", help="trusted public keys; default: ESTOP_AUDIT_KEYS_FILE")
+    verify.add_argument("--heads", type=Path, metavar="FILE", help="heads that were kept elsewhere: all must be there")
+    verify.add_argument("--partial", action="store_true", help="it may begin at a signed head, as with export --since")
+    for verb in (export, verify):
+        _json(verb)
+    audit.set_defaults(run=f"{_CLI}.audit:run_audit")
 
 
 def _service(commands: Any) -> None:

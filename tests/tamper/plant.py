@@ -1,0 +1,150 @@
+"""A real audit: decisions of the coordinator's core, on a broker, stored and chained by a sink that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from confluent_kafka import Producer
+
+from emergency_stop.adapters.embedded_broker import EmbeddedBroker
+from emergency_stop.adapters.kafka_topics import ensure_topics
+from emergency_stop.apps.demo.witness import Analyst
+from emergency_stop.config import Settings
+from emergency_stop.coordinate.lifecycle import Admit
+from emergency_stop.coordinate.state import ScopeState
+from emergency_stop.coordinate.step import step
+from emergency_stop.domain import topics
+from emergency_stop.domain.messages import AuditRecord
+from emergency_stop.domain.values import AckState
+from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import LocalRegistry
+from tests.campaign.children import Child, Condition
+from tests.unit.coordinate.scenario import ack, command_to, hit, instance, resume, world
+
+WITHIN_S: Final = 120.0
+ESTOP: Final = [sys.executable, "-m", "emergency_stop.control.cli.main"]
+RECORDS_PER_SCOPE: Final = 4
+
+
+def decisions(scope: str, at: int) -> list[AuditRecord]:
+    """What one emergency leaves in the audit: opened, stopped, a resume that is refused, and one that is not."""
+    known = world(*(instance(name, heartbeat_at=at) for name in ("x", "y")))
+    state, effects = step(ScopeState(scope), hit(f"hit-{scope}", scope), at, known)
+    found = list(effects)
+    state, effects = step(state, Admit(scope, state.cases[0].emergency_id), at, known)
+    found += effects
+    for service in ("x", "y"):
+        state, effects = step(
+            state, ack(command_to(state.cases[0], service), AckState.STOPPED, at=at + 5), at + 5, known
+        )
+        found += effects
+    for number, epoch in enumerate((99, 1)):
+        state, effects = step(state, resume(f"resume-{scope}-{number}", epoch, scope=scope), at + 9, known)
+        found += effects
+    return [effect for effect in found if isinstance(effect, AuditRecord)]
+
+
+@dataclass
+class Plant(AbstractContextManager["Plant"]):
+    """Broker, sink, and the files that the sink ships its heads to."""
+
+    folder: Path
+    head_records: int = 7
+    settings: Settings = field(init=False)
+    sink: Child = field(init=False)
+    sent: int = 0
+
+    def __enter__(self) -> Self:
+        self._broker = EmbeddedBroker(self.folder)
+        self._broker.start()
+        self.settings = Settings.from_env({
+            "ESTOP_BROKERS": self._broker.bootstrap,
+            "ESTOP_DATA_DIR": str(self.folder / "data"),
+            "ESTOP_AUDIT_HEADS_FILE": str(self.folder / "heads.jsonl"),
+            "ESTOP_AUDIT_HEAD_RECORDS": str(self.head_records),
+            "ESTOP_AUDIT_HEAD_INTERVAL_MS": "500",
+            "ESTOP_CONTROL_PARTITIONS": "3",
+        })  # fmt: skip
+        asyncio.run(ensure_topics(self.settings.brokers, self.settings.topics()))
+        self.sink = Child("sink", [*ESTOP, "sink"], self.settings.as_env(), self.folder)
+        self.sink.join()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sink.kill()
+        self._broker.stop()
+
+    @property
+    def heads_file(self) -> Path:
+        return self.folder / "heads.jsonl"
+
+    def decide(self, first_scope: int, scopes: int) -> None:
+        """Publish the decisions about so many scopes, and one value among them that is no record."""
+        codec = Codec(LocalRegistry())
+        # A record per batch: the embedded broker says of a batch that it ends behind its first record, and a sink that
+        # had stored all of it would take the topic for another one.
+        own = {"acks": "all", "batch.num.messages": 1}
+        producer = Producer({"bootstrap.servers": self.settings.brokers, **own})
+        for number in range(first_scope, first_scope + scopes):
+            for one in decisions(f"account:acc-{number}", 1_700_000_000_000 + number):
+                producer.produce(topics.AUDIT, codec.encode(one, topics.AUDIT), one.subject.encode())
+                self.sent += 1
+        producer.produce(topics.AUDIT, b"no record", b"stranger")
+        self.sent += 1
+        assert producer.flush(20) == 0
+
+    def stored(self) -> int:
+        """Chained records; 0 while the sink is down."""
+        return self._count("SELECT count() FROM audit_chain")
+
+    def covered(self) -> int:
+        """Records that a signed head covers; 0 while the sink is down."""
+        newest = "SELECT max(records) AS covered FROM audit_heads GROUP BY topic, partition"
+        return self._count(f"SELECT sum(covered) FROM ({newest})")  # noqa: S608  (the test's own words)
+
+    def _count(self, sql: str) -> int:
+        try:
+            return int(Analyst(self.settings.data_dir).ask(sql)[0][0])
+        except (OSError, ValueError):
+            return 0
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait, and start the sink again where it was killed."""
+        deadline = time.monotonic() + WITHIN_S
+        while not holds():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {WITHIN_S} s\n{self.sink.log_path.read_text()[-3000:]}")
+            self.sink.look_after()
+            time.sleep(0.02)
+
+    def leave(self) -> None:
+        """End the sink in good order: its last heads cover everything."""
+        self.sink.leave()
+        self.until(lambda: self.sink.condition is Condition.OUT, "the sink has left")
+
+    def audit(self, *arguments: str) -> tuple[int, str]:
+        """``estop audit …``: its exit code and what it said."""
+        done = subprocess.run(
+            [*ESTOP, "audit", *arguments], env={**os.environ, **self.settings.as_env()}, capture_output=True,
+            text=True, timeout=120, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+
+def verified(said: str) -> dict[str, Any]:
+    """The document that ``estop audit verify --json`` printed."""
+    found: dict[str, Any] = json.loads(said.splitlines()[0])
+    return found
