@@ -218,6 +218,8 @@ def test_two_at_once_send_one_record_and_what_an_interrupted_one_sent_is_found(
     assert estop(settings, "list", "--open")[1][0]["state"] == "interrupted"
     send(settings, HEALTH, (b"acc-1", letter.value, redrive_headers(letter, killed)))
     sent = len(records_of(settings))
+    assert estop(settings, "redrive", str(letter.place), "--dry-run")[1][0]["outcome"] == "found"
+    assert estop(settings, "list", "--open")[1][0]["state"] == "interrupted"
     code, (outcome,), _ = estop(settings, "redrive", str(letter.place), "--fix-key")
     assert (code, outcome["outcome"]) == (EXIT_OK, "found")
     assert len(records_of(settings)) == sent

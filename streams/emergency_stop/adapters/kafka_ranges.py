@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -35,24 +35,29 @@ class KafkaRanges:
         where = TopicPartition(topic, partition)
         return int((await self._consumer.end_offsets([where]))[where])
 
-    async def records(self, topic: str, partition: int, offset: int, *, within_s: float) -> list[Any]:
-        """Records of aiokafka from ``offset`` to the end at the time of the call. Raises ``KafkaTimeoutError``."""
+    async def read(
+        self, topic: str, partition: int, offset: int, take: Callable[[Any], None], *, within_s: float
+    ) -> None:
+        """Hand over aiokafka's records from ``offset`` to the end at the time of the call.
+
+        Raises ``KafkaTimeoutError`` where that takes longer.
+        """
         where = TopicPartition(topic, partition)
         self._consumer.assign([where])
         first = (await self._consumer.beginning_offsets([where]))[where]
         self._consumer.seek(where, max(offset, first))
         goal, deadline = await self.end(topic, partition), time.monotonic() + within_s
-        found: list[Any] = []
         answered_with_records: int | None = None
         while True:
             answered = self._consumer.last_poll_timestamp(where)
             fetched = (await self._consumer.getmany(timeout_ms=_POLL_MS)).get(where, [])
-            found += fetched
+            for record in fetched:
+                take(record)
             if fetched:
                 answered_with_records = self._consumer.last_poll_timestamp(where)
             # The embedded broker tells the end of its last batch too low: it must have answered that there is no more.
             elif answered not in {None, answered_with_records} and await self._consumer.position(where) >= goal:
-                return found
+                return
             if time.monotonic() > deadline:
                 raise KafkaTimeoutError(f"{topic}-{partition} could not be read from {offset} within {within_s:g} s")
 

@@ -56,10 +56,10 @@ def test_a_letter_without_a_record_is_open() -> None:
 
 def test_what_was_sent_is_never_sent_again_whoever_asks_and_however_late() -> None:
     journal = journal_of(begun(ONE), done(LETTER, ONE, TARGET, ""))
-    for now_ms, own in itertools.product((NOW_MS, NOW_MS + 10**10), ("", "one", "two")):
-        standing = journal.standing(LETTER.letter_id, now_ms, own)
+    standings = [journal.standing(LETTER.letter_id, NOW_MS + age_ms) for age_ms in (0, 10**10)]
+    for standing in (*standings, journal.standing_of_attempt(LETTER.letter_id, "one", frozenset())):
         assert standing.state == "redriven"
-        refused = plan(LETTER, standing, Fix(), now_ms, Examiner(LocalRegistry()), LocalRegistry())
+        refused = plan(LETTER, standing, Fix(), NOW_MS, Examiner(LocalRegistry()), LocalRegistry())
         assert isinstance(refused, Refused)
         assert refused.kind == "already_redriven"
 
@@ -67,9 +67,16 @@ def test_what_was_sent_is_never_sent_again_whoever_asks_and_however_late() -> No
 @pytest.mark.parametrize("order", list(itertools.permutations((ONE, TWO))))
 def test_of_two_attempts_at_once_exactly_the_first_on_record_goes_on(order: tuple[Order, Order]) -> None:
     journal = journal_of(*map(begun, order))
-    now_ms = NOW_MS + 10
-    going = [one for one in order if journal.standing(LETTER.letter_id, now_ms, one.attempt_id).busy is None]
+    none: frozenset[str] = frozenset()
+    going = [one for one in order if journal.standing_of_attempt(LETTER.letter_id, one.attempt_id, none).busy is None]
     assert going == [order[0]]
+
+
+def test_an_attempt_passes_ended_ones_only_where_it_has_looked_for_what_they_sent() -> None:
+    """One that began and ended while this one waited is as old as it may be: nobody has looked."""
+    journal = journal_of(begun(ONE), begun(replace(TWO, at_ms=NOW_MS + 10 * ATTEMPT_OVER_MS)))
+    assert journal.standing_of_attempt(LETTER.letter_id, "two", frozenset({"one"})) == Standing()
+    assert journal.standing_of_attempt(LETTER.letter_id, "two", frozenset()).busy is not None
 
 
 def test_a_new_attempt_waits_for_one_that_may_still_send_and_looks_for_what_an_ended_one_sent() -> None:

@@ -76,15 +76,25 @@ class Journal:
             attempt = Attempt(record.correlation_id, record.actor, record.at, target)
             self._attempts.setdefault(record.subject, []).append(attempt)
 
-    def standing(self, letter_id: str, now_ms: int, own: str = "") -> Standing:
-        """As seen by a new attempt, or by the attempt whose id is ``own``: later ones give way to it."""
+    def standing(self, letter_id: str, now_ms: int) -> Standing:
+        """As seen by somebody who has not begun an attempt."""
         if letter_id in self._redriven:
             return Standing(redriven=self._redriven[letter_id])
         attempts = self._attempts.get(letter_id, [])
-        ids = [one.attempt_id for one in attempts]
-        before = attempts[: ids.index(own)] if own in ids else attempts
-        busy = next((one for one in before if now_ms - one.at_ms < ATTEMPT_OVER_MS), None)
-        return Standing(busy=busy, unsettled=tuple(one for one in before if now_ms - one.at_ms >= ATTEMPT_OVER_MS))
+        busy = next((one for one in attempts if now_ms - one.at_ms < ATTEMPT_OVER_MS), None)
+        return Standing(busy=busy, unsettled=tuple(one for one in attempts if now_ms - one.at_ms >= ATTEMPT_OVER_MS))
+
+    def standing_of_attempt(self, letter_id: str, own: str, examined: frozenset[str]) -> Standing:
+        """As seen by the attempt ``own``, once its intent was read back: later ones give way to it.
+
+        Before it only attempts may lie of which it has found out that they sent nothing, ``examined``; however old
+        another one is, nobody has looked for what it sent.
+        """
+        if letter_id in self._redriven:
+            return Standing(redriven=self._redriven[letter_id])
+        attempts = self._attempts.get(letter_id, [])
+        before = attempts[: [one.attempt_id for one in attempts].index(own)]
+        return Standing(busy=next((one for one in before if one.attempt_id not in examined), None))
 
     def is_redriven(self, letter_id: str) -> bool:
         return letter_id in self._redriven

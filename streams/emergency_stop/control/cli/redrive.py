@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import getpass
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_ranges import KafkaRanges, ranges
 from emergency_stop.apps.dead_letters.book import Choice, LetterBook
-from emergency_stop.apps.dead_letters.examine import Examiner
+from emergency_stop.apps.dead_letters.examine import REDRIVABLE, Examiner
 from emergency_stop.apps.dead_letters.fix import Candidate, Fix
 from emergency_stop.apps.dead_letters.journal import (
     ID_HEADER,
@@ -63,6 +64,8 @@ class Ready:
     letter: Letter
     candidate: Candidate
     target: Place
+    #: Interrupted attempts that have sent nothing, as was found out.
+    examined: frozenset[str]
 
 
 def run_redrive(options: argparse.Namespace, settings: Settings) -> int:
@@ -127,7 +130,7 @@ class _Redrive:
     outcomes: list[Outcome] = field(default_factory=list)
 
     async def run(self, letters: list[Letter], book: LetterBook, *, dry: bool) -> None:
-        ready = await self._planned(letters)
+        ready = await self._planned(letters, dry=dry)
         if dry:
             self.outcomes += [Outcome(one.letter, "would_send", f"to {_where(one.target)}") for one in ready]
             return
@@ -140,21 +143,22 @@ class _Redrive:
         finally:
             await publisher.stop()
 
-    async def _planned(self, letters: list[Letter]) -> list[Ready]:
+    async def _planned(self, letters: list[Letter], *, dry: bool) -> list[Ready]:
         """Those that may be sent; outcomes of the others are noted."""
         registry, now_ms = build_registry(self.installation.settings.registry_url), SystemClock().now_ms()
         examiner, ready = Examiner(registry), []
+        sent = await self._sent_before(self.journal.standing(one.letter_id, now_ms) for one in letters)
         for letter in letters:
             standing = self.journal.standing(letter.letter_id, now_ms)
+            if letter.letter_id in sent and refused_by(standing) is None:
+                await self._finish(letter, sent[letter.letter_id], dry=dry)
+                continue
             verdict = plan(letter, standing, self.fix, now_ms, examiner, registry)
             if isinstance(verdict, Refused):
                 self._refuse(letter, verdict)
                 continue
-            found = await self._sent_before(letter, standing)
-            if found is None:
-                ready.append(Ready(letter, verdict, await self._target(letter, verdict)))
-            else:
-                await self._finish(letter, found)
+            examined = frozenset(one.attempt_id for one in standing.unsettled)
+            ready.append(Ready(letter, verdict, await self._target(letter, verdict), examined))
         return ready
 
     def _refuse(self, letter: Letter, refused: Refused) -> None:
@@ -167,23 +171,31 @@ class _Redrive:
         partition = await self.places.partition_for(topic, candidate.key, wanted)
         return Place(topic, partition, await self.places.end(topic, partition))
 
-    async def _sent_before(self, letter: Letter, standing: Standing) -> Place | None:
-        """Where an interrupted attempt's record lies; ``None``: it had sent nothing."""
-        for attempt in standing.unsettled:
-            topic, partition, offset = attempt.target
-            if topic != letter.source.topic:
-                continue
-            for record in await self.places.records(topic, partition, offset, within_s=SCAN_WITHIN_S):
-                if (ID_HEADER, letter.letter_id.encode()) in record.headers:
-                    return Place(topic, partition, record.offset)
-        return None
+    async def _sent_before(self, standings: Iterable[Standing]) -> dict[str, Place]:
+        """Where records of interrupted attempts lie, by letter; each partition is read once."""
+        starts: dict[tuple[str, int], int] = {}
+        for topic, partition, offset in (one.target for standing in standings for one in standing.unsettled):
+            if topic in REDRIVABLE:
+                starts[topic, partition] = min(offset, starts.get((topic, partition), offset))
+        found: dict[str, Place] = {}
 
-    async def _finish(self, letter: Letter, found: Place) -> None:
+        def take(record: Any) -> None:
+            for name, value in record.headers:
+                if name == ID_HEADER:
+                    found.setdefault((value or b"").decode(), Place(record.topic, record.partition, record.offset))
+
+        for (topic, partition), offset in starts.items():
+            await self.places.read(topic, partition, offset, take, within_s=SCAN_WITHIN_S)
+        return found
+
+    async def _finish(self, letter: Letter, found: Place, *, dry: bool) -> None:
         """Put on record what an interrupted attempt did not come to."""
+        self.outcomes.append(Outcome(letter, "found", f"an interrupted redrive had sent it: {found}"))
+        if dry:
+            return
         order = Order(self.order.attempt_id, self.order.by, self.order.reason, SystemClock().now_ms())
         record = done(letter, order, found, "found")
         await self.installation.publish(AUDIT, letter.letter_id, record)
-        self.outcomes.append(Outcome(letter, "found", f"an interrupted redrive had sent it: {found}"))
 
     async def _wait_for_readers(self, book: LetterBook, ready: list[Ready]) -> None:
         wait_ms = forgotten_at_ms(book, [one.candidate for one in ready]) - SystemClock().now_ms()
@@ -205,7 +217,7 @@ class _Redrive:
             )
         first = []
         for one in ready:
-            lost = refused_by(self.journal.standing(one.letter.letter_id, now_ms, own))
+            lost = refused_by(self.journal.standing_of_attempt(one.letter.letter_id, own, one.examined))
             if lost is None:
                 first.append(one)
             else:
