@@ -28,6 +28,8 @@ from tests.tamper.plant import RECORDS_PER_SCOPE, Plant, verified
 
 SEED_MAX = 1 << 30
 SCOPES = 60
+EACH_SHORT = 8
+DATABASE_IS_SLOWER = 20
 BATCHES = 6
 #: Batches during which the sink is killed.
 KILLS = (2, 4)
@@ -36,12 +38,16 @@ KILLS = (2, 4)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tamper", description=__doc__)
     parser.add_argument("--short", action="store_true", help="few tampers of each kind")
+    parser.add_argument(
+        "--each", type=int, default=100, metavar="N", help="tampers of each kind; a twentieth of them in the database"
+    )
     parser.add_argument("--seed", type=int, default=os.environ.get("SEED") or random.randrange(SEED_MAX))
     options = parser.parse_args()
     _say(f"seed {options.seed} (SEED={options.seed} repeats the places that are tampered with)")
-    per_file_kind, per_database_kind = (8, 1) if options.short else (200, 10)
+    each = EACH_SHORT if options.short else options.each
+    per_database_kind = max(each // DATABASE_IS_SLOWER, 1)
     with tempfile.TemporaryDirectory(prefix="estop-tamper-") as name:
-        report = Campaign(Path(name), options.seed).run(per_file_kind, per_database_kind)
+        report = Campaign(Path(name), options.seed).run(each, per_database_kind)
     print(json.dumps(report | {"seed": options.seed}))
     return 0 if report["found"] == report["tampers"] and not report["false_alarms"] else 1
 
