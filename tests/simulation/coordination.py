@@ -14,12 +14,12 @@ from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.snapshot import scope_key, scope_record
 from emergency_stop.coordinate.state import Effect, ScopeState, World
 from emergency_stop.coordinate.tables import RefusedMessageError
-from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, Command, ConditionAnswer, Hit, Hold, Request
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
-Input = Hit | Request | Ack
+Input = Hit | Request | Ack | ConditionAnswer
 CRASH_POINTS: Final = ("before records", "amid records", "before effects", "amid effects", "before positions")
 #: How long one that stalls is away before it is succeeded, and how much longer until it wakes.
 SUCCEEDED_AFTER_MS: Final = 3_000

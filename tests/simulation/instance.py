@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
-from emergency_stop.domain.values import InstanceState
+from emergency_stop.domain.values import Action as Ordered
+from emergency_stop.domain.values import InstanceState, StopLevel
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
 from emergency_stop.sdk.permit import OpenPermit
@@ -57,6 +59,7 @@ class Instance:
         self._armed_at: int | None = None
         self._next_command = self._next_hold = 0
         self._reads_commands = self._reads_holds = False
+        self.ill_until = 0
         self._commands = world.commands[service]
         self._holds = world.holds
 
@@ -171,7 +174,18 @@ class Instance:
             last = max(announced, self._silent_from)
         beat = last - (last - announced) % HEARTBEAT_MS
         needs = self._world.weather.depends_on.get(self.service, ())
-        return ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
+        known = ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
+        if self._world.weather.undoing is None:
+            return known
+        is_well = beat >= self.ill_until
+        return replace(
+            known, healthy=is_well, problem="" if is_well else "ill", actions=self.gate.permitted,
+            failed_actions=self.gate.failed_actions,
+        )  # fmt: skip
+
+    def fall_ill(self, for_ms: int) -> None:
+        """It says of itself that it is not well, for so long."""
+        self.ill_until = max(self.ill_until, self._engine.now_ms + for_ms)
 
     # -------------------------------------------------------------------------------------------- incoming
 
@@ -256,7 +270,11 @@ class Instance:
     def _handle(self, command: Command) -> None:
         """The user's stop handler begins; chance says how it ends."""
         done, reason, lasts_ms = True, "", self._random.randrange(60)
-        if self._engine.chance(self._world.weather.bad_handler):
+        undoing = self._world.weather.undoing
+        if undoing is not None and command.action is Ordered.PROBE:
+            if self._engine.chance(undoing.bad_probe):
+                done, reason = False, "it is not well"
+        elif self._engine.chance(self._world.weather.bad_handler):
             done = self._engine.chance(0.5)
             reason = "" if done else self._random.choice(("it returned false", "it raised RuntimeError"))
             lasts_ms = self._random.choice((0, 100, 3_000, 9_000))
@@ -264,7 +282,13 @@ class Instance:
 
     def _handled(self, command: Command, done: bool, reason: str) -> None:
         self._world.judge.handled(self, command, done=done)
-        self._perform(self._stops.on_handled(command.command_id, self._engine.now_ms, done=done, reason=reason))
+        saved = f"state of {self}" if command.level is StopLevel.MAINTENANCE and self._saves_state() else None
+        now_ms = self._engine.now_ms
+        self._perform(self._stops.on_handled(command.command_id, now_ms, done=done, reason=reason, saved_state=saved))
+
+    def _saves_state(self) -> bool:
+        undoing = self._world.weather.undoing
+        return undoing is not None and not self._engine.chance(undoing.bad_probe)
 
     def _tell(self, ack: Ack) -> None:
         """Sent by a task of its own, so in any order, until the broker has it; one that dies sends nothing more."""
@@ -297,6 +321,7 @@ class Instance:
         """Act for an account, if the gate lets it; whether it did."""
         action = Action(account_id)
         action.permit = OpenPermit(self.gate, account_id, partial(self._cut, action))
+        self._world.judge.attempted(self, account_id)
         try:
             action.permit.begin()
         except Stopped:
@@ -318,7 +343,9 @@ class Instance:
         if not action.is_over and action.permit is not None:
             action.is_over = True
             self.acting.discard(action)
-            action.permit.end()
+            undoing = self._world.weather.undoing
+            fails = undoing is not None and self._engine.chance(undoing.failing)
+            action.permit.end(RuntimeError("it did not work") if fails else None)
 
     def __str__(self) -> str:
         return f"{self.service}/{self.instance_id}"
