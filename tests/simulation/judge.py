@@ -24,6 +24,7 @@ Of recoveries, drills, latches and people besides:
 * ``hit_ignored``: a recovery succeeded although its cause came back before it was over
 * ``early_tier``: a tier is held before the one before has proven its stop, or has had its time
 * ``drill_holds``: a drill holds something
+* ``acted_without_lease``, ``outlives_lease``: a side effect begun without a lease, or not asked to end without one
 """
 
 from __future__ import annotations

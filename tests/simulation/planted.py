@@ -20,6 +20,7 @@ from emergency_stop.sdk.gate import Verdict
 from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.coordination import KeepingCoordinator
+from tests.simulation.planted_leases import LEASE_BUGS
 from tests.simulation.planted_undoing import UNDOING_BUGS
 from tests.simulation.planting import SDK_KINDS as _SDK
 from tests.simulation.planting import Planted
@@ -176,7 +177,10 @@ BUGS: Final = (
     Planted("STOPPED on receipt", frozenset({"acted_after_proof"}), Parts(stops=StopsOnReceipt)),
     Planted("STOPPED whatever the handler says", _SDK, Parts(stops=StopsWhateverTheHandlerSays)),
     Planted("the coordinator loses emergencies at a restart", _LOST, Parts(ForgetfulCoordinator)),
-    Planted("the coordinator loses its outbox at a restart", _LOST, Parts(CoordinatorWithoutOutbox)),
+    Planted(
+        "the coordinator loses its outbox at a restart", _LOST | {"unaudited", "not_escalated"},
+        Parts(CoordinatorWithoutOutbox),
+    ),
     Planted("published before its record is durable", frozenset({"undurable"}), Parts(HastyCoordinator)),
     Planted(
         "an overtaken hold stays so", frozenset({"stuck_shut", "stop_lost"}) | _SDK,
@@ -217,4 +221,5 @@ BUGS: Final = (
         patches=((step, "_is_known", _knows_no_cause),),
     ),
     *UNDOING_BUGS,
+    *LEASE_BUGS,
 )  # fmt: skip

@@ -26,8 +26,9 @@ class Planted:
     kinds: frozenset[str]
     parts: Parts = field(default_factory=Parts)
     patches: tuple[Patch, ...] = ()
-    #: It can show in one schedule of so many only; no others are tried.
+    #: It can show only in one schedule of so many, whose seeds leave ``at`` as their rest; no others are tried.
     every: int = 1
+    at: int = 0
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[Parts]:
@@ -39,6 +40,6 @@ class Planted:
     def find(self, seed: int) -> Violation | None:
         """The first violation within the bound, if it is one of those that the bug must lead to."""
         with self.planted() as parts:
-            first = seed + -seed % self.every
+            first = seed + (self.at - seed) % self.every
             found = run_range(range(first, first + SCHEDULES_MAX * self.every, self.every), parts, enough=1)
         return next((violation for violation in found if violation.kind in self.kinds), None)

@@ -94,6 +94,8 @@ class Proofs:
 
     def began(self, instance: Instance, account_id: str | None) -> None:
         view = self.view(instance)
+        if instance.leasing is not None and self._judge.now_ms >= instance.leasing.until:
+            self._judge.violated("acted_without_lease", f"{instance} for {account_id}")
         for scope in view.scopes(account_id):
             if view.proven.get(scope):
                 self._judge.violated("acted_after_proof", f"{instance} for {account_id}, having proven {scope} stopped")

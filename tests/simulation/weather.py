@@ -95,10 +95,15 @@ class Weather:
     #: What each service announces that it depends on: a chain, a circle, or nothing.
     depends_on: Mapping[str, tuple[str, ...]]
     undoing: Undoing | None = None
+    #: Instances act by leases of the coordinator.
+    leases: bool = False
 
 
 #: One schedule of so many undoes more than by a resume.
 UNDOING_EVERY: Final = 3
+#: One of so many has leases: the seeds that leave this rest.
+LEASES_EVERY: Final = 15
+LEASES_AT: Final = 1
 #: Cohorts 8 and 37: the one is admitted at 10 %, the other at 50 %.
 _COHORTS: Final = ("4", "2")
 
@@ -106,7 +111,7 @@ _COHORTS: Final = ("4", "2")
 def undoing(seed: int, weather: Weather) -> Weather:
     """The weather with what recoveries meet, in one schedule of a few; all others are as they were drawn."""
     if seed % UNDOING_EVERY:
-        return weather
+        return replace(weather, leases=seed % LEASES_EVERY == LEASES_AT)
     drawn = random.Random(f"undoing {seed}")
     pick, relentless = drawn.choice, drawn.random() < 0.1
     more = Undoing(

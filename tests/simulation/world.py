@@ -17,9 +17,11 @@ from emergency_stop.domain.messages import (
     ConditionQuestion,
     Hit,
     Hold,
+    Lease,
     ServiceInstance,
 )
 from emergency_stop.domain.values import Action
+from emergency_stop.sdk.lease import LeaseHolder
 from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.coordination import CoordinatorProcess, Durable, Input, KeepingCoordinator
@@ -44,6 +46,7 @@ class Parts:
     coordinator: Callable[[int, int], Coordinator] = KeepingCoordinator
     gate: type[PermitGate] = PermitGate
     stops: type[Stops] = Stops
+    leases: type[LeaseHolder] = LeaseHolder
 
 
 class SimulatedWorld:
@@ -126,7 +129,7 @@ class SimulatedWorld:
         return Weather(
             calm.services, calm.instances_each, calm.accounts, 0, lag_ms=20, crash=0, stall=0, downtime_ms=100,
             repeat=0, late_ack=0, drop_ack=0, drop_command=0, stubborn=calm.stubborn, long_action=0, bad_handler=0,
-            trouble=0, depends_on=calm.depends_on, undoing=fair,
+            trouble=0, depends_on=calm.depends_on, undoing=fair, leases=calm.leases,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- the broker
@@ -191,6 +194,18 @@ class SimulatedWorld:
         instance = Instance(self, service, f"i{len(self.instances)}")
         self.instances.append(instance)
         instance.start()
+
+    def hear_beat(self, beat: ServiceInstance) -> None:
+        """A heartbeat has reached the broker."""
+        if self.coordinator is not None and self.coordinator.granting is not None:
+            self.engine.after(self.lag_ms(), self.coordinator.granting.hear, beat)
+
+    def grant(self, lease: Lease) -> None:
+        """A coordinator publishes a lease: it reaches each instance on its own, sometimes late."""
+        for instance in self.instances:
+            if instance.is_alive and instance.leasing is not None:
+                late_ms = self.engine.random.randrange(4_000) if self.engine.chance(self.weather.late_ack) else 0
+                instance.after(late_ms, instance.online, instance.leasing.take, lease)
 
     def seen_by_coordinator(self) -> World:
         """Announcements as they have reached the coordinator, which reads them with a lag of its own."""
