@@ -97,6 +97,10 @@ test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits 
 simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, and planted bugs (make simulate SEED=… N=…)
 	@SEED=$(SEED) N=$(N) $(BIN)/python -m tests.simulation
 
+.PHONY: simulate-recovery
+simulate-recovery: $(STAMP) ## Emergencies with healthy services, and with one fault each: recovered, or rolled back (SEED=… N=…)
+	@$(BIN)/python -m tests.simulation.recovery $(or $(SEED),20260701) $(or $(N),1000)
+
 .PHONY: test-kill
 test-kill: $(STAMP) ## At least 20 kill -9 and pauses under load on Apache Kafka (Java 17, Maven)
 	@$(BIN)/python -m tests.campaign

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Request
-from emergency_stop.domain.values import LEVEL_SEVERITY, AckState, Action, EmergencyState, Mode
+from emergency_stop.domain.values import LEVEL_SEVERITY, AckState, Action, EmergencyState, Mode, StopLevel
 
 if TYPE_CHECKING:
+    from tests.simulation.instance import Instance
     from tests.simulation.judge import Judge
     from tests.simulation.world import SimulatedWorld
 
@@ -17,6 +18,8 @@ _CLAIMS: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL})
 _LIFTED: Final = frozenset({EmergencyState.RECOVERING, EmergencyState.RESOLVED})
 _SAYS_NO: Final = frozenset({AckState.FAILED, AckState.REFUSED, AckState.UNKNOWN})
 Word = tuple[int, int, bool]
+#: An instance that a coordinator knows for so long counts in whatever it decides.
+KNOWN_FOR_MS: Final = 1_000
 
 
 class Accounts:
@@ -38,21 +41,64 @@ class Accounts:
     def commanded(self, command: Command) -> None:
         self._commands[command.command_id] = command
 
-    def epoch_of(self, command_id: str) -> int:
-        """The epoch of a command that was given; 0 where it never was."""
-        command = self._commands.get(command_id)
-        return command.epoch if command else 0
+    def command(self, command_id: str) -> Command | None:
+        """A command that was given."""
+        return self._commands.get(command_id)
+
+    def newest(self) -> list[Emergency]:
+        """The newest account of each."""
+        return [*self._newest.values()]
+
+    def unproven(self, emergency: str, epoch: int) -> list[tuple[str, str]]:
+        """Instances of an emergency that neither proved its stop of ``epoch`` nor left."""
+        told = self._newest.get(emergency)
+        words = self._verdicts(emergency, epoch, told.scope if told else "")
+        keys = [(one.service, one.instance_id) for one in told.instances if one.instance_id] if told else []
+        # what never was can prove nothing, and act no more
+        here = {one.key for one in self._world.instances if one.left_at is None}
+        return [key for key in keys if key in here and all(no for _, _, no in words.get(key, ()))]
 
     def acked(self, ack: Ack) -> None:
         self._acks.setdefault(ack.emergency_id, {})[f"{ack}"] = ack
+
+    def not_ready(self, emergency: str, attempt: int, epoch: int) -> list[tuple[Instance, Command]]:
+        """Who was there when a recovery's attempt probed, before ``epoch``, and has not said that it is ready."""
+        probes = [
+            c
+            for c in self._commands.values()
+            if (c.emergency_id, c.action, c.attempt) == (emergency, Action.PROBE, attempt) and c.epoch < epoch
+        ]
+        acks = self._acks.get(emergency, {}).values()
+        ready = {(a.command_id, a.instance_id) for a in acks if a.state is AckState.READY}
+        return [
+            (instance, probe)
+            for probe in probes
+            for instance in self._seen_before(probe.service, probe.issued_at)
+            if (probe.command_id, instance.instance_id) not in ready
+        ]
+
+    def owing(self, emergency: str, services: tuple[str, ...], at: int) -> list[Instance]:
+        """Live instances of ``services`` that were asked to stop and had given no proof by then."""
+        acks = self._acks.get(emergency, {}).values()
+        proven = {(a.service, a.instance_id) for a in acks if a.state is AckState.STOPPED}
+        seen = [one for service in services for one in self._seen_before(service, at)]
+        return [one for one in seen if one.key not in proven and one.is_alive]
+
+    def _seen_before(self, service: str, at: int) -> list[Instance]:
+        """Instances of a service that a coordinator knew well before, and that have not left."""
+        here = [one for one in self._world.instances if one.service == service and one.left_at is None]
+        return [one for one in here if (self._world.seen_at(one) or at) < at - KNOWN_FOR_MS]
 
     # -------------------------------------------------------------------------- each account as it is published
 
     def told(self, emergency: Emergency) -> None:
         former = self._newest.get(emergency.emergency_id)
         self._newest[emergency.emergency_id] = emergency
-        if former is not None and former.started_at != emergency.started_at:
+        is_planned = former is not None and former.state is EmergencyState.SCHEDULED
+        if former is not None and not is_planned and former.started_at != emergency.started_at:
             self._judge.violated("decided_twice", f"{former} and {emergency}")
+        if emergency.drill:
+            return
         if emergency.state in _CLAIMS:
             self._judge_claims(emergency)
             self._note_stop(emergency)
@@ -84,7 +130,7 @@ class Accounts:
         return "all" in emergency.target_services or service in emergency.target_services
 
     def _judge_claims(self, emergency: Emergency) -> None:
-        words = self._verdicts(emergency.emergency_id)
+        words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         for told in emergency.instances:
             key = told.service, told.instance_id
             stopped = told.state is AckState.STOPPED
@@ -102,7 +148,7 @@ class Accounts:
         given = [c for c in self._commands.values() if c.emergency_id == emergency.emergency_id]
         again = any(command.attempt > 1 and command.action is Action.STOP for command in given)
         in_doubt = (emergency.completed_at or 0) < emergency.deadline_at
-        words = self._verdicts(emergency.emergency_id)
+        words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         silent = [
             i for i in emergency.instances if i.state is AckState.UNKNOWN and (i.service, i.instance_id) not in words
         ]
@@ -130,14 +176,18 @@ class Accounts:
             return None
         return command
 
-    def _verdicts(self, emergency: str) -> dict[tuple[str, str], list[Word]]:
-        """By instance (attempt, when it was said, whether it says no), of all verdicts on commands that were given."""
+    def _verdicts(self, emergency: str, epoch: int, scope: str) -> dict[tuple[str, str], list[Word]]:
+        """By instance (attempt, when it was said, whether it says no), of all verdicts on commands that were given.
+
+        Of a stop of ``epoch`` that a recovery had let run before, only those on commands given since.
+        """
         words: dict[tuple[str, str], list[Word]] = {}
         for ack in self._acks.get(emergency, {}).values():
             command = self._order(ack, Action.STOP)
-            if command is None:
+            if command is None or command.epoch < self._judge.ledger.ran_before(scope, emergency, epoch, ack.service):
                 continue
-            bad_proof = ack.in_flight > 0 or ack.epoch < command.epoch
+            unsaved = command.level is StopLevel.MAINTENANCE and not ack.saved_state
+            bad_proof = ack.in_flight > 0 or ack.epoch < command.epoch or unsaved
             if ack.state in _SAYS_NO or ack.state is AckState.STOPPED:
                 no = ack.state in _SAYS_NO or bad_proof
                 words.setdefault((ack.service, ack.instance_id), []).append((command.attempt, ack.acked_at, no))
@@ -188,10 +238,11 @@ class Accounts:
             elif self._judge.ledger.severities.get(emergency, 9) < LEVEL_SEVERITY[cause.level]:
                 self._judge.violated("milder_hold", f"{cause} was held less severely than asked")
         for told in self._newest.values():
-            self._judge_tiers(told)
+            if not told.drill:
+                self._judge_tiers(told)
             if told.state not in _ENDED:
                 self._judge.violated("never_ended", f"{told}")
-            elif told.state in _CLAIMS:
+            elif told.state in _CLAIMS and not told.drill:
                 self._judge_last_words(told)
         for emergency, (scope, _) in self._judge.ledger.causes.items():
             if emergency not in self._newest:
@@ -205,7 +256,7 @@ class Accounts:
 
     def _judge_last_words(self, emergency: Emergency) -> None:
         """By now everybody has been heard: what the emergency says of an instance is its last word."""
-        words = self._verdicts(emergency.emergency_id)
+        words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         for told in emergency.instances:
             key = told.service, told.instance_id
             if key not in words or self._has_left(key):

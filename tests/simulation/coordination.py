@@ -14,12 +14,13 @@ from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.snapshot import scope_key, scope_record
 from emergency_stop.coordinate.state import Effect, ScopeState, World
 from emergency_stop.coordinate.tables import RefusedMessageError
-from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, Command, ConditionAnswer, Hit, Hold, Request
+from tests.simulation.leasing import Granting
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
-Input = Hit | Request | Ack
+Input = Hit | Request | Ack | ConditionAnswer
 CRASH_POINTS: Final = ("before records", "amid records", "before effects", "amid effects", "before positions")
 #: How long one that stalls is away before it is succeeded, and how much longer until it wakes.
 SUCCEEDED_AFTER_MS: Final = 3_000
@@ -75,6 +76,7 @@ class CoordinatorProcess:
         self._positions = dict(durable.positions)
         core.restore((key, kept.to_bytes()) for key, kept in durable.records.items())
         self._is_alive = True
+        self.granting = Granting(world) if world.weather.leases else None
         #: Succeeded while it stalled: its records and positions no longer count, what it sends does.
         self.is_fenced = False
         self._is_awake = False
@@ -84,9 +86,16 @@ class CoordinatorProcess:
 
     def start(self) -> None:
         self.wake()
+        if self.granting is not None:
+            self.granting.go_on()
 
     def die(self) -> None:
         self._is_alive = False
+        self._grants_no_more()
+
+    def _grants_no_more(self) -> None:
+        if self.granting is not None:
+            self.granting.is_over = True
 
     def wake(self) -> None:
         """There is something to read."""
@@ -197,6 +206,7 @@ class CoordinatorProcess:
     def _stall(self, effects: list[Effect]) -> None:
         """It stands still with records on their way out; a successor takes over, then it wakes and dies, fenced."""
         self.is_fenced = True
+        self._grants_no_more()
         self._world.note("coordinator stalls with %s effects on their way", len(effects))
         self._world.succeed_coordinator(self, SUCCEEDED_AFTER_MS)
         self._engine.after(

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
-from emergency_stop.domain.values import InstanceState
+from emergency_stop.domain.values import Action as Ordered
+from emergency_stop.domain.values import InstanceState, StopLevel
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
 from emergency_stop.sdk.permit import OpenPermit
+from tests.simulation.leasing import Leasing
 from tests.simulation.weather import HEARTBEAT_MS, POLICY
 
 if TYPE_CHECKING:
@@ -29,12 +32,14 @@ _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
 class Action:
     """A side effect under way. ``permit`` is the production one."""
 
-    __slots__ = ("account_id", "is_over", "permit")
+    __slots__ = ("account_id", "is_over", "permit", "was_asked")
 
     def __init__(self, account_id: str | None) -> None:
         self.account_id = account_id
         self.permit: OpenPermit | None = None
         self.is_over = False
+        #: Somebody has asked it to end.
+        self.was_asked = False
 
 
 class Instance:
@@ -57,13 +62,15 @@ class Instance:
         self._armed_at: int | None = None
         self._next_command = self._next_hold = 0
         self._reads_commands = self._reads_holds = False
+        self.ill_until = 0
+        self.leasing = Leasing(world, self) if world.weather.leases else None
         self._commands = world.commands[service]
         self._holds = world.holds
 
     def _now_ms(self) -> int:
         return self._engine.now_ms
 
-    def _after(self, delay_ms: int, act: Callable[..., object], *args: Any) -> None:
+    def after(self, delay_ms: int, act: Callable[..., object], *args: Any) -> None:
         self._engine.after(delay_ms, self._run, act, args)
 
     def _run(self, act: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -79,39 +86,46 @@ class Instance:
     def start(self) -> None:
         self._next_command = len(self._commands)
         self._commands.readers.append(self.wake_commands)
-        self._online(self._connect_holds)
+        self.online(self._connect_holds)
 
-    def _online(self, act: Callable[..., None], *args: Any) -> None:
+    def online(self, act: Callable[..., None], *args: Any) -> None:
         """As soon as the broker can be reached."""
-        self._after(self._tail_lag_ms(), self._reach, act, args)
+        self.after(self._tail_lag_ms(), self._reach, act, args)
 
     def _reach(self, act: Callable[..., None], args: tuple[Any, ...]) -> None:
         if self._engine.now_ms < self._cut_until:
-            self._online(act, *args)
+            self.online(act, *args)
         else:
             act(*args)
 
     def _connect_holds(self) -> None:
         """As compaction left them: of the oldest records only the newest of each scope."""
         self._next_hold = len(self._holds)
-        self._online(self._read_all_holds, self._world.compacted_holds())
+        self.online(self._read_all_holds, self._world.compacted_holds())
 
     def _read_all_holds(self, holds: list[Hold]) -> None:
         for hold in holds:
             self._on_hold(hold)
         self._holds.readers.append(self.wake_holds)
         self.wake_holds()
-        self._online(self._announce)
+        self.online(self._announce)
 
     def _announce(self) -> None:
         self.announced_at = self._engine.now_ms
-        self._online(self._open)
+        if self.leasing is not None:
+            self.leasing.beat()
+        self.online(self._open)
 
     def _open(self) -> None:
+        if self.leasing is not None and not self.leasing.is_obtained:
+            return self.after(10, self._open)
+        if self.leasing is not None:
+            self.leasing.judge()
         self.gate.open()
         self.is_open = True
         self._world.note("%s opens", self)
-        self._after(self._random.randrange(50), self._work)
+        self.after(self._random.randrange(50), self._work)
+        return None
 
     def die(self) -> None:
         """Kill -9: what it does ends with it."""
@@ -138,11 +152,11 @@ class Instance:
             return
         self.is_leaving = True
         self.gate.close("the service is shutting down")
-        self._after(LEAVE_MS // 2, self._hurry)
+        self.after(LEAVE_MS // 2, self._hurry)
 
     def _hurry(self) -> None:
         self.gate.revoke(self.gate.own_scope)
-        self._after(LEAVE_MS // 2, self._gone)
+        self.after(LEAVE_MS // 2, self._gone)
 
     def _gone(self) -> None:
         if not self.gate.in_flight_actions:
@@ -171,19 +185,30 @@ class Instance:
             last = max(announced, self._silent_from)
         beat = last - (last - announced) % HEARTBEAT_MS
         needs = self._world.weather.depends_on.get(self.service, ())
-        return ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
+        known = ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
+        if self._world.weather.undoing is None:
+            return known
+        is_well = beat >= self.ill_until
+        return replace(
+            known, healthy=is_well, problem="" if is_well else "ill", actions=self.gate.permitted,
+            failed_actions=self.gate.failed_actions,
+        )  # fmt: skip
+
+    def fall_ill(self, for_ms: int) -> None:
+        """It says of itself that it is not well, for so long."""
+        self.ill_until = max(self.ill_until, self._engine.now_ms + for_ms)
 
     # -------------------------------------------------------------------------------------------- incoming
 
     def wake_commands(self) -> None:
         if not self._reads_commands:
             self._reads_commands = True
-            self._online(self._read_commands)
+            self.online(self._read_commands)
 
     def wake_holds(self) -> None:
         if not self._reads_holds:
             self._reads_holds = True
-            self._online(self._read_holds)
+            self.online(self._read_holds)
 
     def _tail_lag_ms(self) -> int:
         return max(self._world.lag_ms(), self._cut_until - self._engine.now_ms)
@@ -227,7 +252,7 @@ class Instance:
         self._perform(effects)
         if self.is_open and not self.is_leaving and self._random.random() < 0.4:
             # work that waits at the gate tries again as soon as something has changed
-            self._after(0, self.attempt, self._account_of(hold.scope))
+            self.after(0, self.attempt, self._account_of(hold.scope))
 
     # -------------------------------------------------------------------------------------------- outgoing
 
@@ -240,7 +265,7 @@ class Instance:
         due = self._stops.next_deadline()
         if due is not None and (self._armed_at is None or due < self._armed_at):
             self._armed_at = due
-            self._after(max(0, due - self._engine.now_ms), self._timer, due)
+            self.after(max(0, due - self._engine.now_ms), self._timer, due)
 
     def _timer(self, at: int) -> None:
         if self._armed_at == at:
@@ -248,7 +273,7 @@ class Instance:
             self._perform(self._stops.on_tick(self._engine.now_ms))
 
     def _quiet(self) -> None:
-        self._after(0, self._take_quiet)
+        self.after(0, self._take_quiet)
 
     def _take_quiet(self) -> None:
         self._perform(self._stops.take_quiet())
@@ -256,26 +281,36 @@ class Instance:
     def _handle(self, command: Command) -> None:
         """The user's stop handler begins; chance says how it ends."""
         done, reason, lasts_ms = True, "", self._random.randrange(60)
-        if self._engine.chance(self._world.weather.bad_handler):
+        undoing = self._world.weather.undoing
+        if undoing is not None and command.action is Ordered.PROBE:
+            if self._engine.chance(undoing.bad_probe):
+                done, reason = False, "it is not well"
+        elif self._engine.chance(self._world.weather.bad_handler):
             done = self._engine.chance(0.5)
             reason = "" if done else self._random.choice(("it returned false", "it raised RuntimeError"))
             lasts_ms = self._random.choice((0, 100, 3_000, 9_000))
-        self._after(lasts_ms, self._handled, command, done, reason)
+        self.after(lasts_ms, self._handled, command, done, reason)
 
     def _handled(self, command: Command, done: bool, reason: str) -> None:
         self._world.judge.handled(self, command, done=done)
-        self._perform(self._stops.on_handled(command.command_id, self._engine.now_ms, done=done, reason=reason))
+        saved = f"state of {self}" if command.level is StopLevel.MAINTENANCE and self._saves_state() else None
+        now_ms = self._engine.now_ms
+        self._perform(self._stops.on_handled(command.command_id, now_ms, done=done, reason=reason, saved_state=saved))
+
+    def _saves_state(self) -> bool:
+        undoing = self._world.weather.undoing
+        return undoing is not None and not self._engine.chance(undoing.bad_probe)
 
     def _tell(self, ack: Ack) -> None:
         """Sent by a task of its own, so in any order, until the broker has it; one that dies sends nothing more."""
         self._world.judge.told(self, ack)
         if self._world.traces:
             self._world.note("%s says %s to %s", self, ack.state.value, ack)
-        self._after(self._world.ack_lag_ms(), self._deliver, ack)
+        self.after(self._world.ack_lag_ms(), self._deliver, ack)
 
     def _deliver(self, ack: Ack) -> None:
         if self._engine.now_ms < self._cut_until:
-            self._online(self._deliver, ack)
+            self.online(self._deliver, ack)
         elif not self._engine.chance(self._world.weather.drop_ack):
             self._world.take_input(ack)
             if self._engine.chance(self._world.weather.repeat):
@@ -287,7 +322,7 @@ class Instance:
         if self.is_leaving:
             return
         self.attempt(self._random.choice(self._world.accounts))
-        self._after(20 + int(self._random.random() * self._world.work_gap_ms), self._work)
+        self.after(20 + int(self._random.random() * self._world.work_gap_ms), self._work)
 
     def _account_of(self, scope: str) -> str | None:
         name = scope.removeprefix("account:")
@@ -297,6 +332,7 @@ class Instance:
         """Act for an account, if the gate lets it; whether it did."""
         action = Action(account_id)
         action.permit = OpenPermit(self.gate, account_id, partial(self._cut, action))
+        self._world.judge.attempted(self, account_id)
         try:
             action.permit.begin()
         except Stopped:
@@ -304,21 +340,24 @@ class Instance:
         self.acting.add(action)
         self._world.judge.began(self, account_id)
         long = self._engine.chance(self._world.weather.long_action)
-        self._after(self._random.randrange(500, 12_000) if long else self._random.randrange(1, 60), self._end, action)
+        self.after(self._random.randrange(500, 12_000) if long else self._random.randrange(1, 60), self._end, action)
         return True
 
     def _cut(self, action: Action) -> bool:
         """Asked to end: most work does, after a little cleaning up."""
+        action.was_asked = True
         if self._engine.chance(self._world.weather.stubborn):
             return self._engine.chance(0.5)
-        self._after(self._random.randrange(40), self._end, action)
+        self.after(self._random.randrange(40), self._end, action)
         return True
 
     def _end(self, action: Action) -> None:
         if not action.is_over and action.permit is not None:
             action.is_over = True
             self.acting.discard(action)
-            action.permit.end()
+            undoing = self._world.weather.undoing
+            fails = undoing is not None and self._engine.chance(undoing.failing)
+            action.permit.end(RuntimeError("it did not work") if fails else None)
 
     def __str__(self) -> str:
         return f"{self.service}/{self.instance_id}"

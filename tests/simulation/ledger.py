@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from emergency_stop.domain.messages import AuditRecord, Hold, HoldCause, Request
-from emergency_stop.domain.values import LEVEL_SEVERITY, HoldState
+from emergency_stop.domain.values import LEVEL_SEVERITY, HoldState, StopLevel
+from tests.simulation.recoveries import people
 
 if TYPE_CHECKING:
     from tests.simulation.coordination import Kept
@@ -30,11 +31,26 @@ class HoldLedger:
         #: The worst level at which each emergency ever held, and its newest part in a hold.
         self.severities: dict[str, int] = {}
         self.causes: dict[str, tuple[str, HoldCause]] = {}
+        self.drills: set[str] = set()
+        #: By scope and emergency: (epoch, the services let run; all of them: ``None``) of each hold that let it run.
+        self._runs: dict[tuple[str, str], list[tuple[int, frozenset[str] | None]]] = {}
+        self._ever: dict[str, set[str]] = {}
+        #: Of a cascading stop: when its newest tier began, and the services of that tier.
+        self._tiers: dict[str, tuple[int, tuple[str, ...]]] = {}
 
-    def is_lifted(self, scope: str, emergency: str, epoch: int) -> bool:
-        """Whether a hold newer than the stop of ``epoch`` no longer names it."""
-        newest = self.newest.get(scope)
-        return newest is not None and newest.epoch > epoch and all(c.emergency_id != emergency for c in newest.causes)
+    def is_lifted(self, scope: str, emergency: str, epoch: int, service: str) -> bool:
+        """Whether a hold newer than the stop of ``epoch`` let a part of the service's work run."""
+        runs = self._runs.get((scope, emergency), ())
+        return any(at > epoch and (services is None or service in services) for at, services in runs)
+
+    def ran_before(self, scope: str, emergency: str, epoch: int, service: str) -> int:
+        """Epoch of the newest hold older than ``epoch`` that let a part of the service's work run; 0: none."""
+        runs = self._runs.get((scope, emergency), ())
+        return max((at for at, some in runs if at < epoch and (some is None or service in some)), default=0)
+
+    def ran_until(self, scope: str, emergency: str) -> int:
+        """Epoch of the newest hold that let any of it run; 0: none."""
+        return max((at for at, _ in self._runs.get((scope, emergency), ())), default=0)
 
     def published(self, hold: Hold, kept: Kept | None, *, late: bool) -> None:
         """Judge a hold."""
@@ -50,6 +66,7 @@ class HoldLedger:
                 self._judge.violated("epoch_reused", f"{hold} is new and comes after epoch {former.epoch}")
             return
         self._judge_lifts(former, hold, kept)
+        self._judge_shares(hold, kept)
         self._enter(hold)
 
     def _judge_level(self, hold: Hold) -> None:
@@ -62,13 +79,47 @@ class HoldLedger:
             if LEVEL_SEVERITY[cause.level] < known and newest and newest[1].epoch <= cause.epoch:
                 self._judge.violated("milder_hold", f"{cause} was more severe before")
 
+    def _judge_shares(self, hold: Hold, kept: Kept | None) -> None:
+        """What the hold lets run, in part or wholly, of whatever ever held the scope."""
+        named = {cause.emergency_id: cause for cause in hold.causes}
+        for emergency in self._ever.get(hold.scope, ()):
+            cause = named.get(emergency)
+            if cause is None:
+                self._runs.setdefault((hold.scope, emergency), []).append((hold.epoch, None))
+        for cause in hold.causes:
+            if cause.emergency_id in self.drills:
+                self._judge.violated("drill_holds", f"{hold} holds for a drill")
+            if cause.shares:
+                some = frozenset(share.service for share in cause.shares if share.percent)
+                self._runs.setdefault((hold.scope, cause.emergency_id), []).append((hold.epoch, some))
+                former = self.causes.get(cause.emergency_id)
+                if former is None or former[1].shares != cause.shares:
+                    self._judge.recoveries.eased(hold, cause, kept)
+
     def _enter(self, hold: Hold) -> None:
         self.newest[hold.scope] = hold
+        self._ever.setdefault(hold.scope, set()).update(cause.emergency_id for cause in hold.causes)
         for cause in hold.causes:
+            if cause.level is StopLevel.CASCADING:
+                self._judge_tier(hold, cause)
             self.causes[cause.emergency_id] = hold.scope, cause
             severity = max(LEVEL_SEVERITY[cause.level], self.severities.get(cause.emergency_id, 0))
             self.severities[cause.emergency_id] = severity
             self._stop_epochs[hold.scope] = max(cause.epoch, self._stop_epochs.get(hold.scope, 0))
+
+    def _judge_tier(self, hold: Hold, cause: HoldCause) -> None:
+        """A further tier is held once the one before has proven its stop, or has had its time."""
+        former = self.causes.get(cause.emergency_id)
+        if former is None or set(former[1].services) == set(cause.services):
+            self._tiers.setdefault(cause.emergency_id, (hold.updated_at, cause.services))
+            return
+        began_at, tier = self._tiers[cause.emergency_id]
+        waited_ms = hold.updated_at - began_at
+        fresh = tuple(name for name in cause.services if name not in former[1].services)
+        self._tiers[cause.emergency_id] = hold.updated_at, fresh
+        owing = self._judge.accounts.owing(cause.emergency_id, tier, hold.updated_at)
+        if owing and waited_ms < self._judge.tier_ms():
+            self._judge.violated("early_tier", f"{hold} holds a further tier after {waited_ms} ms; {owing} owe a proof")
 
     def _judge_lifts(self, former: Hold | None, hold: Hold, kept: Kept | None) -> None:
         """Emergencies that ``former`` names and ``hold`` does not: each must have been lifted by right."""
@@ -77,7 +128,11 @@ class HoldLedger:
         if lifted:
             given = self._resumes_on_record(hold.scope, kept)
             for emergency in lifted:
-                self._judge_lift(hold, emergency, given)
+                if self._judge.recoveries.has_restored(emergency, kept):
+                    self._judge.recoveries.judge_probes(hold, emergency)
+                else:
+                    self._judge_lift(hold, emergency, given)
+                    self._judge.recoveries.judge_latch(emergency, hold.scope, hold.updated_at, kept)
 
     def _resumes_on_record(self, scope: str, kept: Kept | None) -> list[Request]:
         """Those whose acceptance was audited: the record is published, or durable and on its way."""
@@ -90,6 +145,9 @@ class HoldLedger:
         asked = [r for r in self.resumes.values() if r.scope == hold.scope and r.emergency_id in (None, emergency)]
         newest = self._stop_epochs[hold.scope]
         fresh = [request for request in asked if (request.epoch or 0) >= newest]
+        needed = self._judge.people_for(hold.scope)
+        if fresh and needed > 1 and people(fresh) < needed:
+            self._judge.violated("one_person", f"{hold} lifts {emergency} for one person")
         if not fresh:
             epochs = [request.epoch for request in asked]
             self._judge.violated(

@@ -10,11 +10,13 @@ from emergency_stop.domain.ids import ack_id, command_id
 from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
 from emergency_stop.domain.values import AckState, Action, HoldState, Mode, StopLevel, TriggerType
 from tests.simulation.instance import FORGED, Instance
+from tests.simulation.undoing import Undoings
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 GAPS_MS = (1, 10, 200, 1_500, 4_000)
+LONGER_GAPS_MS = (10, 500, 1_500, 4_000)
 _LEVELS = (StopLevel.IMMEDIATE, StopLevel.GRACEFUL, StopLevel.GRACEFUL, StopLevel.CASCADING)
 
 
@@ -29,22 +31,36 @@ class Operations:
             self._kill_instance, self._start_instance, self._leave, self._cut_off, self._pause, self._lie, self._lie,
             self._forge, self._kill_coordinator, self._read_anew,
         )  # fmt: skip
+        self._undoings = Undoings(world, self._send)
+        if world.weather.undoing is not None:
+            self._trouble += (self._fall_ill, self._fall_ill)
 
     def plan(self) -> None:
         """The whole schedule's operations, each some time after the one before."""
+        weather = self._world.weather
+        if weather.undoing is not None and weather.undoing.relentless:
+            self._engine.after(100, self._operate_with, self._stop)
+            self._engine.after(self._undoings.insist(3_000), self._over)
+            return
         at = 100
-        for _ in range(self._world.weather.operations):
+        for _ in range(weather.operations):
             self._engine.after(at, self._operate)
-            at += self._random.choice(GAPS_MS)
+            at += self._random.choice(GAPS_MS if weather.undoing is None else LONGER_GAPS_MS)
         self._engine.after(at + 500, self._over)
 
     def _over(self) -> None:
         self._world.operations_are_over = True
 
+    def _operate_with(self, make: Callable[[], Request]) -> None:
+        self._number += 1
+        self._send(make())
+
     def _operate(self) -> None:
         self._number += 1
         weather, draw = self._world.weather, self._random.random()
-        if draw < weather.trouble:
+        if self._number > 1 and weather.undoing is not None and self._random.random() < weather.undoing.undoes:
+            self._undoings.operate()
+        elif draw < weather.trouble:
             self._random.choice(self._trouble)()
         elif self._done and self._engine.chance(weather.repeat):
             self._send(self._random.choice(self._done))
@@ -80,6 +96,7 @@ class Operations:
             source_topic="telemetry.health", source_partition=0, source_offset=self._number, observed=12.0,
             threshold=30.0, margin=18.0, window_ms=60_000, window_samples=5, window_contents="{}", late=False,
             suppressed_before=0, correlation_id=f"corr-h{self._number}",
+            clear_rule=self._undoings.clear_rule(),
         )  # fmt: skip
 
     def _stop(self) -> Request:
@@ -110,6 +127,13 @@ class Operations:
     def _alive(self) -> Instance | None:
         alive = [instance for instance in self._world.instances if instance.is_alive]
         return self._random.choice(alive) if alive else None
+
+    def _fall_ill(self) -> None:
+        instance = self._alive()
+        if instance is not None:
+            for_ms = self._random.choice((1_000, 4_000, 10_000))
+            self._world.note("%s is not well for %s ms", instance, for_ms)
+            instance.fall_ill(for_ms)
 
     def _kill_instance(self) -> None:
         """Kill -9, and a successor with another id, sooner or later."""

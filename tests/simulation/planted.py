@@ -5,11 +5,9 @@ A bug is a mutated core (``Parts``), or a function of one put in another's place
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
-from unittest import mock
 
 from emergency_stop.coordinate import cascade, holds, instances, lifecycle, resume, step
 from emergency_stop.coordinate.lifecycle import Change
@@ -21,37 +19,12 @@ from emergency_stop.sdk.effects import Effect as StopEffect
 from emergency_stop.sdk.gate import Verdict
 from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.sdk.stops import Stops
-from tests.simulation.campaign import run_range
 from tests.simulation.coordination import KeepingCoordinator
-from tests.simulation.violation import Violation
+from tests.simulation.planted_leases import LEASE_BUGS
+from tests.simulation.planted_undoing import UNDOING_BUGS
+from tests.simulation.planting import SDK_KINDS as _SDK
+from tests.simulation.planting import Planted
 from tests.simulation.world import Parts
-
-#: A bug that so many schedules do not bring to light counts as missed.
-SCHEDULES_MAX: Final = 10_000
-Patch = tuple[object, str, Callable[..., Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    name: str
-    #: The violations that it must lead to; others do not count.
-    kinds: frozenset[str]
-    parts: Parts = field(default_factory=Parts)
-    patches: tuple[Patch, ...] = ()
-
-    @contextlib.contextmanager
-    def planted(self) -> Iterator[Parts]:
-        with contextlib.ExitStack() as stack:
-            for owner, name, mutant in self.patches:
-                stack.enter_context(mock.patch.object(owner, name, mutant))
-            yield self.parts
-
-    def find(self, seed: int) -> Violation | None:
-        """The first violation within the bound, if it is one of those that the bug must lead to."""
-        with self.planted() as parts:
-            found = run_range(range(seed, seed + SCHEDULES_MAX), parts, enough=1)
-        return next((violation for violation in found if violation.kind in self.kinds), None)
-
 
 # ------------------------------------------------------------------------------------------------- in the SDK
 
@@ -194,7 +167,6 @@ def _knows_no_cause(*_: object) -> bool:
     return False
 
 
-_SDK: Final = frozenset({"acted_after_proof", "acted_while_held", "acted_after_stop"})
 _LOST: Final = frozenset({"stale_resume", "stop_lost", "never_ended"})
 
 BUGS: Final = (
@@ -205,7 +177,10 @@ BUGS: Final = (
     Planted("STOPPED on receipt", frozenset({"acted_after_proof"}), Parts(stops=StopsOnReceipt)),
     Planted("STOPPED whatever the handler says", _SDK, Parts(stops=StopsWhateverTheHandlerSays)),
     Planted("the coordinator loses emergencies at a restart", _LOST, Parts(ForgetfulCoordinator)),
-    Planted("the coordinator loses its outbox at a restart", _LOST, Parts(CoordinatorWithoutOutbox)),
+    Planted(
+        "the coordinator loses its outbox at a restart", _LOST | {"unaudited", "not_escalated"},
+        Parts(CoordinatorWithoutOutbox),
+    ),
     Planted("published before its record is durable", frozenset({"undurable"}), Parts(HastyCoordinator)),
     Planted(
         "an overtaken hold stays so", frozenset({"stuck_shut", "stop_lost"}) | _SDK,
@@ -245,4 +220,6 @@ BUGS: Final = (
         "a repeated cause is decided again", frozenset({"decided_twice", "stale_resume", "epoch_reused"}),
         patches=((step, "_is_known", _knows_no_cause),),
     ),
+    *UNDOING_BUGS,
+    *LEASE_BUGS,
 )  # fmt: skip

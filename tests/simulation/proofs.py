@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,10 @@ class View:
     def __init__(self, service: str) -> None:
         self.service = service
         self.wide = ("global", f"service:{service}")
-        self.held: dict[str, bool] = {}
+        #: What the newest hold admits, percent; 0: it holds.
+        self.held: dict[str, int] = {}
+        #: By scope of an account that is half open: attempts and actions since it was.
+        self.budgets: dict[str, list[int]] = {}
         self.epochs: dict[str, int] = {}
         #: Epoch of the newest stop command that no later record has ended.
         self.orders: dict[str, int] = {}
@@ -36,11 +40,14 @@ class View:
         return self.wide if account_id is None else (*self.wide, f"account:{account_id}")
 
     def take_hold(self, hold: Hold) -> None:
-        from tests.simulation.judge import covers
+        from tests.simulation.judge import admitted
 
         if hold.epoch >= self.epochs.get(hold.scope, 0):
             self.epochs[hold.scope] = hold.epoch
-            self.held[hold.scope] = covers(hold, self.service)
+            percent = admitted(hold, self.service)
+            if percent != self.held.get(hold.scope):
+                self.budgets[hold.scope] = [0, 0]
+            self.held[hold.scope] = percent
         if self.orders.get(hold.scope, hold.epoch) < hold.epoch:
             del self.orders[hold.scope]
 
@@ -50,8 +57,24 @@ class View:
         self._seen.add(command.command_id)
         if command.action is Action.STOP:
             self.orders[command.scope] = max(command.epoch, self.orders.get(command.scope, 0))
-        elif self.orders.get(command.scope, 0) <= command.epoch:
+        elif command.action is Action.RESUME and self.orders.get(command.scope, 0) <= command.epoch:
             self.orders.pop(command.scope, None)
+
+    def attempt(self, account_id: str | None) -> None:
+        """Count an attempt, wherever its account is half open."""
+        budget = self.budgets.get(f"account:{account_id}")
+        if budget is not None:
+            budget[0] += 1
+
+    def is_beyond(self, scope: str, account_id: str | None, percent: int) -> bool:
+        """Whether an action that begins exceeds the share: by its cohort, or by the attempts that were made."""
+        if scope in self.wide:
+            cohort = 99 if account_id is None else zlib.crc32(account_id.encode()) % 100
+            return cohort >= percent
+        budget = self.budgets[scope]
+        budget[1] += 1
+        # what an earlier share had left over is less than one action
+        return budget[1] * 100 > budget[0] * percent + 99
 
     def has_stray_order(self, account_id: str | None) -> bool:
         """A stop command repeated by a coordinator that was succeeded is obeyed until the next resume."""
@@ -71,13 +94,18 @@ class Proofs:
 
     def began(self, instance: Instance, account_id: str | None) -> None:
         view = self.view(instance)
+        if instance.leasing is not None and self._judge.now_ms >= instance.leasing.until:
+            self._judge.violated("acted_without_lease", f"{instance} for {account_id}")
         for scope in view.scopes(account_id):
             if view.proven.get(scope):
                 self._judge.violated("acted_after_proof", f"{instance} for {account_id}, having proven {scope} stopped")
             if view.claimed.get(scope):
                 self._judge.violated("acted_after_stop", f"{instance} for {account_id}; {scope} is STOPPED")
-            if view.held.get(scope):
+            percent = view.held.get(scope, 100)
+            if percent == 0:
                 self._judge.violated("acted_while_held", f"{instance} for {account_id}, which {scope} holds")
+            elif percent < 100 and view.is_beyond(scope, account_id, percent):
+                self._judge.violated("beyond_share", f"{instance} for {account_id}; {scope} admits {percent} %")
             if view.orders.get(scope, 0) > view.epochs.get(scope, 0):
                 self._judge.violated("acted_while_held", f"{instance} for {account_id}, ordered to stop {scope}")
 
@@ -86,28 +114,47 @@ class Proofs:
         if ack in view.said:
             return  # the same answer to a repeated command; it says nothing of now
         view.said.add(ack)
-        if ack.state is AckState.RESUMED and view.held.get(ack.scope):
+        if ack.state is AckState.RESUMED and view.held.get(ack.scope, 100) < 100:
             self._judge.violated("stale_resume", f"{instance} confirms {ack}, and its newest hold still holds")
-        if ack.state is not AckState.STOPPED:
-            return
+        command = self._judge.accounts.command(ack.command_id)
+        if ack.state is AckState.READY:
+            self._judge_ready(instance, view, command)
+        if ack.state is not AckState.STOPPED or (command is not None and command.action is Action.DRILL):
+            return  # a drill proves the way, and stops nothing
         running = acting_in(instance, ack.scope)
         if running:
             self._judge.violated("acted_after_proof", f"{instance} says {ack}, and {running} actions are in flight")
         if ack.command_id not in view.handled:
             self._judge.violated("acted_after_proof", f"{instance} says {ack}, and its stop handler has not said true")
-        self._stand(view.proven, ack.scope, ack.emergency_id, self._judge.accounts.epoch_of(ack.command_id))
+        self._stand(view, view.proven, ack.scope, ack.emergency_id, command.epoch if command else 0)
 
-    def _stand(self, standing: dict[str, dict[str, int]], scope: str, emergency_id: str, epoch: int) -> None:
+    def _judge_ready(self, instance: Instance, view: View, command: Command | None) -> None:
+        """It says that it is well: about the newest it knows, and at the share that it admits."""
+        if command is None or command.action is not Action.PROBE:
+            return self._judge.violated("false_account", f"{instance} is ready, and nobody probed it")
+        percent = view.held.get(command.scope, 100)
+        if view.epochs.get(command.scope, 0) > command.epoch and percent < 100:
+            self._judge.violated("stale_probe", f"{instance} is ready for {command}, and knows a newer hold")
+        elif command.share_percent and percent != command.share_percent:
+            self._judge.violated("unfit", f"{instance} is ready for {command}, and admits {percent} %")
+        if command.command_id not in view.handled:
+            self._judge.violated("unfit", f"{instance} is ready, and its service has not said that it is well")
+        return None
+
+    def _stand(
+        self, view: View, standing: dict[str, dict[str, int]], scope: str, emergency_id: str, epoch: int
+    ) -> None:
         """From now on the instance must not act in ``scope``, until the emergency is lifted."""
-        if not self._judge.ledger.is_lifted(scope, emergency_id, epoch):
+        if not self._judge.ledger.is_lifted(scope, emergency_id, epoch, view.service):
             standing.setdefault(scope, {})[emergency_id] = epoch
 
     def claim(self, instance: Instance, scope: str, emergency_id: str, epoch: int) -> None:
         """Its emergency says that the stop is proven, for this instance among others."""
         running = acting_in(instance, scope)
-        if running and not self._judge.ledger.is_lifted(scope, emergency_id, epoch):
+        if running and not self._judge.ledger.is_lifted(scope, emergency_id, epoch, instance.service):
             self._judge.violated("acted_after_stop", f"{scope} is STOPPED, and {instance} has {running} in flight")
-        self._stand(self.view(instance).claimed, scope, emergency_id, epoch)
+        view = self.view(instance)
+        self._stand(view, view.claimed, scope, emergency_id, epoch)
 
     def unclaim(self, scope: str, emergency_id: str) -> None:
         for view in self._views.values():
@@ -118,7 +165,7 @@ class Proofs:
         for view in self._views.values():
             for standing in (view.proven.get(hold.scope), view.claimed.get(hold.scope)):
                 for emergency, epoch in [*(standing or {}).items()]:
-                    if standing and self._judge.ledger.is_lifted(hold.scope, emergency, epoch):
+                    if standing and self._judge.ledger.is_lifted(hold.scope, emergency, epoch, view.service):
                         del standing[emergency]
 
 

@@ -10,7 +10,8 @@ import os
 import pytest
 
 from tests.simulation.campaign import run_campaign
-from tests.simulation.planted import BUGS, Planted
+from tests.simulation.planted import BUGS
+from tests.simulation.planting import Planted
 
 SEED = 20_260_101
 SCHEDULES = 10_000

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from emergency_stop.coordinate.recovery_procedures import Gate, Procedure, When
 from emergency_stop.coordinate.state import Policy
 
 #: Deadlines as short as they may be without meeting each other: what matters is their order, not their length.
@@ -17,8 +18,23 @@ POLICY = Policy(
     max_concurrent_stops=2,
     retention_ms=45_000,
     issued_by="coordinator-simulated",
-    # one person resumes here; what two are for is tried in the core's own tests
+    # one person resumes here; two are needed where a schedule undoes, see UNDOING_POLICY
     global_resume_people=1,
+)
+#: Recoveries as short as they may be: two checks, three shares, and each phase with time for a late answer.
+PROCEDURES: Final = tuple(
+    Procedure(
+        name, checks=2, check_interval_ms=400, validation_timeout_ms=2_500, preparation_timeout_ms=2_000,
+        shares=shares, probe_timeout_ms=2_000, soak_ms=400, full_restore_timeout_ms=2_500, monitoring_ms=2_500,
+        gates=gates, when=when,
+    )
+    for name, shares, gates, when in (
+        ("careful", (10, 50, 100), (Gate.FAILED_ACTIONS, Gate.CONDITION), (When(priority_min=3),)),
+        ("brisk", (50, 100), (Gate.FAILED_ACTIONS,), (When(),)),
+    )
+)  # fmt: skip
+UNDOING_POLICY: Final = replace(
+    POLICY, global_resume_people=2, approval_expiry_ms=20_000, condition_interval_ms=800, procedures=PROCEDURES
 )
 HEARTBEAT_MS = 1_000
 #: Records of a compacted topic are kept at least so long, as long as their segment is written to.
@@ -27,6 +43,24 @@ COMPACTION_LAG_MS = 10_000
 
 _CHAIN: Final = {"x": ("y",), "y": ("z",)}
 _CIRCLE: Final = {"x": ("y",), "y": ("z",), "z": ("y",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Undoing:
+    """What a schedule with recoveries, drills, plans and latches meets besides."""
+
+    #: A service says that it is not prepared, or not well.
+    bad_probe: float
+    #: An action that began fails.
+    failing: float
+    #: Whoever is asked about a condition says nothing, says it late, or says that it holds.
+    deaf: float
+    late: float
+    holds: float
+    #: The schedule is one stop that somebody tries to undo again and again.
+    relentless: bool = False
+    #: Share of the operations that undo something, after the first.
+    undoes: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +94,46 @@ class Weather:
     trouble: float
     #: What each service announces that it depends on: a chain, a circle, or nothing.
     depends_on: Mapping[str, tuple[str, ...]]
+    undoing: Undoing | None = None
+    #: Instances act by leases of the coordinator.
+    leases: bool = False
+
+
+#: One schedule of so many undoes more than by a resume.
+UNDOING_EVERY: Final = 3
+#: One of so many has leases: the seeds that leave this rest.
+LEASES_EVERY: Final = 15
+LEASES_AT: Final = 1
+#: Cohorts 8 and 37: the one is admitted at 10 %, the other at 50 %.
+_COHORTS: Final = ("4", "2")
+
+
+def undoing(seed: int, weather: Weather) -> Weather:
+    """The weather with what recoveries meet, in one schedule of a few; all others are as they were drawn."""
+    if seed % UNDOING_EVERY:
+        return replace(weather, leases=seed % LEASES_EVERY == LEASES_AT)
+    drawn = random.Random(f"undoing {seed}")
+    pick, relentless = drawn.choice, drawn.random() < 0.1
+    more = Undoing(
+        bad_probe=1.0 if relentless else pick((0.0, 0.0, 0.05, 0.2)),
+        failing=pick((0.0, 0.0, 0.0, 0.4)),
+        deaf=pick((0.0, 0.0, 0.2)),
+        late=pick((0.0, 0.3)),
+        holds=pick((0.0, 0.0, 0.2)),
+        relentless=relentless,
+        undoes=pick((0.5, 0.7, 0.9)),
+    )
+    return replace(
+        weather, undoing=more, depends_on=_among(weather.services, weather.depends_on),
+        accounts=_COHORTS[: len(weather.accounts)], trouble=pick((0.0, 0.1, 0.3)),
+        bad_handler=0.0 if relentless else weather.bad_handler,
+        instances_each=min(weather.instances_each, 1 + seed % 2),
+    )  # fmt: skip
+
+
+def _among(services: tuple[str, ...], needs: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """Needs of services that there are: no recovery waits for one that nobody runs."""
+    return {name: tuple(one for one in needs.get(name, ()) if one in services) for name in services}
 
 
 def draw(random: random.Random) -> Weather:

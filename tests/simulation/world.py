@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.services import Services
 from emergency_stop.coordinate.state import Effect, World
-from emergency_stop.domain.messages import Ack, Command, Hit, Hold, ServiceInstance
+from emergency_stop.domain.messages import (
+    Ack,
+    Command,
+    ConditionAnswer,
+    ConditionQuestion,
+    Hit,
+    Hold,
+    Lease,
+    ServiceInstance,
+)
 from emergency_stop.domain.values import Action
+from emergency_stop.sdk.lease import LeaseHolder
 from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.coordination import CoordinatorProcess, Durable, Input, KeepingCoordinator
+from tests.simulation.detectors import Detectors
 from tests.simulation.engine import START_MS, Engine, Log
 from tests.simulation.instance import Instance
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.operations import Operations
 from tests.simulation.trace import describe
-from tests.simulation.weather import COMPACTION_LAG_MS, POLICY, Weather, draw
+from tests.simulation.weather import COMPACTION_LAG_MS, POLICY, UNDOING_POLICY, Weather, draw, undoing
 
 #: Everything has ended long before; what has not by then never will.
 SETTLE_MS: Final = 300_000
@@ -35,6 +46,7 @@ class Parts:
     coordinator: Callable[[int, int], Coordinator] = KeepingCoordinator
     gate: type[PermitGate] = PermitGate
     stops: type[Stops] = Stops
+    leases: type[LeaseHolder] = LeaseHolder
 
 
 class SimulatedWorld:
@@ -43,10 +55,14 @@ class SimulatedWorld:
     def __init__(self, seed: int, parts: Parts, tell: Callable[[str], None] | None = None) -> None:
         self.seed, self.parts = seed, parts
         self.engine = Engine(seed)
-        self.weather: Weather = draw(self.engine.random)
+        self.weather: Weather = undoing(seed, draw(self.engine.random))
+        self.policy = POLICY if self.weather.undoing is None else UNDOING_POLICY
         self._tell = tell
         self.traces = tell is not None
         self.inputs: dict[str, Log[Input]] = {"hits": Log(), "requests": Log(), "acks": Log()}
+        if self.weather.undoing is not None:
+            self.inputs["answers"] = Log()
+        self.detectors = Detectors(self)
         self.commands: dict[str, Log[Command]] = {name: Log() for name in self.weather.services}
         self.holds: Log[Hold] = Log()
         self._held_at: list[int] = []
@@ -58,6 +74,8 @@ class SimulatedWorld:
             f"service:{self.weather.services[0]}",
             *(f"account:{a}" for a in self.weather.accounts),
         )
+        if self.weather.undoing is not None:  # a hold of everything keeps every other recovery from passing
+            self.scopes = (*self.scopes[1:], *self.scopes[1:], *self.scopes)
         self.work_gap_ms = 600
         self.instances: list[Instance] = []
         self.durable = Durable()
@@ -107,10 +125,11 @@ class SimulatedWorld:
 
     def weather_after_the_storm(self) -> Weather:
         calm = self.weather
+        fair = calm.undoing and replace(calm.undoing, deaf=0, late=0, failing=0)
         return Weather(
             calm.services, calm.instances_each, calm.accounts, 0, lag_ms=20, crash=0, stall=0, downtime_ms=100,
             repeat=0, late_ack=0, drop_ack=0, drop_command=0, stubborn=calm.stubborn, long_action=0, bad_handler=0,
-            trouble=0, depends_on=calm.depends_on,
+            trouble=0, depends_on=calm.depends_on, undoing=fair, leases=calm.leases,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- the broker
@@ -119,6 +138,8 @@ class SimulatedWorld:
         """The broker accepts an input of the coordinator."""
         if isinstance(message, Ack):
             topic = "acks"
+        elif isinstance(message, ConditionAnswer):
+            topic = "answers"
         else:
             topic = "hits" if isinstance(message, Hit) else "requests"
             self.note("%s: %s", topic, message)
@@ -144,6 +165,8 @@ class SimulatedWorld:
                 self._wake_coordinator()
         elif isinstance(effect, Command):
             self.commands[effect.service].append(effect)
+        elif isinstance(effect, ConditionQuestion):
+            self.detectors.asked(effect)
 
     def compacted_holds(self) -> list[Hold]:
         """The topic as a new reader finds it: of what is old, only the newest of each scope, or all of it."""
@@ -172,6 +195,18 @@ class SimulatedWorld:
         self.instances.append(instance)
         instance.start()
 
+    def hear_beat(self, beat: ServiceInstance) -> None:
+        """A heartbeat has reached the broker."""
+        if self.coordinator is not None and self.coordinator.granting is not None:
+            self.engine.after(self.lag_ms(), self.coordinator.granting.hear, beat)
+
+    def grant(self, lease: Lease) -> None:
+        """A coordinator publishes a lease: it reaches each instance on its own, sometimes late."""
+        for instance in self.instances:
+            if instance.is_alive and instance.leasing is not None:
+                late_ms = self.engine.random.randrange(4_000) if self.engine.chance(self.weather.late_ack) else 0
+                instance.after(late_ms, instance.online, instance.leasing.take, lease)
+
     def seen_by_coordinator(self) -> World:
         """Announcements as they have reached the coordinator, which reads them with a lag of its own."""
         now_ms = self.engine.now_ms
@@ -182,7 +217,8 @@ class SimulatedWorld:
                 self._seen.setdefault(instance.key, now_ms)
                 found.append(known)
         published = self._published
-        return World(POLICY, Services(self.weather.services, found), published.epochs, published.overtaken)
+        services = Services(self.weather.services, found)
+        return World(self.policy, services, published.epochs, published.overtaken, published.wide)
 
     def seen_at(self, instance: Instance) -> int | None:
         """When a coordinator first knew of it."""
@@ -193,7 +229,7 @@ class SimulatedWorld:
             self.coordinator.wake()
 
     def _start_coordinator(self) -> None:
-        core = self.parts.coordinator(POLICY.max_concurrent_stops, POLICY.retention_ms)
+        core = self.parts.coordinator(self.policy.max_concurrent_stops, self.policy.retention_ms)
         self.coordinator = CoordinatorProcess(self, core, self.durable)
         self.note("coordinator starts")
         self.coordinator.start()
