@@ -6,9 +6,9 @@ SELECT
     count() AS stops,
     countIf(state = 'stopped') AS proven,
     countIf(state = 'partial') AS partial,
-    quantileExactIf(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
-    quantileExactIf(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms,
-    maxIf(time_to_stop_ms, state = 'stopped') AS max_ms
+    quantileExactIfOrNull(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
+    quantileExactIfOrNull(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms,
+    maxIfOrNull(time_to_stop_ms, state = 'stopped') AS max_ms
 FROM stops_judged
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY level
@@ -19,8 +19,8 @@ SELECT
     toDate(occurred_at) AS day,
     count() AS stops,
     countIf(state = 'stopped') AS proven,
-    quantileExactIf(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
-    quantileExactIf(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms
+    quantileExactIfOrNull(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
+    quantileExactIfOrNull(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms
 FROM stops_judged
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY day
@@ -47,9 +47,9 @@ SELECT
     level,
     count() AS stops,
     countIf(proven) AS proven_stops,
-    quantileExactIf(0.5)(stop_ms, proven) AS p50_ms,
-    quantileExactIf(0.99)(stop_ms, proven) AS p99_ms,
-    maxIf(stop_ms, proven) AS max_ms
+    quantileExactIfOrNull(0.5)(stop_ms, proven) AS p50_ms,
+    quantileExactIfOrNull(0.99)(stop_ms, proven) AS p99_ms,
+    maxIfOrNull(stop_ms, proven) AS max_ms
 FROM stops_of_services
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY service, level
