@@ -29,17 +29,17 @@ ORDER BY day;
 CREATE OR REPLACE VIEW stops_of_services AS
 SELECT
     emergency_id,
-    any(occurred_at) AS occurred_at,
-    any(level) AS level,
-    instance.service AS service,
-    count() AS instances,
-    countIf(instance.state = 'stopped') AS stopped,
-    max(instance.at) - toUnixTimestamp64Milli(any(stops_judged.occurred_at)) AS stop_ms,
+    occurred_at,
+    level,
+    service,
+    countEqual(services, service) AS instances,
+    arrayCount((name, state) -> name = service AND state = 'stopped', services, states) AS stopped,
+    arrayMax((name, since) -> if(name = service, since, 0), services, states_since) AS ended_at_ms,
+    ended_at_ms - toUnixTimestamp64Milli(occurred_at) AS stop_ms,
     stopped = instances AS proven,
-    proven AND max(instance.at) <= toUnixTimestamp64Milli(any(deadline_at)) AS coordinated
+    proven AND ended_at_ms <= toUnixTimestamp64Milli(deadline_at) AS coordinated
 FROM stops_judged
-ARRAY JOIN stops_judged.instances AS instance
-GROUP BY emergency_id, instance.service;
+ARRAY JOIN arrayDistinct(services) AS service;
 
 CREATE OR REPLACE VIEW time_to_stop_by_service AS
 SELECT

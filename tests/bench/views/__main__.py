@@ -22,6 +22,7 @@ from typing import Any, Final
 from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
 from tests.bench.stage import say
+from tests.bench.views import inserts
 from tests.bench.views.generate import World, fill
 
 DAYS: Final = 30
@@ -71,7 +72,8 @@ def _bench(folder: Path, options: argparse.Namespace) -> int:
         say(f"{name}: {found}")
     options.plans.write_text("\n".join(plans))
     say(f"the plans are in {options.plans}")
-    report = {"telemetry_rows": options.rows, "load_average": round(os.getloadavg()[0], 1), "views": views}
+    load = round(os.getloadavg()[0], 1)
+    report = {"telemetry_rows": options.rows, "load_average": load, "insert": inserts.measure(), "views": views}
     print(json.dumps(report))
     return 0 if all(_is_good(found) for found in views.values()) else 1
 
