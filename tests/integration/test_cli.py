@@ -288,9 +288,10 @@ async def _marks_and_reports(operator: Operator, hit_id: str) -> None:
     assert (
         await operator.types("hits", "mark", "no-such-hit", "--true-positive", "--reason", "x")
     ).code == EXIT_BAD_INPUT
-    for word in ("--true-positive", "--false-positive"):
-        marked = await operator.types("hits", "mark", hit_id[:12], word, "--by", "ann", "--reason", "a test", "--json")
-        assert marked.code == EXIT_OK, marked
+    beginning = ("hits", "mark", hit_id[:12], "--by", "ann", "--reason", "a test", "--json")
+    assert (await operator.types(*beginning, "--true-positive")).code == EXIT_OK
+    marked = await operator.types(*beginning, "--false-positive")
+    assert marked.code == EXIT_OK, marked
     assert (marked.document["subject"], marked.document["actor"]) == (hit_id, "ann")
 
     def is_counted(report: Any) -> bool:

@@ -73,7 +73,7 @@ def stops(database: ClickHouse) -> list[twin.Stop]:
         " arrayMap(i -> (i.service, i.state, i.at), instances) FROM emergencies WHERE NOT drill ORDER BY _timestamp"
     )
     last = {row[0]: row for row in rows if row[3] in {"stopped", "partial"}}
-    return [twin.Stop(*row[:6], tuple(tuple(one) for one in row[6])) for row in last.values()]
+    return [twin.Stop(*(*row[:6], tuple(tuple(one) for one in row[6]))) for row in last.values()]
 
 
 def test_time_to_stop_by_level(database: ClickHouse) -> None:

@@ -79,7 +79,7 @@ def _bench(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _is_good(found: Mapping[str, Any]) -> bool:
-    return found["rows"] > 0 and max(found["cold_ms"], found["warm_ms"]) < WITHIN_MS
+    return bool(found["rows"] > 0 and max(found["cold_ms"], found["warm_ms"]) < WITHIN_MS)
 
 
 def _prepare(folder: Path, options: argparse.Namespace) -> None:
