@@ -89,6 +89,10 @@ bench-triggers: $(STAMP) ## What one more trigger costs, from 1 to 100, and the 
 	@$(BIN)/python -m tests.bench.triggers
 	@$(BIN)/python -m tests.bench.triggers --live 1000000
 
+.PHONY: bench-views
+bench-views: $(STAMP) ## Every analysts' view over a month of 50 million telemetry rows in chDB: time, rows and bytes read, plan
+	@$(BIN)/python -m tests.bench.views
+
 .PHONY: test-oracle
 test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
 	@$(BIN)/python -m tests.oracle

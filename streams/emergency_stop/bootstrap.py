@@ -21,6 +21,7 @@ PROCESSES: Final = {
     "notifier": "emergency_stop.apps.notifier.main:run",
     "migrate": "emergency_stop.apps.sink.main:migrate",
     "migrate --dry-run": "emergency_stop.apps.sink.main:show_migrations",
+    "migrate --roles": "emergency_stop.apps.sink.main:make_roles",
     "dev": "emergency_stop.apps.dev:run_dev",
     "demo": "emergency_stop.apps.demo:run_demo",
 }

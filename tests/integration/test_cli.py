@@ -234,6 +234,7 @@ async def _asks_why(operator: Operator) -> None:
     assert explained.document["emergency_id"] == hit["emergency_id"]
     assert "highest risk_score" in (await operator.types("explain", hit["emergency_id"])).out
     assert (await operator.types("explain", "no-such-hit")).code == EXIT_BAD_INPUT
+    await _marks_and_reports(operator, explained.document["hit_id"])
 
     latched = await operator.types("resume", "account:acc-hot", "--reason", "x")
     assert latched.code == EXIT_REFUSED
@@ -280,3 +281,24 @@ async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) ->
     assert left.code == EXIT_OK, left
     assert [one["reason"] for one in left.document["emergency"]["instances"]] == ["left in good order"]
     assert "no instance of accountHealthMonitor is alive" in (await operator.types("status")).err
+
+
+async def _marks_and_reports(operator: Operator, hit_id: str) -> None:
+    """The newest mark counts, and the report, which asks the running sink, has it."""
+    assert (
+        await operator.types("hits", "mark", "no-such-hit", "--true-positive", "--reason", "x")
+    ).code == EXIT_BAD_INPUT
+    beginning = ("hits", "mark", hit_id[:12], "--by", "ann", "--reason", "a test", "--json")
+    assert (await operator.types(*beginning, "--true-positive")).code == EXIT_OK
+    marked = await operator.types(*beginning, "--false-positive")
+    assert marked.code == EXIT_OK, marked
+    assert (marked.document["subject"], marked.document["actor"]) == (hit_id, "ann")
+
+    def is_counted(report: Any) -> bool:
+        rows = {row["trigger_id"]: row for row in report["hit-outcomes"]["rows"]}
+        found = rows.get("default-suspension-risk", {})
+        return (found.get("true_positives"), found.get("false_positives")) == (0, 1)
+
+    report = await operator.sees(is_counted, "report", "--since", "1d")
+    assert report["time-to-stop-by-level"]["rows"][0]["stops"] > 0
+    assert report["detector-availability"]["rows"][0]["available_percent"] > 0

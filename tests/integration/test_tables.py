@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,26 @@ def test_on_a_cluster_every_statement_is_replicated_and_good_sql(database: Click
         quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
         ((formatted,),) = database.rows(f"SELECT formatQuery('{quoted}')")
         assert "ON CLUSTER main" in formatted.replace("`", "")
+
+
+@pytest.mark.parametrize("cluster", [None, "main"])
+def test_roles_are_good_sql_for_one_node_and_for_a_cluster(database: ClickHouse, cluster: str | None) -> None:
+    statements = migrations.role_statements("stops", cluster)
+    assert [statement.split()[0] for statement in statements] == ["CREATE", "GRANT", "CREATE", "CREATE"]
+    assert "SELECT ON `stops`.* TO estop_analyst" in statements[1]
+    for statement in statements:
+        assert ("ON CLUSTER `main`" in statement) == (cluster is not None)
+        quoted = statement.replace("\\", "\\\\").replace("'", "\\'")
+        ((formatted,),) = database.rows(f"SELECT formatQuery('{quoted}')")
+        assert "estop_analyst" in formatted
+
+
+@pytest.mark.parametrize(
+    "script", sorted((schemas_root() / "clickhouse" / "views").glob("*.sql")), ids=lambda at: at.stem
+)
+def test_on_a_cluster_every_view_is_made_on_all_nodes(database: ClickHouse, script: Path) -> None:
+    for statement in migrations.render(script.read_text(), 30, "main"):
+        assert re.match(r"CREATE OR REPLACE VIEW \w+ ON CLUSTER `main`\n?", statement), statement
 
 
 def test_what_every_former_version_wrote_is_stored_by_todays_tables(database: ClickHouse) -> None:

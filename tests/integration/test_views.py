@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import calendar
+import io
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from emergency_stop.adapters import clickhouse_migrations as migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
+from emergency_stop.apps.sink.query import QueryServer
+from emergency_stop.config import Settings
+from emergency_stop.control.errors import UnavailableError
+from emergency_stop.control.report import page, terminal
+from emergency_stop.control.report.sections import SECTIONS, Period, ask
+from emergency_stop.control.report.source import opened
 from tests.bench.views.generate import DAY_MS, HOUR_MS, World, fill
 from tests.oracle import views as twin
 
@@ -64,7 +73,7 @@ def stops(database: ClickHouse) -> list[twin.Stop]:
         " arrayMap(i -> (i.service, i.state, i.at), instances) FROM emergencies WHERE NOT drill ORDER BY _timestamp"
     )
     last = {row[0]: row for row in rows if row[3] in {"stopped", "partial"}}
-    return [twin.Stop(*row[:6], tuple(tuple(one) for one in row[6])) for row in last.values()]
+    return [twin.Stop(*(*row[:6], tuple(tuple(one) for one in row[6]))) for row in last.values()]
 
 
 def test_time_to_stop_by_level(database: ClickHouse) -> None:
@@ -149,8 +158,6 @@ def test_near_misses_are_the_hours_in_which_a_score_came_near_and_nothing_fired(
 
 def _hour(text: str) -> int:
     """``YYYY-MM-DD hh:mm:ss`` as hours since the epoch."""
-    import calendar
-
     return calendar.timegm(time.strptime(text, "%Y-%m-%d %H:%M:%S")) * 1000 // HOUR_MS
 
 
@@ -241,3 +248,25 @@ def test_views_are_made_anew_when_their_text_changed_and_only_then(
     monkeypatch.setattr(migrations, "view_script", lambda: former)
     (back,) = migrations.apply(database, 3_650, None)
     assert back not in {"", name}, "a return to the former views is applied too"
+
+
+def test_every_section_of_a_report_finds_its_columns_through_the_sinks_query_port(
+    database: ClickHouse, tmp_path: Path
+) -> None:
+    server = QueryServer(0, database.select, tmp_path)
+    server.start()
+    try:
+        with opened(Settings(data_dir=tmp_path)) as select:
+            answers = [ask(select, section, Period(30, ALLOWED_MS, ALLOWED_MS)) for section in SECTIONS]
+            with pytest.raises(UnavailableError, match="estop migrate"):
+                select("SELECT * FROM no_such_view")
+    finally:
+        server.stop()
+    for answer in answers:
+        assert answer.rows, answer.section.key
+        assert {column.name for column in answer.section.columns} <= set(answer.rows[0]), answer.section.key
+        assert answer.rows_read > 0
+    page.render(answers, days=30, made_at="now", cluster="estop")
+    out = io.StringIO()
+    terminal.show(answers, out)
+    assert "nothing in this period" not in out.getvalue()

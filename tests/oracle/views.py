@@ -36,7 +36,7 @@ class Stop:
 
 
 def quantile(values: Iterable[int], level: float) -> int | None:
-    """The value at position ``floor(level × n)``, from 0; ``None`` of nothing."""
+    """The value at position ``floor(level * n)``, from 0; ``None`` of nothing."""
     found = sorted(values)
     return found[int(level * len(found))] if found else None
 

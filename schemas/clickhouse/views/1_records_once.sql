@@ -25,7 +25,9 @@ SELECT
     state,
     time_to_stop_ms,
     deadline_at,
-    instances
+    instances.service AS services,
+    instances.state AS states,
+    instances.at AS states_since
 FROM emergencies
 WHERE state IN ('stopped', 'partial') AND NOT drill
 ORDER BY _timestamp DESC, _offset DESC

@@ -6,9 +6,9 @@ SELECT
     count() AS stops,
     countIf(state = 'stopped') AS proven,
     countIf(state = 'partial') AS partial,
-    quantileExactIf(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
-    quantileExactIf(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms,
-    maxIf(time_to_stop_ms, state = 'stopped') AS max_ms
+    quantileExactIfOrNull(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
+    quantileExactIfOrNull(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms,
+    maxIfOrNull(time_to_stop_ms, state = 'stopped') AS max_ms
 FROM stops_judged
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY level
@@ -19,8 +19,8 @@ SELECT
     toDate(occurred_at) AS day,
     count() AS stops,
     countIf(state = 'stopped') AS proven,
-    quantileExactIf(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
-    quantileExactIf(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms
+    quantileExactIfOrNull(0.5)(time_to_stop_ms, state = 'stopped') AS p50_ms,
+    quantileExactIfOrNull(0.99)(time_to_stop_ms, state = 'stopped') AS p99_ms
 FROM stops_judged
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY day
@@ -29,17 +29,17 @@ ORDER BY day;
 CREATE OR REPLACE VIEW stops_of_services AS
 SELECT
     emergency_id,
-    any(occurred_at) AS occurred_at,
-    any(level) AS level,
-    instance.service AS service,
-    count() AS instances,
-    countIf(instance.state = 'stopped') AS stopped,
-    max(instance.at) - toUnixTimestamp64Milli(any(stops_judged.occurred_at)) AS stop_ms,
+    occurred_at,
+    level,
+    service,
+    countEqual(services, service) AS instances,
+    arrayCount((name, state) -> name = service AND state = 'stopped', services, states) AS stopped,
+    arrayMax((name, since) -> if(name = service, since, 0), services, states_since) AS ended_at_ms,
+    ended_at_ms - toUnixTimestamp64Milli(occurred_at) AS stop_ms,
     stopped = instances AS proven,
-    proven AND max(instance.at) <= toUnixTimestamp64Milli(any(deadline_at)) AS coordinated
+    proven AND ended_at_ms <= toUnixTimestamp64Milli(deadline_at) AS coordinated
 FROM stops_judged
-ARRAY JOIN stops_judged.instances AS instance
-GROUP BY emergency_id, instance.service;
+ARRAY JOIN arrayDistinct(services) AS service;
 
 CREATE OR REPLACE VIEW time_to_stop_by_service AS
 SELECT
@@ -47,9 +47,9 @@ SELECT
     level,
     count() AS stops,
     countIf(proven) AS proven_stops,
-    quantileExactIf(0.5)(stop_ms, proven) AS p50_ms,
-    quantileExactIf(0.99)(stop_ms, proven) AS p99_ms,
-    maxIf(stop_ms, proven) AS max_ms
+    quantileExactIfOrNull(0.5)(stop_ms, proven) AS p50_ms,
+    quantileExactIfOrNull(0.99)(stop_ms, proven) AS p99_ms,
+    maxIfOrNull(stop_ms, proven) AS max_ms
 FROM stops_of_services
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY service, level

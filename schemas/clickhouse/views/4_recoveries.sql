@@ -9,7 +9,7 @@ SELECT
     countIf(outcome = 'abandoned') AS abandoned,
     countIf(outcome = 'under_way') AS under_way,
     if(completed + rolled_back = 0, NULL, 100 * completed / (completed + rolled_back)) AS success_percent,
-    quantileExactIf(0.5)(dateDiff('millisecond', started_at, ended_at), outcome = 'completed') AS p50_ms
+    quantileExactIfOrNull(0.5)(dateDiff('millisecond', started_at, ended_at), outcome = 'completed') AS p50_ms
 FROM
 (
     SELECT procedure, outcome, started_at, ended_at

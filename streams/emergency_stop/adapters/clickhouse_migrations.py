@@ -42,10 +42,21 @@ class Step:
 
 def render(script: str, ttl_days: int, cluster: str | None) -> tuple[str, ...]:
     """The statements of ``script``, for one node or for the cluster of that name."""
-    without_comments = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("--"))
-    text = without_comments.replace("{ttl_days}", str(ttl_days))
-    statements = (statement.strip() for statement in text.split(";"))
-    return tuple(_replicated(one, cluster) if cluster else one for one in statements if one)
+    statements = _statements(script.replace("{ttl_days}", str(ttl_days)))
+    return tuple(_replicated(one, cluster) if cluster else one for one in statements)
+
+
+def _statements(script: str) -> list[str]:
+    """Without lines that are comments."""
+    text = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("--"))
+    return [statement.strip() for statement in text.split(";") if statement.strip()]
+
+
+def role_statements(database: str, cluster: str | None) -> tuple[str, ...]:
+    """What makes the analysts' role on a server; repeating it brings the role to this version's bounds."""
+    script = (schemas_root() / "clickhouse" / "roles.sql").read_text()
+    on_cluster = f" ON CLUSTER `{cluster}`" if cluster else ""
+    return tuple(_statements(script.replace("{database}", f"`{database}`").replace("{on_cluster}", on_cluster)))
 
 
 def _replicated(statement: str, cluster: str) -> str:

@@ -63,6 +63,13 @@ def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["silence", "add", "--reason", "x", "--for", "8d"], "allowed: 1m to 7d"),
         (["silence", "add", "--reason", "x", "--for", "2h", "--scope", "everything"], "account:<id>"),
         (["silence", "remove"], "ID"),
+        (["hits"], "VERB"),
+        (["hits", "mark", "h", "--reason", "x"], "--true-positive"),
+        (["hits", "mark", "h", "--reason", "x", "--true-positive", "--false-positive"], "not allowed with"),
+        (["hits", "mark", "h", "--reason", " ", "--true-positive"], "say why"),
+        (["report", "--since", "7h"], "allowed: 1d to 3650d"),
+        (["report", "--since", "0d"], "allowed: 1d to 3650d"),
+        (["migrate", "--roles", "--dry-run"], "not allowed with"),
         (["notices", "--limit", "0"], "allowed: 1 to 10000"),
         (["dead-letters"], "VERB"),
         (["dead-letters", "show"], "TOPIC-PARTITION@OFFSET"),
@@ -113,6 +120,7 @@ def test_every_command_has_a_help_and_names_what_runs_it() -> None:
                     "drill global --level cascading", "drills", "status", "emergencies", "triggers list",
                     "triggers add f.json", "triggers remove t", "triggers history t",
                     "triggers rollback t --to 3 --reason r", "triggers promote t", "triggers lint",
+                    "hits mark h --true-positive --reason r", "report",
                     "check", "service alpha", "produce", "condition t global"):  # fmt: skip
         module, _, function = top.parse_args(command.split()).run.partition(":")
         assert module.startswith("emergency_stop.control.cli."), command

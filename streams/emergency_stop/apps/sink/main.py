@@ -79,6 +79,21 @@ def show_migrations(settings: Settings) -> int:
     return _with_tables(settings, _show)
 
 
+def make_roles(settings: Settings) -> int:
+    """Make the analysts' role on a server, and print the statements; blocking."""
+    if settings.clickhouse_url is None:
+        log.error(
+            "ESTOP_CLICKHOUSE_URL is not set: chDB has no roles, and the sink's query port only reads; set it to a"
+            " server with access management, as a user who may create roles"
+        )
+        return EXIT_CONFIG
+    try:
+        return _with_tables(settings, _make_roles)
+    except Exception as error:  # noqa: BLE001  (the driver raises many types; all mean the same here)
+        log.error("the role was not made: %s; the user needs ACCESS MANAGEMENT and the right to grant", error)  # noqa: TRY400
+        return EXIT_UNAVAILABLE
+
+
 def _with_tables(settings: Settings, work: Callable[[ClickHouse, int, str | None], str]) -> int:
     try:
         database = ClickHouse(settings.clickhouse_url, settings.data_dir)
@@ -95,6 +110,13 @@ def _with_tables(settings: Settings, work: Callable[[ClickHouse, int, str | None
 
 def _apply(database: ClickHouse, ttl_days: int, cluster: str | None) -> str:
     return json.dumps({"applied": clickhouse_migrations.apply(database, ttl_days, cluster)})
+
+
+def _make_roles(database: ClickHouse, _: int, cluster: str | None) -> str:
+    statements = clickhouse_migrations.role_statements(str(database.rows("SELECT currentDatabase()")[0][0]), cluster)
+    for statement in statements:
+        database.command(statement)
+    return ";\n".join((*statements, ""))
 
 
 def _show(database: ClickHouse, ttl_days: int, cluster: str | None) -> str:

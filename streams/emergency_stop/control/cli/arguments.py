@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
-from emergency_stop.control.cli import dead_letter_arguments, silence_arguments, trigger_arguments
+from emergency_stop.control.cli import dead_letter_arguments, report_arguments, silence_arguments, trigger_arguments
 from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
 from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
@@ -49,6 +49,7 @@ def add_to(commands: Any) -> None:
     silence_arguments.add_to(commands)
     dead_letter_arguments.add_to(commands)
     _explain(commands)
+    report_arguments.add_to(commands)
     _check(commands)
     _keys(commands)
     _audit(commands)

@@ -5,45 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from typing import Final
 
-from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import Settings
 from emergency_stop.control.cli.output import moment, plain, say, show_json
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK
+from emergency_stop.control.hit_lookup import find_hit
 from emergency_stop.control.installation import Installation
-from emergency_stop.domain import topics
 from emergency_stop.domain.ids import emergency_id, hit_cause
 from emergency_stop.domain.messages import Hit
-from emergency_stop.wire.codec import WireError
-from emergency_stop.wire.registry import UnknownSchemaError
-
-_PREFIX_MIN: Final = 6
 
 
 def run_explain(options: argparse.Namespace, settings: Settings) -> int:
     """Print everything that the hit says of itself."""
-    if len(options.hit) < _PREFIX_MIN:
-        say(f"estop explain: HIT={options.hit!r}: is too short; give {_PREFIX_MIN} characters or more")
+    found = asyncio.run(find_hit(Installation(settings), options.hit))
+    if isinstance(found, str):
+        say(f"estop explain: {found}")
         return EXIT_BAD_INPUT
-    installation = Installation(settings)
-    found: dict[str, Hit] = {}
-
-    def take(record: TailRecord) -> None:
-        try:
-            hit = installation.codec.decode(Hit, record.value)
-        except (WireError, UnknownSchemaError):
-            return
-        names = (hit.hit_id, emergency_id(hit_cause(hit.hit_id)))
-        if any(name.startswith(options.hit) for name in names):
-            found[hit.hit_id] = hit
-
-    asyncio.run(installation.scan(topics.HITS, take))
-    if len(found) != 1:
-        listed = f": {', '.join(sorted(found))}" if found else "; a stop by hand has no hit ('estop emergencies')"
-        say(f"estop explain: {len(found) or 'no'} hits begin with {options.hit!r}{listed}")
-        return EXIT_BAD_INPUT
-    _show_hit(options, next(iter(found.values())))
+    _show_hit(options, found)
     return EXIT_OK
 
 

@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"estop: {problem}", file=sys.stderr)
         return EXIT_CONFIG
     if options.command in PROCESSES:
-        dry_run = options.command == "migrate" and options.dry_run
-        return run_process(f"{options.command} --dry-run" if dry_run else options.command, settings)
+        how = f" {options.how}" if options.command == "migrate" and options.how else ""
+        return run_process(options.command + how, settings)
     return arguments.run(options, settings)
 
 
@@ -48,9 +48,18 @@ def parser() -> argparse.ArgumentParser:
     for name, text in _HELP.items():
         command = commands.add_parser(name, help=text, description=text)
         if name == "migrate":
-            command.add_argument("--dry-run", action="store_true", help="print the statements, and change nothing")
+            _migrate(command)
     arguments.add_to(commands)
     return top
+
+
+def _migrate(command: argparse.ArgumentParser) -> None:
+    how = command.add_mutually_exclusive_group()
+    for option, text in (
+        ("--dry-run", "print the statements, and change nothing"),
+        ("--roles", "make the analysts' read-only role instead, on a server"),
+    ):
+        how.add_argument(option, dest="how", action="store_const", const=option, default="", help=text)
 
 
 if __name__ == "__main__":
