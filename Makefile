@@ -42,11 +42,11 @@ check: $(STAMP) ## Lint, types, layers, schema compatibility and unit tests: und
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m emergency_stop.wire.compatibility
-	$(PYTEST) -q -n auto --dist loadfile tests/unit tests/contract
+	$(PYTEST) -q -n 2 --dist loadfile tests/unit tests/contract
 
 .PHONY: test
 test: $(STAMP) ## Every test that this machine can run; names what it lacks at the end
-	$(PYTEST) tests
+	$(PYTEST) -n 2 --dist loadfile tests
 
 .PHONY: demo
 demo: $(STAMP) ## The main job on embedded parts, about a minute; ends with one line of JSON
