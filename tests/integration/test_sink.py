@@ -208,13 +208,25 @@ def test_it_ends_in_good_order_when_told_to(plant: Plant) -> None:
 def test_a_topic_that_was_made_anew_is_refused_by_name(tmp_path: Path) -> None:
     """Other records at the same offsets: they would be taken for those that are stored, and left out in silence."""
     with EmbeddedBroker(tmp_path) as broker, _planted(broker.bootstrap, tmp_path) as plant:
-        plant.send([(KEY, GOOD)] * 10)
-        plant.until(lambda: plant.count("health_events") == 10, "ten rows")
-        plant.sink.leave()
-        plant.until(lambda: plant.sink.condition is Condition.OUT, "the sink has left")
+        _stores_ten_more(plant, 10)
     with EmbeddedBroker(tmp_path) as another, _planted(another.bootstrap, tmp_path) as plant:
         plant.send([(KEY, GOOD)] * 4)
         refusal = f"{HEALTH}, partition 0: stored up to offset 10, but its log ends at"
         plant.until(lambda: refusal in plant.sink.log_path.read_text(), "the refusal")
         plant.until(lambda: plant.count("health_events") == 10, "the ten rows are as they were")
         assert not plant.sink.own_exits
+
+
+def test_a_sink_that_comes_back_to_what_it_has_stored_goes_on(tmp_path: Path) -> None:
+    """The embedded broker tells the end of its last batch too low, so what is stored seems to lie beyond its log."""
+    with EmbeddedBroker(tmp_path) as broker:
+        for rows in (10, 20):
+            with _planted(broker.bootstrap, tmp_path) as plant:
+                _stores_ten_more(plant, rows)
+
+
+def _stores_ten_more(plant: Plant, rows: int) -> None:
+    plant.send([(KEY, GOOD)] * 10)
+    plant.until(lambda: plant.count("health_events") == rows, f"{rows} rows")
+    plant.sink.leave()
+    plant.until(lambda: plant.sink.condition is Condition.OUT, "the sink has left")

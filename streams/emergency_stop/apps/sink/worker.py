@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -16,6 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher, stop_consumer
+from emergency_stop.adapters.kafka_ranges import ranges
 from emergency_stop.adapters.lane_consumer import lane_consumer
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger
 from emergency_stop.apps.sink.heads import HeadKeeper
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _POLL_MS: Final = 100
 _TELL_S: Final = 10
+_ENDS_WITHIN_S: Final = 30
 _RETRY_MS_MAX: Final = 10_000
 #: Frozen longer ago than this, a range is looked for before it is inserted: others may have taken it over.
 _FRESH_MS: Final = 5_000
@@ -192,7 +194,8 @@ class SinkWorker:
     async def _refuse_foreign(self, consumer: AIOKafkaConsumer) -> None:
         """A topic that was made anew has other records at the same offsets: stored ones would look like its own."""
         ends = await consumer.end_offsets(list(self._positions))
-        self._foreign = sorted(where for where, position in self._positions.items() if position > ends[where])
+        beyond = {where: position for where, position in self._positions.items() if position > ends[where]}
+        self._foreign = sorted(beyond.keys() - await self._still_there(beyond))
         for where in self._foreign:
             log.error(
                 "%s, partition %d: stored up to offset %d, but its log ends at %d; the topic was made anew, or its log"
@@ -203,6 +206,21 @@ class SinkWorker:
             del self._positions[where]
             with contextlib.suppress(IllegalStateError):
                 consumer.pause(where)
+
+    async def _still_there(self, positions: Mapping[TopicPartition, int]) -> set[TopicPartition]:
+        """Those whose record before the position exists: the embedded broker tells its last batch's end too low."""
+        if not positions:
+            return set()
+        found: set[TopicPartition] = set()
+        async with ranges(self._spec.brokers, f"{self._spec.client_id}-ends") as records:
+            for where, position in positions.items():
+
+                def take(record: Any, where: TopicPartition = where, last: int = position - 1) -> None:
+                    if record.offset == last:
+                        found.add(where)
+
+                await records.read(where.topic, where.partition, position - 1, take, within_s=_ENDS_WITHIN_S)
+        return found
 
     def _take(self, where: TopicPartition, batch: FetchedBatch) -> None:
         expected = self._positions.get(where)
