@@ -234,7 +234,6 @@ async def _asks_why(operator: Operator) -> None:
     assert explained.document["emergency_id"] == hit["emergency_id"]
     assert "highest risk_score" in (await operator.types("explain", hit["emergency_id"])).out
     assert (await operator.types("explain", "no-such-hit")).code == EXIT_BAD_INPUT
-    await _marks_and_reports(operator, explained.document["hit_id"])
 
     latched = await operator.types("resume", "account:acc-hot", "--reason", "x")
     assert latched.code == EXIT_REFUSED
@@ -283,8 +282,12 @@ async def _is_never_told_what_is_not_proven(operator: Operator, stack: Stack) ->
     assert "no instance of accountHealthMonitor is alive" in (await operator.types("status")).err
 
 
-async def _marks_and_reports(operator: Operator, hit_id: str) -> None:
-    """The newest mark counts, and the report, which asks the running sink, has it."""
+async def test_a_mark_reaches_the_report_and_the_newest_one_counts(stack: Stack) -> None:
+    """The report asks the running sink."""
+    operator = Operator(stack.settings)
+    assert (await operator.types("produce", "--incident", "suspension-risk:acc-hot", "--count", "1")).code == EXIT_OK
+    (emergency,) = await operator.sees(lambda found: len(found) == 1, "emergencies")
+    hit_id = (await operator.types("explain", emergency["emergency_id"], "--json")).document["hit_id"]
     assert (
         await operator.types("hits", "mark", "no-such-hit", "--true-positive", "--reason", "x")
     ).code == EXIT_BAD_INPUT
