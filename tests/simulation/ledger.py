@@ -40,6 +40,9 @@ class HoldLedger:
 
     def is_lifted(self, scope: str, emergency: str, epoch: int, service: str) -> bool:
         """Whether a hold newer than the stop of ``epoch`` let a part of the service's work run."""
+        newest = self.newest.get(scope)
+        if newest is not None and newest.epoch > epoch and all(c.emergency_id != emergency for c in newest.causes):
+            return True  # also where no hold ever named it, because it was lifted before that went out
         runs = self._runs.get((scope, emergency), ())
         return any(at > epoch and (services is None or service in services) for at, services in runs)
 
@@ -109,14 +112,16 @@ class HoldLedger:
 
     def _judge_tier(self, hold: Hold, cause: HoldCause) -> None:
         """A further tier is held once the one before has proven its stop, or has had its time."""
+        # the hold that the tier began with may have been superseded before it went out: then nobody knows when it did
+        at = hold.updated_at if cause.epoch == hold.epoch else 0
         former = self.causes.get(cause.emergency_id)
         if former is None or set(former[1].services) == set(cause.services):
-            self._tiers.setdefault(cause.emergency_id, (hold.updated_at, cause.services))
+            self._tiers.setdefault(cause.emergency_id, (at, cause.services))
             return
         began_at, tier = self._tiers[cause.emergency_id]
         waited_ms = hold.updated_at - began_at
         fresh = tuple(name for name in cause.services if name not in former[1].services)
-        self._tiers[cause.emergency_id] = hold.updated_at, fresh
+        self._tiers[cause.emergency_id] = at, fresh
         owing = self._judge.accounts.owing(cause.emergency_id, tier, hold.updated_at)
         if owing and waited_ms < self._judge.tier_ms():
             self._judge.violated("early_tier", f"{hold} holds a further tier after {waited_ms} ms; {owing} owe a proof")

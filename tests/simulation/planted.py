@@ -205,7 +205,7 @@ BUGS: Final = (
         patches=((lifecycle, "_escalate", _gives_up_at_once),),
     ),
     Planted(
-        "one that came up unnoticed is not asked", frozenset({"acted_after_stop"}),
+        "one that came up unnoticed is not asked", frozenset({"acted_after_stop", "early_tier"}),
         patches=tuple((module, "muster", _nobody_came) for module in (cascade, step, lifecycle)),
     ),
     Planted(
