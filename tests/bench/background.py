@@ -62,10 +62,13 @@ def _send(producer: Producer, topic: str, rate_per_s: int, seconds: float, told:
     while (elapsed_s := time.monotonic() - started) < seconds and not told.is_set():
         due = int(elapsed_s * rate_per_s) - sent
         moment = avro_long(time.time_ns() // 1_000_000)
-        for _ in range(due):
-            account = (account + 7_919) % ACCOUNTS  # coprime: every account in turn, in no order
-            producer.produce(topic, heads[account] + moment + tails[account & 1_023], keys[account])
-        sent += max(due, 0)
+        try:
+            for _ in range(due):
+                following = (account + 7_919) % ACCOUNTS  # coprime: every account in turn, in no order
+                producer.produce(topic, heads[following] + moment + tails[following & 1_023], keys[following])
+                account, sent = following, sent + 1
+        except BufferError:  # the broker is slower than we, or away: what is due is made up for
+            producer.poll(_SLICE_S)
         producer.poll(0)
         time.sleep(_SLICE_S)
     return sent
