@@ -44,7 +44,8 @@ class ActivityLog:
         self._codec = codec
         self._guard = guard
         self.sequence = 0
-        self._on_the_way: set[int] = set()
+        #: Records that the broker has not answered for, and how to wait for each.
+        self._on_the_way: dict[int, asyncio.Event] = {}
         #: The first number whose record the broker did not take; ``None``: it has taken all.
         self._first_missing: int | None = None
 
@@ -57,14 +58,21 @@ class ActivityLog:
         guard = self._guard
         activity = Activity(guard.service, guard.instance_id, account_id, operation, guard.now_ms(), number)
         value = self._codec.encode(activity, ACTIVITY)
-        self._on_the_way.add(number)
+        self._on_the_way[number] = answered = asyncio.Event()
         try:
             await finish(self._publisher.publish(ACTIVITY, account_id.encode(), value))
         except KafkaError:
             self._first_missing = min(number, self._first_missing or number)
             raise
         finally:
-            self._on_the_way.discard(number)
+            del self._on_the_way[number]
+            answered.set()
+
+    async def settled(self, up_to: int) -> None:
+        """Wait until the broker has answered for every record up to ``up_to``: it has it, or never will."""
+        for number, answered in [*self._on_the_way.items()]:
+            if number <= up_to:
+                await answered.wait()
 
     def is_complete(self, up_to: int) -> bool:
         """Whether the broker has every record that this instance numbered up to ``up_to``."""
@@ -127,10 +135,12 @@ class ReferenceService:
         scope = Scope.parse(command.scope) if command else GLOBAL_SCOPE
         return (scope.name,) if scope.kind is ScopeKind.ACCOUNT else self.accounts
 
-    def save_state(self, correlation_id: str) -> str:
-        """Where this instance's work stands: every record up to here is in the log."""
+    async def save_state(self, correlation_id: str) -> str:
+        """Where this instance's work stands, once the log has every record up to here; other accounts go on."""
         del correlation_id  # one position serves all stops
-        return f"{ACTIVITY}/{self.service}/{self.guard.instance_id}@{self.activity.sequence}"
+        number = self.activity.sequence
+        await self.activity.settled(number)
+        return f"{ACTIVITY}/{self.service}/{self.guard.instance_id}@{number}"
 
     def verify_state(self, reference: str) -> bool:
         """Whether ``reference`` is this instance's, and every record up to it was acknowledged."""

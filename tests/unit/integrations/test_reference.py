@@ -86,17 +86,20 @@ async def test_saved_state_is_good_when_the_broker_has_every_record_up_to_it(
     service: AccountHealthMonitor, takes: Takes
 ) -> None:
     await service.act("a", FETCH)
-    assert service.save_state("corr") == f"{STATE}@1"
+    assert await service.save_state("corr") == f"{STATE}@1"
     assert service.verify_state(f"{STATE}@1")
     takes.may_answer.clear()
     takes.asked.clear()
     acting = asyncio.create_task(service.act("b", FETCH))
     await takes.asked.wait()
-    assert service.save_state("corr") == f"{STATE}@2"
+    saving = asyncio.create_task(service.save_state("corr"))
+    await asyncio.sleep(0)
+    assert not saving.done(), "what is on its way belongs to the state"
     assert not service.verify_state(f"{STATE}@2"), "the second record is still on its way"
     assert service.verify_state(f"{STATE}@1")
     takes.may_answer.set()
     await acting
+    assert await saving == f"{STATE}@2"
     assert service.verify_state(f"{STATE}@2")
     takes.fails = True
     with pytest.raises(KafkaTimeoutError):
