@@ -20,13 +20,13 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
-from emergency_stop.adapters.kafka_topics import describe_topics
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBook, probe_telemetry
 from emergency_stop.apps.coordinator_core import CoordinatorCore
 from emergency_stop.apps.coordinator_keys import following, load_signing_key
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
-from emergency_stop.apps.coordinator_telling import TOLD, Telling
+from emergency_stop.apps.coordinator_telling import Telling
+from emergency_stop.apps.coordinator_topics import INPUTS, TopicsError, find_layout
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
@@ -49,11 +49,6 @@ EXIT_UNAVAILABLE: Final = 69
 APP_ID: Final = "estop-coordinator"
 #: What a successor needs, beyond the group's session, until it coordinates: joining, and reading the state.
 RESTORE_MS: Final = 4_000
-_INPUTS: Final = tuple(spec.name for spec in topics.COORDINATOR_INPUTS)
-
-
-class TopicsError(ValueError):
-    """The topics on the broker cannot be used as they are; the text says which and what to do."""
 
 
 def run(settings: Settings) -> int:
@@ -99,9 +94,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     attendance = Attendance(settings.lease_ms)
     book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
     metrics, policy = CoordinatorMetrics(), policy_of(settings)
-    partitions, telemetry_partitions = await _partitions(settings)
-    question_partitions = await _question_partitions(settings, telemetry_partitions)
-    told = await _told_topics(settings)
+    layout = await find_layout(settings)
     _compare_with_takeover(settings)
     publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
 
@@ -110,33 +103,33 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     def core(partition: int) -> CoordinatorCore:
         cores[partition] = CoordinatorCore(
             partition=partition,
-            partitions=partitions,
+            partitions=layout.partitions,
             policy=policy,
             book=book,
             published=published.published,
             codec=codec,
             signer=signer,
             metrics=metrics,
-            watch=BlindWatch(range(partition, telemetry_partitions, partitions), settings.blind_after_ms),
+            watch=BlindWatch(range(partition, layout.telemetry, layout.partitions), settings.blind_after_ms),
             view=sight.view,
-            telling=Telling(codec, metrics, told),
+            telling=Telling(codec, metrics, layout.told),
             blast=BlastWatch(blast_limits_of(settings), published.stops),
             live_accounts=sight.live_accounts,
             leases=LeaseTurns(
                 attendance,
                 partition=partition,
-                partitions=partitions,
+                partitions=layout.partitions,
                 lease_ms=settings.lease_ms,
                 issued_by=policy.issued_by,
             ),
-            question_partitions=question_partitions,
+            question_partitions=layout.questions,
         )
         return cores[partition]
 
     async with (
         following(signer),
         _following(settings, book, published) as tails,
-        _watching(settings, codec, telemetry_partitions) as sight,
+        _watching(settings, codec, layout.telemetry) as sight,
     ):
 
         async def caught_up() -> None:
@@ -146,7 +139,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
         spec = LaneSpec(
             app_id=APP_ID,
             brokers=settings.brokers,
-            input_topics=_INPUTS,
+            input_topics=INPUTS,
             source=StateSource(settings.brokers, topics.COORDINATOR_STATE),
             core_factory=core,
             instance_id=settings.instance_id,
@@ -178,48 +171,6 @@ def _compare_with_takeover(settings: Settings) -> None:
             takeover_ms,
             takeover_ms * 2,
         )
-
-
-async def _partitions(settings: Settings) -> tuple[int, int]:
-    """(partitions of the inputs, of telemetry). Raises ``TopicsError`` where the inputs miss or differ."""
-    written = (topics.HOLDS, topics.EMERGENCIES, topics.RECOVERIES, topics.AUDIT, topics.LEASES)
-    wanted = (*_INPUTS, topics.COORDINATOR_STATE, topics.TELEMETRY_HEALTH, *written)
-    found = await describe_topics(settings.brokers, wanted)
-    counts = {name: found[name].partitions if name in found else 0 for name in (*_INPUTS, topics.COORDINATOR_STATE)}
-    if 0 in counts.values() or len(set(counts.values())) != 1:
-        shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise TopicsError(f"these topics must all exist with one number of partitions, but there are {shown}")
-    missing = [name for name in written if name not in found]
-    if missing:
-        # whoever waited for one of them could make no stop durable, and services without leases stop
-        raise TopicsError(f"{', '.join(missing)} must exist before a coordinator starts; create them (estop check)")
-    telemetry = found.get(topics.TELEMETRY_HEALTH)
-    return counts[topics.HITS], telemetry.partitions if telemetry else settings.telemetry_partitions
-
-
-async def _question_partitions(settings: Settings, telemetry: int) -> int:
-    """How many partitions may be asked: as many as telemetry has, or none where the topic is missing or does not fit.
-
-    Waiting for one that does not exist would keep stops from being made durable. What cannot be asked stays unknown,
-    and recovers by a person's word only.
-    """
-    found = (await describe_topics(settings.brokers, [topics.QUESTIONS])).get(topics.QUESTIONS)
-    if found is not None and found.partitions == telemetry:
-        return telemetry
-    log.error(
-        "%s has %d partitions, and telemetry has %d: whether conditions have cleared stays unknown; create the topic"
-        " anew with as many as telemetry ('estop check'), then restart",
-        topics.QUESTIONS, found.partitions if found else 0, telemetry,
-    )  # fmt: skip
-    return 0
-
-
-async def _told_topics(settings: Settings) -> frozenset[str]:
-    """Those of the topics for people and subscribers that exist; stops do not depend on them."""
-    found = await describe_topics(settings.brokers, TOLD)
-    for name in sorted(set(TOLD) - set(found)):
-        log.error("there is no topic %s, so nobody hears on it: create it ('estop check'), then restart", name)
-    return frozenset(found)
 
 
 @contextlib.asynccontextmanager
