@@ -108,6 +108,9 @@ async def test_a_cascade_holds_one_tier_after_the_other(office: CoordinatorOffic
     stopped = office.emergency(cause)
     assert stopped is not None
     assert (stopped.success, stopped.level, stopped.asked_level) == (True, StopLevel.CASCADING, StopLevel.CASCADING)
+    # each topic is read on its own: the end of the emergency may be seen before what led to it
+    await until(lambda: any(hold.scope == where and hold.epoch == stopped.epoch for hold in office.holds), "held")
+    await until(lambda: any(c.emergency_id == cause and c.service == "beta" for c in office.commands), "commanded")
     held = [(hold.epoch, hold.causes[0].services) for hold in office.holds if hold.scope == where]
     assert held == [(1, ("alpha",)), (2, ("all",))]
     sent = [(c.service, c.epoch) for c in office.commands if c.emergency_id == cause]
@@ -125,6 +128,7 @@ async def test_a_drill_walks_the_whole_path_and_holds_nothing(office: Coordinato
     drilled = office.emergency(cause)
     assert drilled is not None
     assert (drilled.drill, drilled.success, drilled.level) == (True, True, StopLevel.GRACEFUL)
+    await until(lambda: any(c.emergency_id == cause for c in office.commands), "the drill's commands")
     assert {c.action for c in office.commands if c.emergency_id == cause} == {Action.DRILL}
     assert office.hold(where) is None
     async with office.guards["alpha"].permit(where.partition(":")[2]):
