@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -22,22 +22,17 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBook, probe_telemetry
-from emergency_stop.apps.coordinator_core import CoordinatorCore
+from emergency_stop.apps.coordinator_cores import CoreMaker, policy_of
 from emergency_stop.apps.coordinator_keys import following, load_signing_key
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
-from emergency_stop.apps.coordinator_telling import Telling
 from emergency_stop.apps.coordinator_topics import INPUTS, TopicsError, find_layout
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
-from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
+from emergency_stop.apps.procedure_file import ProcedureFileError
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
-from emergency_stop.coordinate.blast import BlastLimits
-from emergency_stop.coordinate.blast_watch import BlastWatch
-from emergency_stop.coordinate.blind_watch import BlindWatch
-from emergency_stop.coordinate.leases import Attendance, LeaseTurns
-from emergency_stop.coordinate.state import Policy
+from emergency_stop.coordinate.leases import Attendance
 from emergency_stop.domain import topics
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
@@ -63,101 +58,53 @@ def run(settings: Settings) -> int:
         return EXIT_UNAVAILABLE
 
 
-def policy_of(settings: Settings) -> Policy:
-    """The settings that decide, as the core takes them. Raises ``ProcedureFileError``."""
-    return Policy(
-        immediate_stop_timeout_ms=settings.immediate_stop_timeout_ms,
-        graceful_stop_timeout_ms=settings.graceful_stop_timeout_ms,
-        heartbeat_lost_ms=settings.heartbeat_lost_ms,
-        max_concurrent_stops=settings.max_concurrent_stops,
-        issued_by=f"coordinator-{settings.instance_id}",
-        automatic_stops=settings.enabled,
-        dependencies=dict(settings.dependencies),
-        global_resume_people=settings.global_resume_people,
-        approval_expiry_ms=settings.approval_expiry_ms,
-        automatic_recovery=settings.auto_recovery_enabled,
-        condition_interval_ms=settings.health_monitoring_interval_ms,
-        procedures=load_procedures(settings),
-    )
-
-
-def blast_limits_of(settings: Settings) -> BlastLimits:
-    """The blast guard's settings; without automatic stops there is nothing to guard against."""
-    percent = settings.blast_percent if settings.enabled else 0
-    return BlastLimits(percent, settings.blast_window_ms, settings.blast_accounts_min)
-
-
 async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
     codec = Codec(build_registry(settings.registry_url))
-    signer = load_signing_key(settings)
+    signer, policy = load_signing_key(settings), policy_of(settings)
     attendance = Attendance(settings.lease_ms)
     book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
-    metrics, policy = CoordinatorMetrics(), policy_of(settings)
     layout = await find_layout(settings)
     _compare_with_takeover(settings)
-    publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
-
-    cores: dict[int, CoordinatorCore] = {}
-
-    def core(partition: int) -> CoordinatorCore:
-        cores[partition] = CoordinatorCore(
-            partition=partition,
-            partitions=layout.partitions,
-            policy=policy,
-            book=book,
-            published=published.published,
-            codec=codec,
-            signer=signer,
-            metrics=metrics,
-            watch=BlindWatch(range(partition, layout.telemetry, layout.partitions), settings.blind_after_ms),
-            view=sight.view,
-            telling=Telling(codec, metrics, layout.told),
-            blast=BlastWatch(blast_limits_of(settings), published.stops),
-            live_accounts=sight.live_accounts,
-            leases=LeaseTurns(
-                attendance,
-                partition=partition,
-                partitions=layout.partitions,
-                lease_ms=settings.lease_ms,
-                issued_by=policy.issued_by,
-            ),
-            question_partitions=layout.questions,
-        )
-        return cores[partition]
-
     async with (
         following(signer),
-        _following(settings, book, published) as tails,
+        _following(settings, book, published) as caught_up,
         _watching(settings, codec, layout.telemetry) as sight,
     ):
+        maker = CoreMaker(
+            settings=settings, policy=policy, layout=layout, codec=codec, signer=signer, metrics=CoordinatorMetrics(),
+            attendance=attendance, book=book, published=published, sight=sight,
+        )  # fmt: skip
+        return await _work(settings, maker, caught_up, stop)
 
-        async def caught_up() -> None:
-            for tail in tails:
-                await tail.caught_up()
 
-        spec = LaneSpec(
-            app_id=APP_ID,
-            brokers=settings.brokers,
-            input_topics=INPUTS,
-            source=StateSource(settings.brokers, topics.COORDINATOR_STATE),
-            core_factory=core,
-            instance_id=settings.instance_id,
-            static_member=settings.is_named,
-            session_timeout_ms=settings.session_timeout_ms,
-            checkpoint_interval_ms=0,
-            prepare=caught_up,
-        )
-        worker = LaneWorker(spec, publisher, SystemClock())
-        REGISTRY.register(CoordinatorCollector(worker, cores))
-        health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
-        health.start()
-        await publisher.start()
-        try:
-            return await worker.serve(stop)
-        finally:
-            await publisher.stop()
-            health.stop()
+async def _work(
+    settings: Settings, maker: CoreMaker, prepare: Callable[[], Awaitable[None]], stop: asyncio.Event
+) -> int:
+    """The worker, its metrics and its publisher, from start to end."""
+    publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
+    spec = LaneSpec(
+        app_id=APP_ID,
+        brokers=settings.brokers,
+        input_topics=INPUTS,
+        source=StateSource(settings.brokers, topics.COORDINATOR_STATE),
+        core_factory=maker.make,
+        instance_id=settings.instance_id,
+        static_member=settings.is_named,
+        session_timeout_ms=settings.session_timeout_ms,
+        checkpoint_interval_ms=0,
+        prepare=prepare,
+    )
+    worker = LaneWorker(spec, publisher, SystemClock())
+    REGISTRY.register(CoordinatorCollector(worker, maker.cores))
+    health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
+    health.start()
+    await publisher.start()
+    try:
+        return await worker.serve(stop)
+    finally:
+        await publisher.stop()
+        health.stop()
 
 
 def _compare_with_takeover(settings: Settings) -> None:
@@ -199,7 +146,8 @@ async def _watching(settings: Settings, codec: Codec, partitions: int) -> AsyncI
 @contextlib.asynccontextmanager
 async def _following(
     settings: Settings, book: ServiceBook, published: HoldBook
-) -> AsyncIterator[tuple[CompactedTail, ...]]:
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Yields what returns once both books have all that was written before it was asked."""
     client_id = f"{APP_ID}-{settings.instance_id}-tail"
     clock = SystemClock()
 
@@ -213,10 +161,15 @@ async def _following(
         CompactedTail(settings.brokers, topics.SERVICES, announced, client_id=client_id),
         CompactedTail(settings.brokers, topics.HOLDS, held, client_id=client_id),
     )
+
+    async def caught_up() -> None:
+        for tail in tails:
+            await tail.caught_up()
+
     for tail in tails:
         await tail.start()
     try:
-        yield tails
+        yield caught_up
     finally:
         for tail in tails:
             await tail.stop()

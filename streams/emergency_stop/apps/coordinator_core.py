@@ -7,7 +7,7 @@ counted and put on record. Neither disturbs its neighbours in the batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -15,16 +15,13 @@ from aiokafka.partitioner import murmur2
 
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
 from emergency_stop.apps.coordinator_telling import Telling
+from emergency_stop.apps.coordinator_watches import Watches
 from emergency_stop.apps.records import records_of
 from emergency_stop.apps.service_book import ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
-from emergency_stop.coordinate.blast import RAISED, BlastEffect, BlastLimits, RecentStops
-from emergency_stop.coordinate.blast_watch import KEY as BLAST_KEY
-from emergency_stop.coordinate.blast_watch import BlastWatch
-from emergency_stop.coordinate.blind_watch import KEY_PREFIX, BlindWatch, View
-from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect, Watchers
-from emergency_stop.coordinate.leases import LeaseTurns
+from emergency_stop.coordinate.blast import RAISED, BlastEffect
+from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
@@ -62,8 +59,6 @@ _INPUTS: Final[Mapping[str, type[Input]]] = {
     topics.ACKS: Ack,
     topics.ANSWERS: ConditionAnswer,
 }
-#: The guard of an installation without one.
-_NO_BLAST: Final = BlastLimits(percent=0)
 _EVERYTHING: Final = str(GLOBAL_SCOPE)
 
 
@@ -86,19 +81,13 @@ class CoordinatorCore:
         codec: Codec,
         signer: MessageSigner,
         metrics: CoordinatorMetrics,
-        watch: BlindWatch | None = None,
-        view: Callable[[], View] | None = None,
         telling: Telling | None = None,
-        blast: BlastWatch | None = None,
-        live_accounts: Callable[[], int] = lambda: 0,
-        leases: LeaseTurns | None = None,
+        watches: Watches | None = None,
         question_partitions: int = 1,
     ) -> None:
-        """``watch`` and ``view``: the telemetry partitions that this one looks after, and what is known of them.
+        """``telling``: what people and subscribers hear; ``None``: all of it.
 
-        ``telling``: what people and subscribers hear; ``None``: all of it.
-        ``blast`` looks after stops of many accounts; only the home of scope ``global`` runs it.
-        ``leases``: when the partition tells instances that it saw their heartbeats; ``None``: never.
+        ``watches``: what the partition looks after beside its scopes; ``None``: nothing.
         ``question_partitions``: how many partitions of detectors may be asked; some questions go to all.
         """
         self._partition = partition
@@ -112,27 +101,14 @@ class CoordinatorCore:
         #: Read by metrics; changed by nobody else.
         self.coordinator = Coordinator(policy.max_concurrent_stops, policy.retention_ms)
         self._positions: dict[str, int] = {}
-        self.watch = watch or BlindWatch((), 0)
-        self._view = view or (lambda: View({}, Watchers()))
+        self.watches = watches or Watches()
         self._telling = telling or Telling(codec, metrics)
-        is_home = home_partition(_EVERYTHING, partitions) == partition
-        self.blast = blast if blast is not None and is_home else BlastWatch(_NO_BLAST, RecentStops(0))
-        self._live_accounts = live_accounts
-        self._leases = leases
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
-        scopes: list[tuple[bytes, bytes]] = []
-        for key, value in records:
-            if key.startswith(KEY_PREFIX):
-                self.watch.restore(key, value)
-            elif key == BLAST_KEY:
-                self.blast.restore(key, value)
-            else:
-                scopes.append((key, value))
-        self.coordinator.restore(scopes)
+        self.coordinator.restore([record for record in records if not self.watches.restore(*record)])
         self._positions = dict(positions)
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
@@ -162,23 +138,18 @@ class CoordinatorCore:
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
-        self.watch.tick(now_ms, self._view())
-        self.blast.tick(now_ms, self._live_accounts(), self.coordinator.state(_EVERYTHING))
-        if self._leases is not None:
-            self._leases.tick(now_ms)
+        self.watches.tick(now_ms, self.coordinator.state(_EVERYTHING))
         return ()
 
     def next_deadline(self) -> int | None:
         if self.coordinator.to_restate(self._overtaken()):
             return 0
-        watches = (self.watch.next_deadline(self._view()), self.blast.next_deadline())
-        leases = None if self._leases is None else self._leases.next_deadline()
-        deadlines = (self.coordinator.next_deadline(), *watches, leases)
+        deadlines = (self.coordinator.next_deadline(), self.watches.next_deadline())
         return min((at for at in deadlines if at is not None), default=None)
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
-        yield [*self.coordinator.take_dirty(), *self.watch.take_dirty(), *self.blast.take_dirty()]
+        yield [*self.coordinator.take_dirty(), *self.watches.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
@@ -186,17 +157,19 @@ class CoordinatorCore:
         Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
         reaches the broker.
         """
-        blind, blast = self.watch.take_effects(), self.blast.take_effects()
+        blind, blast = self.watches.take_effects()
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
         self._telling.handed_out([*effects, *blind, *(effect for effect in blast if isinstance(effect, Notice))])
         watched = [self._publish_watched(effect) for effect in (*blind, *blast) if not isinstance(effect, Notice)]
-        leases = self._leases.take() if self._leases is not None else ()
         return [
             *self._publishes(effects),
             *watched,
-            *(self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases),
+            *(
+                self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease))
+                for lease in self.watches.take_leases()
+            ),
         ]
 
     def on_published(self) -> Sequence[Publish]:

@@ -140,8 +140,8 @@ class CoordinatorCollector(Collector):
             for (phase, level), count in core.coordinator.census().items():
                 emergencies.add_metric([str(partition), phase, level], count)
             queue.add_metric([str(partition)], core.coordinator.queue_length)
-            for number, is_blind in core.watch.blind().items():
+            for number, is_blind in core.watches.blind.blind().items():
                 blind.add_metric([str(number)], float(is_blind))
-            if core.blast.is_on:
-                common_cause.add_metric([], float(core.blast.is_raised))
+            if core.watches.blast.is_on:
+                common_cause.add_metric([], float(core.watches.blast.is_raised))
         yield from (emergencies, queue, blind, common_cause)

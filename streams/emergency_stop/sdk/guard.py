@@ -18,11 +18,10 @@ from typing import Final, Self
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.clock import SystemClock, steady_ms
+from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import ServiceInstance
 from emergency_stop.domain.values import InstanceState, WithoutLease
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut
@@ -32,6 +31,7 @@ from emergency_stop.sdk.incoming import Incoming
 from emergency_stop.sdk.leases import Leases, LeaseStats, LeaseTerms
 from emergency_stop.sdk.outgoing import Outgoing
 from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
+from emergency_stop.sdk.presence import Instance, Presence
 from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, Registry
@@ -121,9 +121,6 @@ class StopGuard:
         self.now_ms: Final = (clock or SystemClock()).now_ms
         self._health = Health(health, min(HEALTH_MS_MAX, heartbeat_ms // 2))
         self._handlers = Handlers(on_stop, save_state, verify_state, on_prepare, on_drill, self._ask_health)
-        self._depends_on = tuple(depends_on)
-        self._version = version
-        self._heartbeat_ms = heartbeat_ms
         self._stale_after_ms = stale_after_ms
         self._codec = Codec(registry or LocalRegistry())
         self._gate = PermitGate(service, self.now_ms)
@@ -135,7 +132,16 @@ class StopGuard:
         commands, on_command = topics.commands_topic(service), self._incoming.on_command
         self._commands = CompactedTail(brokers, commands, on_command, client_id=f"{name}-commands", from_end=True)
         self._holds = CompactedTail(brokers, topics.HOLDS, self._incoming.on_hold, client_id=f"{name}-holds")
-        self._beat_now = asyncio.Event()
+        self._presence = Presence(
+            instance=Instance(service, self.instance_id, tuple(depends_on), version),
+            publisher=self._publisher,
+            codec=self._codec,
+            gate=self._gate,
+            health=self._health,
+            leases=lambda: self._leases,
+            heartbeat_ms=heartbeat_ms,
+            now_ms=self.now_ms,
+        )
         terms, deaf = LeaseTerms(without_lease, lease_hold_delay_ms), self._deaf_because
         self._leases = Leases(
             brokers,
@@ -145,11 +151,10 @@ class StopGuard:
             self._handlers,
             self._codec,
             verifier,
-            self._beat_now.set,
+            self._presence.beat_now.set,
             deaf,
         )
         self._heartbeat: asyncio.Task[None] | None = None
-        self._started_at = 0
 
     def handle_stops(
         self,
@@ -237,11 +242,11 @@ class StopGuard:
         Raises ``GuardStartError`` where that takes longer than ``within_ms``; the gate is then still shut.
         """
         self._gate.loop = asyncio.get_running_loop()
-        self._started_at = self.now_ms()
+        self._presence.started_at = self.now_ms()
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self._connect()
-                self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat {self.service}")
+                self._heartbeat = asyncio.create_task(self._presence.beat(), name=f"heartbeat {self.service}")
                 await self._leases.obtained()
         except (TimeoutError, KafkaError) as error:
             missing = self._missing()
@@ -264,7 +269,7 @@ class StopGuard:
         await self._holds.caught_up()
         await self._health.ask()
         await self._leases.follow()
-        await self._announce(InstanceState.UP)
+        await self._presence.announce(InstanceState.UP)
 
     def _missing(self) -> str:
         """What a start that failed has waited for, and what to do."""
@@ -282,7 +287,7 @@ class StopGuard:
             await asyncio.wait([heartbeat])
             with contextlib.suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(GIVE_UP_MS / 1000):
-                    await self._announce(InstanceState.LEFT)
+                    await self._presence.announce(InstanceState.LEFT)
         await self._disconnect()
 
     async def stop(self, within_ms: int = LEAVE_MS) -> bool:
@@ -305,7 +310,7 @@ class StopGuard:
             async with asyncio.timeout(within_ms / 1000):
                 await asyncio.gather(*self._outgoing.tasks, return_exceptions=True)
                 if quiet:
-                    await self._announce(InstanceState.LEFT)
+                    await self._presence.announce(InstanceState.LEFT)
         await self._disconnect()
         return quiet
 
@@ -336,51 +341,7 @@ class StopGuard:
         await self._publisher.stop()
 
     async def _ask_health(self) -> str:
-        """Ask now, for a probe; what has changed is announced before the answer can be read."""
-        before = self._health.problem
-        problem = await self._health.ask()
-        if problem != before:
-            with contextlib.suppress(KafkaError):  # the next heartbeat tells it as well
-                await self._announce(InstanceState.UP)
-        return problem
-
-    async def _beat(self) -> None:
-        began_ms = steady_ms()
-        while True:
-            # from beginning to beginning: a slow health check must not make heartbeats rarer
-            spent_ms = steady_ms() - began_ms
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout((self._leases.beats_every_ms(self._heartbeat_ms) - spent_ms) / 1000):
-                    await self._beat_now.wait()
-            self._beat_now.clear()
-            began_ms = steady_ms()
-            await self._health.ask()
-            try:
-                await self._announce(InstanceState.UP)
-            except KafkaError as error:
-                log.warning("%s/%s: heartbeat failed: %r", self.service, self.instance_id, error)
-
-    async def _announce(self, state: InstanceState) -> None:
-        heartbeat_at = self.now_ms()
-        self._leases.sending(heartbeat_at)
-        instance = ServiceInstance(
-            service=self.service,
-            instance_id=self.instance_id,
-            state=state,
-            started_at=self._started_at,
-            heartbeat_at=heartbeat_at,
-            in_flight=len(self._gate.in_flight_actions),
-            held_scopes=self._gate.held_scopes,
-            depends_on=self._depends_on,
-            version=self._version,
-            healthy=not self._health.problem,
-            problem=self._health.problem,
-            actions=self._gate.permitted,
-            failed_actions=self._gate.failed_actions,
-            lease_lost_at=self._leases.lost_at,
-        )
-        key = f"{self.service}/{self.instance_id}".encode()
-        await self._publisher.publish(topics.SERVICES, key, self._codec.encode(instance, topics.SERVICES))
+        return await self._presence.ask_health()  # which is made after ``Handlers``, because it needs the gate
 
     def _wake(self) -> None:
         self._outgoing.wake()  # which is made after ``Stops``, because it works for it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +11,13 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from prometheus_client import CollectorRegistry
 
 from emergency_stop.apps.coordinator_core import CoordinatorCore, home_partition
+from emergency_stop.apps.coordinator_cores import blast_watch
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
+from emergency_stop.apps.coordinator_watches import Watches
 from emergency_stop.apps.lane_partition import LaneCounters
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.blast import BlastLimits, RecentStops
-from emergency_stop.coordinate.blast_watch import BlastWatch
 from emergency_stop.coordinate.blind_watch import BlindWatch, View
 from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.coordinate.leases import Attendance, LeaseTurns
@@ -78,10 +78,7 @@ class Bench:
             book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
         metrics = CoordinatorMetrics(self.counters)
 
-        def make(
-            watch: BlindWatch | None = None, view: Callable[[], View] | None = None,
-            blast: BlastWatch | None = None, scope: str = SCOPE, leases: LeaseTurns | None = None,
-        ) -> CoordinatorCore:  # fmt: skip
+        def make(watches: Watches | None = None, scope: str = SCOPE) -> CoordinatorCore:
             return CoordinatorCore(
                 partition=home_partition(scope, partitions),
                 partitions=partitions,
@@ -91,10 +88,7 @@ class Bench:
                 codec=self.codec,
                 signer=self.signer,
                 metrics=metrics,
-                watch=watch,
-                view=view,
-                blast=blast,
-                leases=leases,
+                watches=watches,
                 question_partitions=3,
             )
 
@@ -294,7 +288,8 @@ def test_a_blind_partitions_causes_are_hits_under_their_scopes_and_survive_a_res
 
     def core() -> CoordinatorCore:
         watch = BlindWatch([2], 30_000)
-        return bench.make(watch, lambda: View(sights, Watchers((trigger("one", "acc-1"), trigger("all")))))
+        watchers = Watchers((trigger("one", "acc-1"), trigger("all")))
+        return bench.make(Watches(blind=watch, view=lambda: View(sights, watchers)))
 
     first = core()
     assert first.next_deadline() == 31_001
@@ -352,15 +347,21 @@ def many_stops() -> RecentStops:
     return stops
 
 
+def guarding(bench: Bench, scope: str) -> CoordinatorCore:
+    """The home of ``scope``, with the guard that its worker would give it."""
+    home = home_partition(scope, PARTITIONS)
+    return bench.make(Watches(blast=blast_watch(home, PARTITIONS, BlastLimits(), many_stops())), scope)
+
+
 def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> None:
     bench = Bench()
     assert home_partition("global", PARTITIONS) != HOME
-    elsewhere = bench.make(blast=BlastWatch(BlastLimits(), many_stops()))
+    elsewhere = guarding(bench, SCOPE)
     elsewhere.on_tick(2_000)
     taken(elsewhere)
     assert list(elsewhere.on_durable()) == []
 
-    core = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    core = guarding(bench, "global")
     assert core.next_deadline() is not None
     core.on_tick(2_000)
     records = taken(core)
@@ -369,7 +370,7 @@ def test_a_common_cause_is_raised_at_home_of_everything_and_nowhere_else() -> No
     assert len(bench.read(Notice, sent, topics.NOTICES)) == 1
     assert bench.count("estop_common_causes_total", what="common_cause_raised") == 1
 
-    second = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    second = guarding(bench, "global")
     second.restore([(key, value) for key, value in records if value is not None], {})
     second.on_tick(3_000)
     taken(second)
@@ -380,7 +381,7 @@ def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(be
     attendance = Attendance(30_000)
     book = ServiceBook(SERVICES, bench.codec, attendance)
     turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
-    core = bench.make(leases=turns)
+    core = bench.make(Watches(leases=turns))
     book.record(b"x/1", bench.codec.encode(instance("x", heartbeat_at=7), topics.SERVICES), 1_000)
     assert core.next_deadline() == 0
     assert list(core.on_tick(1_000)) == []
@@ -452,8 +453,8 @@ def test_a_common_cause_shows_in_the_metrics_of_the_home_of_everything_alone() -
         families = CoordinatorCollector(worker, {0: core}).collect()
         return [sample.value for one in families if one.name == "estop_common_cause" for sample in one.samples]
 
-    assert shown(bench.make(blast=BlastWatch(BlastLimits(), many_stops()))) == []
-    core = bench.make(blast=BlastWatch(BlastLimits(), many_stops()), scope="global")
+    assert shown(guarding(bench, SCOPE)) == []
+    core = guarding(bench, "global")
     assert shown(core) == [0.0]
     core.on_tick(2_000)
     assert shown(core) == [1.0]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from emergency_stop.apps.coordinator import policy_of, run
+from emergency_stop.apps.coordinator import run
+from emergency_stop.apps.coordinator_cores import policy_of
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.config import EXIT_CONFIG, Settings
 

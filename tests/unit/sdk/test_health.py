@@ -103,7 +103,7 @@ async def test_actions_are_counted_and_announced_and_failures_are_the_works_own(
     open_permit = guard.open_permit("a", lambda: True)
     open_permit.begin()
     open_permit.end(ConnectionError("reset"))
-    await guard._announce(InstanceState.UP)
+    await guard._presence.announce(InstanceState.UP)
     told = announced.instances[-1]
     assert (told.actions, told.failed_actions) == (7, 3)
     assert (guard.stats.permitted, guard.stats.failed_actions) == (7, 3)
