@@ -202,7 +202,7 @@ class Emergency:
     target_services: tuple[str, ...]
     instances: tuple[InstanceStop, ...]
     correlation_id: str
-    #: Event time of the cause; ``time_to_stop_ms`` runs from here to the last STOPPED.
+    #: Event time of the cause; ``time_to_stop_ms`` runs from here to the last STOPPED, after a rollback from that.
     occurred_at: int
     started_at: int
     deadline_at: int
