@@ -17,7 +17,7 @@ from emergency_stop.domain.values import Action as Ordered
 from emergency_stop.domain.values import InstanceState, StopLevel
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
-from emergency_stop.sdk.permit import OpenPermit
+from emergency_stop.sdk.permit import OpenPermit, PermitGate
 from tests.simulation.leasing import Leasing
 from tests.simulation.weather import HEARTBEAT_MS, POLICY
 
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 FORGED: Final = b"forged"
 LEAVE_MS: Final = 4_000
 _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
+
+
+class NumberedPermit(OpenPermit):
+    """The production permit. A gate asks its actions to end in a set's order, so a seed must fix that order too."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int, gate: PermitGate, account_id: str | None, cut: Callable[[], bool]) -> None:
+        super().__init__(gate, account_id, cut)
+        self._number = number
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class Action:
@@ -54,6 +70,7 @@ class Instance:
         self._stops = parts.stops(self.gate, instance_id, POLICY.graceful_stop_timeout_ms, self._quiet)
         self.is_alive, self.is_open, self.is_leaving = True, False, False
         self.acting: set[Action] = set()
+        self._attempts = 0
         #: Paused: nothing runs. Cut off: it runs, and nothing comes in or goes out.
         self._paused_until = self._cut_until = self._silent_from = 0
         self.announced_at: int | None = None
@@ -331,7 +348,8 @@ class Instance:
     def attempt(self, account_id: str | None) -> bool:
         """Act for an account, if the gate lets it; whether it did."""
         action = Action(account_id)
-        action.permit = OpenPermit(self.gate, account_id, partial(self._cut, action))
+        self._attempts += 1
+        action.permit = NumberedPermit(self._attempts, self.gate, account_id, partial(self._cut, action))
         self._world.judge.attempted(self, account_id)
         try:
             action.permit.begin()
