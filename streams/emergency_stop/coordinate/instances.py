@@ -30,7 +30,8 @@ _RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED}
 OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
 LEFT_IN_GOOD_ORDER = "left in good order"
 BEGAN_ANEW = "started anew during the stop, commanded again"
-_WIRE = {Standing.PENDING: AckState.UNKNOWN, Standing.RESUMING: AckState.UNKNOWN}
+_UNTOLD = frozenset({Standing.PENDING, Standing.RESUMING})
+_WIRE = {standing: AckState.UNKNOWN if standing in _UNTOLD else AckState(standing.value) for standing in Standing}
 _STOP_EVENTS = {
     AckState.RECEIVED: InstanceEvent.RECEIVED,
     AckState.STOPPING: InstanceEvent.STOPPING,
@@ -47,8 +48,9 @@ class UnknownAckError(RefusedMessageError):
 
 
 def to_wire(target: Target) -> InstanceStop:
-    state = _WIRE.get(target.standing) or AckState(target.standing.value)
-    return InstanceStop(target.service, target.instance_id, state, target.reason, target.in_flight, target.at)
+    return InstanceStop(
+        target.service, target.instance_id, _WIRE[target.standing], target.reason, target.in_flight, target.at
+    )
 
 
 def proven(case: Case) -> bool:

@@ -52,7 +52,7 @@ def _newest(effects: list[Effect]) -> list[Effect]:
 
 
 def _kinds(state: ScopeState | None) -> list[tuple[str, str]]:
-    return [(case.phase.value, case.level.value) for case in state.cases if not case.drill] if state else []
+    return [(case.phase, case.level) for case in state.cases if not case.drill] if state else []
 
 
 class Coordinator:
@@ -195,8 +195,10 @@ class Coordinator:
         state, effects = change
         former = self._scopes.get(state.scope)
         if former is not state:
-            self._census.update(_kinds(state))
-            self._census.subtract(_kinds(former))
+            kinds, former_kinds = _kinds(state), _kinds(former)
+            if kinds != former_kinds:
+                self._census.update(kinds)
+                self._census.subtract(former_kinds)
             self._scopes[state.scope] = state
             self._dirty[state.scope] = None
         if effects:
@@ -214,8 +216,7 @@ class Coordinator:
         self._schedule(state)
 
     def _schedule(self, state: ScopeState) -> None:
-        times = [case.due_at for case in state.cases if case.due_at is not None]
-        times += [case.recovery_due_at for case in state.cases if case.recovery_due_at is not None]
+        times = [at for case in state.cases for at in (case.due_at, case.recovery_due_at) if at is not None]
         times += [case.resolved_at + self._retention_ms for case in state.cases if case.resolved_at is not None]
         times += [entry.at + self._retention_ms for entry in state.seen[:1]]
         due = min(times, default=None)
