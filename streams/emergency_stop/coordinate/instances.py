@@ -204,9 +204,10 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
     if former is not None and standing is former.standing and standing not in _VERDICTS:
         return case
     told = replace(target, standing=standing, reason=reason, in_flight=ack.in_flight, at=ack.acked_at, order=number)
-    kept = [t for t in case.targets if t is not former and (t.service, t.instance_id) != (ack.service, "")]
-    targets = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))
-    return replace(case, targets=tuple(targets))
+    kept = [told if t is former else t for t in case.targets if (t.service, t.instance_id) != (ack.service, "")]
+    if former is None:
+        kept = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))
+    return replace(case, targets=tuple(kept))
 
 
 def _answered(case: Case, ack: Ack) -> tuple[int, Order]:
