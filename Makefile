@@ -46,7 +46,7 @@ check: $(STAMP) ## Lint, types, layers, schema compatibility and unit tests: und
 
 .PHONY: test
 test: $(STAMP) ## Every test that this machine can run; names what it lacks at the end
-	$(PYTEST) -n 2 --dist loadfile tests
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests # as collected: the longest files are not the last
 
 .PHONY: demo
 demo: $(STAMP) ## The main job on embedded parts, about a minute; ends with one line of JSON
