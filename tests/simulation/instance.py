@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
 from emergency_stop.domain.values import Action as Ordered
 from emergency_stop.domain.values import InstanceState, StopLevel

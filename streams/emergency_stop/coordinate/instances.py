@@ -8,7 +8,6 @@ answers the newer order wins, then the one that the instance wrote later, then t
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
 
 from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.coordinate.state import Case, Order, Target, World
@@ -20,6 +19,7 @@ from emergency_stop.coordinate.tables import (
     RefusedMessageError,
     Standing,
 )
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, InstanceStop, ServiceInstance
 from emergency_stop.domain.values import AckState, Action, Scope, StopLevel

@@ -15,7 +15,6 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.holds import hold_of
@@ -26,6 +25,7 @@ from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_reco
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
 from emergency_stop.coordinate.tables import TIMED, Phase, RefusedMessageError
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import Ack, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.authority import approve, doubt, latch_refusal, people_needed, supporters
@@ -16,6 +15,7 @@ from emergency_stop.coordinate.recovery_state import RecoveryState
 from emergency_stop.coordinate.resume import refuse
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, RECOVERY, EmergencyEvent, Phase
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import derived_id, request_cause
 from emergency_stop.domain.messages import ConditionAnswer, Request
 from emergency_stop.domain.values import ConditionState

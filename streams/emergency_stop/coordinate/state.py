@@ -7,13 +7,14 @@ between two records can then never leave half a decision behind.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from emergency_stop.coordinate.recovery_procedures import Procedure, default_procedures
 from emergency_stop.coordinate.recovery_state import Asked, RecoveryState
 from emergency_stop.coordinate.services import Services
 from emergency_stop.coordinate.tables import IN_FORCE, TIMED, Phase, Standing
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuestion, Emergency, Hold, Recovery
 from emergency_stop.domain.values import Action, ClearRule, StopLevel, TriggerType
 
