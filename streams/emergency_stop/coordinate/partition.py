@@ -104,7 +104,7 @@ class Coordinator:
         except ValueError as error:
             raise RefusedMessageError(str(error)) from error
         before = self.state(message.scope)
-        change = step(before, message, now_ms, world)
+        change = step(before, message, now_ms, self._seen(world))
         if change[0] is before:
             return change[1]
         self._adopt(change)
@@ -117,7 +117,7 @@ class Coordinator:
             self._deadlines_from = now_ms + RESTART_GRACE_MS
         if now_ms >= self._deadlines_from:
             for scope in self._scopes_to_visit(now_ms, world):
-                change = step(self.state(scope), Tick(scope), now_ms, world)
+                change = step(self.state(scope), Tick(scope), now_ms, self._seen(world))
                 self._adopt(change)
                 if not change[0].cases and not change[0].seen:
                     self._retire(change[0])
@@ -178,6 +178,9 @@ class Coordinator:
     def _record(self, scope: str) -> bytes | None:
         state, outbox = self._scopes.get(scope), self._recorded.get(scope, [])
         return scope_record(state or ScopeState(scope), outbox) if state or outbox else None
+
+    def _seen(self, world: World) -> World:
+        return replace(world, stops_wait=True) if self._queued else world
 
     def _scopes_to_visit(self, now_ms: int, world: World) -> list[str]:
         membership = world.services.membership(now_ms, world.policy.heartbeat_lost_ms)

@@ -73,6 +73,8 @@ class World:
     overtaken: Mapping[str, int] = field(default_factory=dict)
     #: Holds in force that reach beyond one account, by scope, whoever wrote them.
     wide_holds: Mapping[str, Hold] = field(default_factory=dict)
+    #: Whether stops of this partition wait for their turn; nothing begins to recover by itself before they had it.
+    stops_wait: bool = False
 
     def next_epoch(self, state: ScopeState) -> int:
         return max(state.epoch, self.published_epochs.get(state.scope, 0)) + 1
