@@ -36,8 +36,6 @@ _NOT_STORED: Final = frozenset(
         topics.DETECTOR_STATE,
         topics.COORDINATOR_STATE,
         topics.NOTIFIER_STATE,
-        topics.TICKS,
-        topics.PARTIALS,
         topics.TRIGGER_HISTORY,
         topics.LEASES,
         topics.AUDIT_HEADS,
