@@ -98,18 +98,21 @@ class ClickHouse:
 
     def select(self, sql: str) -> dict[str, Any]:
         """Run one reading statement; the answer in ClickHouse's JSONCompact. Raises ``PermissionError``."""
+        answer: dict[str, Any] = json.loads(self._read(sql, "JSONCompact"))
+        return answer
+
+    def native(self, sql: str) -> bytes:
+        """As ``select``, with the answer in ClickHouse's Native format; see ``columnar.native``."""
+        return self._read(sql, "Native")
+
+    def _read(self, sql: str, form: str) -> bytes:
         if not _READ_ONLY.match(sql):
             raise PermissionError("only SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS are answered here")
         # chDB keeps a statement's settings for the whole session, and a read-only session stores nothing any more.
         settings = {"readonly": 2} if self._lock is None else {}
         if self._lock is not None and _WRITES_FILE.search(sql):
             raise PermissionError("INTO OUTFILE and INSERT are not answered here")
-        answer: dict[str, Any] = json.loads(self._client.raw_query(sql, fmt="JSONCompact", settings=settings))
-        return answer
-
-    def native(self, sql: str) -> bytes:
-        """What one of our own statements selects, in ClickHouse's Native format; see ``columnar.native``."""
-        answer: bytes = self._client.raw_query(sql, fmt="Native")
+        answer: bytes = self._client.raw_query(sql, fmt=form, settings=settings)
         return answer
 
 

@@ -94,7 +94,10 @@ def _told(hit: Hit) -> dict[str, Any]:
 
 def worst(difference: Difference, limit: int) -> Iterator[str]:
     """A line for each of the first hits that differ."""
-    lines = [(f"missing {_line(hit)}" for hit in difference.missing), (f"extra   {_line(hit)}" for hit in difference.extra)]
+    lines = [
+        (f"missing {_line(hit)}" for hit in difference.missing),
+        (f"extra   {_line(hit)}" for hit in difference.extra),
+    ]
     changes = (f"changed {_line(one.recorded)}: {', '.join(one.fields)}" for one in difference.changed)
     for number, line in enumerate(line for found in (*lines, changes) for line in found):
         if number == limit:

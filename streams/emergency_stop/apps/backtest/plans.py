@@ -75,6 +75,11 @@ def of_the_time(changes: Sequence[Change], builtin: Sequence[Trigger], start_ms:
     return plans
 
 
+def only(triggers: Iterable[Trigger], chosen: frozenset[str] | None) -> tuple[Trigger, ...]:
+    """Those that ``chosen`` names (``None``: all), with what replaces them for some accounts."""
+    return tuple(one for one in triggers if chosen is None or one.trigger_id in chosen or one.overrides in chosen)
+
+
 def warm_up_ms(triggers: Iterable[Trigger]) -> int:
     """For how long telemetry before a moment can matter to a hit at it: windows, ``for_ms``, and one cooldown."""
     return max((_reach_ms(trigger) for trigger in triggers if trigger.is_active and not trigger.removed), default=0)
