@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from emergency_stop.apps.backtest.span import Map
 from emergency_stop.apps.sink.intake import TABLES
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import TICKS
+from emergency_stop.domain.triggers import RESERVED_PREFIX
 from emergency_stop.wire.codec import to_plain
 
 #: When a detector came to it; a replay comes to it at the record's own time.
@@ -46,8 +48,12 @@ def recorded_hits(reader: Reader, where: Map) -> list[Hit]:
     """The hits on record whose source lies where hits count, each once. Blocking."""
     topics = ", ".join(map(quoted, where.offsets))
     rest = f"WHERE source_topic IN ({topics}) ORDER BY hit_id, _timestamp, _partition, _offset LIMIT 1 BY hit_id"
-    found = (hit for _, hit in messages(reader, Hit, TABLES["Hit"], rest))
-    return [hit for hit in found if where.counted(hit.source_topic, hit.source_partition, hit.source_offset)]
+    return [
+        hit
+        for _, hit in messages(reader, Hit, TABLES["Hit"], rest)
+        if where.counted(hit.source_topic, hit.source_partition, hit.source_offset)
+        and not hit.trigger_id.startswith(RESERVED_PREFIX)
+    ]
 
 
 def by_id(hit: Hit) -> Hashable:
@@ -94,15 +100,10 @@ def _told(hit: Hit) -> dict[str, Any]:
 
 def worst(difference: Difference, limit: int) -> Iterator[str]:
     """A line for each of the first hits that differ."""
-    lines = [
-        (f"missing {_line(hit)}" for hit in difference.missing),
-        (f"extra   {_line(hit)}" for hit in difference.extra),
-    ]
-    changes = (f"changed {_line(one.recorded)}: {', '.join(one.fields)}" for one in difference.changed)
-    for number, line in enumerate(line for found in (*lines, changes) for line in found):
-        if number == limit:
-            return
-        yield line
+    missing = (f"missing {_line(hit)}" for hit in difference.missing)
+    extra = (f"extra   {_line(hit)}" for hit in difference.extra)
+    changed = (f"changed {_line(one.recorded)}: {', '.join(one.fields)}" for one in difference.changed)
+    return itertools.islice(itertools.chain(missing, extra, changed), limit)
 
 
 def _line(hit: Hit) -> str:

@@ -27,7 +27,7 @@ class OutcomesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """From ``from_ms`` to ``until_ms`` (included) a hit on ``scope`` is right, or wrong; of ``trigger_id``, or of any."""
+    """A hit on ``scope`` from ``from_ms`` to ``until_ms`` (included) is right, or wrong; of ``trigger_id``, or any."""
 
     scope: str
     from_ms: int
@@ -93,11 +93,12 @@ def marked(reader: Reader, triggers: Mapping[str, Trigger], since_ms: int, until
     marks = dict(reader.select("SELECT hit_id, mark FROM hit_marks")["data"])
     rest = (
         "WHERE hit_id IN (SELECT hit_id FROM hit_marks)"
-        f" AND toUnixTimestamp64Milli(occurred_at) BETWEEN {since_ms} AND {until_ms}"
         " ORDER BY hit_id, _timestamp, _partition, _offset LIMIT 1 BY hit_id"
     )
     found = []
     for _, hit in messages(reader, Hit, TABLES["Hit"], rest):
+        if not since_ms <= hit.occurred_at <= until_ms:
+            continue
         trigger = triggers.get(hit.trigger_id)
         behind_ms = max(hit.window_ms, trigger.cooldown_period if trigger else 0)
         first, last = hit.occurred_at - hit.window_ms, hit.occurred_at + behind_ms

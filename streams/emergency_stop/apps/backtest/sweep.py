@@ -114,8 +114,6 @@ def _variant(base: Trigger, values: Mapping[str, float]) -> Variant:
 def _check(base: Trigger, name: str, value: float, limit: Limit | None) -> None:
     if limit is None:
         raise SweepError(f"{name} of {base.trigger_id} is built in and cannot be swept")
-    whole = " whole numbers" if limit.whole else ""
     if not limit.low <= value <= limit.high or (limit.whole and not value.is_integer()):
-        raise SweepError(
-            f"{name}={value:g} of {base.trigger_id}: allowed are{whole} from {limit.low:g} to {limit.high:g}"
-        )
+        allowed = f"{'whole numbers ' if limit.whole else ''}from {limit.low:g} to {limit.high:g}"
+        raise SweepError(f"{name}={value:g} of {base.trigger_id}: is out of range; allowed: {allowed}")

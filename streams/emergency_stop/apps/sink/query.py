@@ -44,7 +44,7 @@ class QueryServer:
         self._file.unlink(missing_ok=True)
 
     def _answer(self, path: str, body: bytes) -> tuple[int, str, bytes]:
-        """(status, content type, body)"""
+        """Status, content type, body."""
         try:
             if path.endswith(_AS_NATIVE):
                 return 200, "application/octet-stream", self._native(body.decode())

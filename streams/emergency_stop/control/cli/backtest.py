@@ -28,7 +28,7 @@ from emergency_stop.control.cli.output import say, show_json
 from emergency_stop.control.cli.triggers import author
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK
 from emergency_stop.control.report.source import opened_reader
-from emergency_stop.control.trigger_files import load_definitions, read_definitions
+from emergency_stop.control.trigger_files import BadDefinitionError, load_definitions, read_definitions
 from emergency_stop.domain.default_triggers import builtin_triggers
 from emergency_stop.domain.triggers import Trigger
 
@@ -57,7 +57,7 @@ def run_backtest(options: argparse.Namespace, settings: Settings) -> int:
             where = map_span(reader, ask.span)
             outcome = Backtest(reader, where, ask.plans, ask.manner).run()
             difference = _difference(reader, where, ask, outcome, options) if options.compare else None
-    except (BadAskError, SweepError, OutcomesError, ValueError) as error:
+    except (BadAskError, BadDefinitionError, SweepError, OutcomesError) as error:
         say("estop triggers backtest: " + str(error).replace("\n", "\n  "))
         return EXIT_BAD_INPUT
     told = Told(ask.span, outcome, ask.triggers, ask.variants, Judge(ask.known), difference)
@@ -84,13 +84,12 @@ def _asked(reader: Reader, options: argparse.Namespace, settings: Settings) -> _
         changes = []
         given = read_definitions(load_definitions(options.file), settings.services, author(""))
         triggers = (*given, *builtin)
-    chosen = _chosen(
-        options.trigger, {one.trigger.trigger_id for one in changes} | {one.trigger_id for one in triggers}
-    )
+    versions = [*(one.trigger for one in changes), *triggers]
+    chosen = _chosen(options.trigger, {one.trigger_id for one in versions})
     triggers = only(triggers, chosen)
     swept = variants(triggers, [parse_sweep(text) for text in options.sweep]) if options.sweep else []
     as_recorded = options.file is None and not swept
-    warm_ms = _warm_up_ms(options, [*(one.trigger for one in changes), *triggers], now_ms)
+    warm_ms = _warm_up_ms(options, only(versions, chosen))
     if swept:
         plans = fixed(watched(triggers, swept))
     elif as_recorded:
@@ -108,7 +107,7 @@ def _asked(reader: Reader, options: argparse.Namespace, settings: Settings) -> _
     )
 
 
-def _warm_up_ms(options: argparse.Namespace, triggers: Sequence[Trigger], now_ms: int) -> int:
+def _warm_up_ms(options: argparse.Namespace, triggers: Sequence[Trigger]) -> int:
     if options.warm_up is None:
         return warm_up_ms(triggers)
     kind, value = options.warm_up
