@@ -8,7 +8,7 @@ between two such moments is one batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import pairwise
 from typing import Final
@@ -130,7 +130,8 @@ class PartitionReplay:
         for topic, first, last in reading.runs(ordered.topics, limit_ms):
             arrived = reading.rows[topic]
             self.events += last - first
-            self.hits += self.detector.on_batch(arrived.part(first, last), int(arrived.at_ms[last - 1]))
+            found = self.detector.on_batch(arrived.part(first, last), int(arrived.at_ms[last - 1]))
+            self.hits += [_detected(hit, arrived) for hit in found]
 
     def _take_parts(self, at_ms: int) -> None:
         found = [part for part in self.detector.take_parts() if (part.source_topic, part.series) not in self._published]
@@ -182,6 +183,12 @@ class _Reading:
             number = int(which[low])
             yield due[number][0], at[number], at[number] + high - low
             at[number] += high - low
+
+
+def _detected(hit: Hit, arrived: Arrived) -> Hit:
+    """Detected when its record was there, however rows are cut into batches."""
+    row = int(np.searchsorted(arrived.columns.offset, hit.source_offset))
+    return replace(hit, detected_at=int(arrived.at_ms[row]))
 
 
 def _moment(found: tuple[int, TickAt | None]) -> int:

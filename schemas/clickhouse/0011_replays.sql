@@ -33,3 +33,7 @@ ENGINE = ReplacingMergeTree
 ORDER BY (_topic, _partition, _offset)
 TTL toDateTime(_timestamp) + INTERVAL {ttl_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- What a writer leaves out counts as the record's default for detectors; so it is kept as that.
+
+ALTER TABLE detection_events MODIFY COLUMN confidence Float64 DEFAULT 1.0;
