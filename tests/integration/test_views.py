@@ -260,7 +260,7 @@ def test_views_are_made_anew_when_their_text_changed_and_only_then(
 def test_every_section_of_a_report_finds_its_columns_through_the_sinks_query_port(
     database: ClickHouse, tmp_path: Path
 ) -> None:
-    server = QueryServer(0, database.select, tmp_path)
+    server = QueryServer(0, database.select, database.native, tmp_path)
     server.start()
     try:
         with opened(Settings(data_dir=tmp_path)) as select:

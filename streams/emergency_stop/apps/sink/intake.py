@@ -47,6 +47,8 @@ TABLES: Final = {
     "Lifecycle": "lifecycle",
     "Notice": "notices",
     "Silence": "silences",
+    "Tick": "ticks",
+    "Partial": "partials",
 }
 DEAD_LETTERS: Final = "dead_letters"
 DEAD_LETTER_COLUMNS: Final = (
