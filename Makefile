@@ -98,7 +98,7 @@ test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits 
 	@$(BIN)/python -m tests.oracle
 
 .PHONY: simulate
-simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, and planted bugs (make simulate SEED=… N=…)
+simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, recoveries, planted bugs (make simulate SEED=… N=…)
 	@SEED=$(SEED) N=$(N) $(BIN)/python -m tests.simulation
 
 .PHONY: simulate-recovery
