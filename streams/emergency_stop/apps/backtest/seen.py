@@ -1,4 +1,4 @@
-"""The order between topics, as far as hits tell it: what was read of others when a rule over several, or a silence, fired.
+"""The order between topics, as far as it is told: what was read of others when a rule over several, or a silence fired.
 
 Nothing else records that order. By itself a record counts as read at its timestamp; a detector that lagged read it
 later. A hit of such a condition names the first offsets that had not been read (``seen``): so records before these were
