@@ -12,7 +12,6 @@ from emergency_stop.apps.backtest.reading import Reader, messages, quoted
 from emergency_stop.apps.backtest.span import Map
 from emergency_stop.apps.sink.intake import TABLES
 from emergency_stop.domain.messages import Hit
-from emergency_stop.domain.topics import TICKS
 from emergency_stop.domain.triggers import RESERVED_PREFIX
 from emergency_stop.wire.codec import to_plain
 
@@ -81,8 +80,7 @@ def compare(recorded: Iterable[Hit], replayed: Iterable[Hit], same: Callable[[Hi
 
 def hangs_on_order(hit: Hit) -> bool:
     """Whether the hit's condition read several topics, or a silence: then the order between topics decides too."""
-    contents = json.loads(hit.window_contents)
-    return _SEEN in contents or (hit.source_topic == TICKS and "cron" not in contents)
+    return _SEEN in json.loads(hit.window_contents)
 
 
 def _fields(one: Hit, other: Hit) -> tuple[str, ...]:

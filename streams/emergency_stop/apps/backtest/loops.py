@@ -26,7 +26,7 @@ _PART: Final = (
 def made_ticks(part: Slice, interval_ms: int) -> list[TickAt]:
     """One at every multiple of ``interval_ms`` in the slice, read back at once; its offset is its number."""
     numbers = range(-(-part.from_ms // interval_ms), -(-part.until_ms // interval_ms))
-    return [TickAt(number * interval_ms, number, number * interval_ms) for number in numbers]
+    return [TickAt.behind(number * interval_ms, number, number * interval_ms) for number in numbers]
 
 
 def read_ticks(reader: Reader, part: Slice, partition: int) -> list[TickAt]:
@@ -35,7 +35,7 @@ def read_ticks(reader: Reader, part: Slice, partition: int) -> list[TickAt]:
     if not answer.n:
         return []
     columns = (_risen(answer), answer.longs["offset_"].tolist(), answer.longs["moment_"].tolist())
-    return [TickAt(*found) for found in zip(*columns, strict=True)]
+    return [TickAt.behind(*found) for found in zip(*columns, strict=True)]
 
 
 def read_parts(reader: Reader, part: Slice, series: frozenset[tuple[str, str]]) -> list[PartAt]:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.apps.backtest.plans import PlanFrom
-from emergency_stop.apps.backtest.telemetry import Arrived, correlation_of
+from emergency_stop.apps.backtest.telemetry import PLACES_PER_MS, Arrived, correlation_of, last_place_of
 from emergency_stop.columnar.columns import I64
 from emergency_stop.columnar.decoder import key_hash
 from emergency_stop.detect.detector import PartitionDetector
@@ -32,11 +32,17 @@ PART_STEP_MS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TickAt:
-    """A tick for ``moment_ms`` that was read back at ``at_ms``."""
+    """A tick for ``moment_ms`` that was read back at ``at_ms``; ``place`` is where it stands among rows."""
 
     at_ms: int
     offset: int
     moment_ms: int
+    place: int
+
+    @classmethod
+    def behind(cls, at_ms: int, offset: int, moment_ms: int) -> TickAt:
+        """A tick behind all rows of its millisecond."""
+        return cls(at_ms, offset, moment_ms, last_place_of(at_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +104,28 @@ class PartitionReplay:
         reading = _Reading(rows)
         left = list(ticks)
         for change in changes:
-            due = [one for one in left if one.at_ms <= change.from_ms]
-            self._until(reading, due, change.from_ms)
+            place = last_place_of(change.from_ms)
+            due = [one for one in left if one.place <= place]
+            self._until(reading, due, place)
             left = left[len(due) :]
             self._order = order_of(change.plan, self._published)
             self.detector.replan(change.plan)
-        self._until(reading, left, _ALL, last_ms=until_ms)
+        self._until(reading, left, _ALL, parts_until=until_ms * PLACES_PER_MS)
 
-    def _until(self, reading: _Reading, ticks: Sequence[TickAt], limit_ms: int, last_ms: int | None = None) -> None:
-        """Everything that was there by ``limit_ms``, while no trigger changes."""
+    def _until(self, reading: _Reading, ticks: Sequence[TickAt], limit: int, parts_until: int | None = None) -> None:
+        """Everything up to the place ``limit``, while no trigger changes."""
         asked = [one for one in self._order if one.by_clock]
         parted = [one for one in self._order if one.in_parts]
-        steps = reading.steps(parted, min(limit_ms, _ALL if last_ms is None else last_ms)) if parted else ()
-        for at_ms, tick in merge(((one.at_ms, one) for one in ticks), ((at, None) for at in steps), key=_moment):
+        steps = reading.steps(parted, limit if parts_until is None else parts_until) if parted else ()
+        for place, tick in merge(((one.place, one) for one in ticks), ((at, None) for at in steps), key=_place):
             for ordered in asked if tick is not None else parted:
-                self._feed(reading, ordered, at_ms)
+                self._feed(reading, ordered, place)
             if tick is None:
-                self._take_parts(at_ms)
+                self._take_parts(place // PLACES_PER_MS)
             else:
                 self._tick(tick)
         for ordered in self._order:
-            self._feed(reading, ordered, limit_ms)
+            self._feed(reading, ordered, limit)
         if parted and reading.newest_ms:
             self._take_parts(reading.newest_ms)
 
@@ -126,8 +133,8 @@ class PartitionReplay:
         if 0 <= tick.moment_ms <= tick.at_ms + FUTURE_MS_MAX:  # as a detector takes it
             self.hits += self.detector.on_tick(tick.moment_ms, (TICKS, tick.offset), tick.at_ms)
 
-    def _feed(self, reading: _Reading, ordered: Ordered, limit_ms: int) -> None:
-        for topic, first, last in reading.runs(ordered.topics, limit_ms):
+    def _feed(self, reading: _Reading, ordered: Ordered, limit: int) -> None:
+        for topic, first, last in reading.runs(ordered.topics, limit):
             arrived = reading.rows[topic]
             self.events += last - first
             found = self.detector.on_batch(arrived.part(first, last), int(arrived.at_ms[last - 1]))
@@ -146,26 +153,27 @@ class _Reading:
         self.newest_ms = 0
         self._next = dict.fromkeys(rows, 0)
 
-    def steps(self, ordered: Iterable[Ordered], limit_ms: int) -> Sequence[int]:
-        """Moments at which a part is due: the ends of the steps in which something is there."""
+    def steps(self, ordered: Iterable[Ordered], limit: int) -> Sequence[int]:
+        """Places at which a part is due: the ends of the steps in which something is there."""
         moments = [
-            one.at_ms[self._next[topic] : np.searchsorted(one.at_ms, limit_ms, "right")]
+            one.place[self._next[topic] : np.searchsorted(one.place, limit, "right")] // PLACES_PER_MS
             for group in ordered
             for topic in group.topics
             if (one := self.rows.get(topic)) is not None
         ]
         ends = [np.unique(one // PART_STEP_MS) for one in moments]
-        found: list[int] = ((np.unique(np.concatenate(ends)) + 1) * PART_STEP_MS - 1).tolist() if ends else []
-        return [at_ms for at_ms in found if at_ms < limit_ms]
+        steps: list[int] = (np.unique(np.concatenate(ends)) + 1).tolist() if ends else []
+        places = [last_place_of(step * PART_STEP_MS - 1) for step in steps]
+        return [place for place in places if place < limit]
 
-    def runs(self, topics: Sequence[str], limit_ms: int) -> Iterable[tuple[str, int, int]]:
-        """(topic, first row, row after the last) of what was there by ``limit_ms`` and is not applied, in order."""
+    def runs(self, topics: Sequence[str], limit: int) -> Iterable[tuple[str, int, int]]:
+        """(topic, first row, row after the last) of what stands up to ``limit`` and is not applied, in order."""
         due = []
         for topic in topics:
             arrived = self.rows.get(topic)
             if arrived is None:
                 continue
-            first, last = self._next[topic], int(np.searchsorted(arrived.at_ms, limit_ms, "right"))
+            first, last = self._next[topic], int(np.searchsorted(arrived.place, limit, "right"))
             if last > first:
                 due.append((topic, first, last))
                 self._next[topic] = last
@@ -173,10 +181,10 @@ class _Reading:
         return due if len(due) <= 1 else self._interleaved(due)
 
     def _interleaved(self, due: Sequence[tuple[str, int, int]]) -> Iterable[tuple[str, int, int]]:
-        """By moment, then topic, then offset: what comes in a row of one topic is one run."""
-        moments = np.concatenate([self.rows[topic].at_ms[first:last] for topic, first, last in due])
+        """By place, then topic, then offset: what comes in a row of one topic is one run."""
+        places = np.concatenate([self.rows[topic].place[first:last] for topic, first, last in due])
         which: I64 = np.repeat(np.arange(len(due)), [last - first for _, first, last in due])
-        which = which[np.argsort(moments, kind="stable")]
+        which = which[np.argsort(places, kind="stable")]
         edges = [*np.flatnonzero(np.diff(which, prepend=-1)).tolist(), len(which)]
         at = [first for _, first, _ in due]
         for low, high in pairwise(edges):
@@ -191,5 +199,5 @@ def _detected(hit: Hit, arrived: Arrived) -> Hit:
     return replace(hit, detected_at=int(arrived.at_ms[row]))
 
 
-def _moment(found: tuple[int, TickAt | None]) -> int:
+def _place(found: tuple[int, TickAt | None]) -> int:
     return found[0]

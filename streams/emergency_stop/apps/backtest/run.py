@@ -11,6 +11,7 @@ from emergency_stop.apps.backtest.loops import made_ticks, published_series, rea
 from emergency_stop.apps.backtest.plans import PlanFrom
 from emergency_stop.apps.backtest.reading import Reader
 from emergency_stop.apps.backtest.replay import PartAt, PartitionReplay, TickAt
+from emergency_stop.apps.backtest.seen import put_in_order, told_order
 from emergency_stop.apps.backtest.span import SLICE_ROWS, Map, Slice
 from emergency_stop.apps.backtest.telemetry import Arrived, read_topic
 from emergency_stop.columnar.decoder import key_hash
@@ -25,7 +26,7 @@ from emergency_stop.domain.topics import PARTIALS, TICKS
 class Manner:
     """How detectors were set: whether hits were enforced, and how far apart ticks are.
 
-    ``as_recorded``: ticks and parts that are on record are what detectors read; else they are made.
+    ``as_recorded``: ticks and parts on record are what detectors read, in the order that hits tell; else they are made.
     """
 
     enforcing: bool
@@ -75,6 +76,7 @@ class Backtest:
         )
         self._published = watched & published_series(reader) if manner.as_recorded and watched else frozenset()
         self._makes_ticks = self._needs_made_ticks()
+        self._told = told_order(reader) if manner.as_recorded else {}
         self._outcome = Outcome(made_ticks=self._makes_ticks, made_parts=bool(watched - self._published))
         self._overall = PartitionDetector(
             plans[0].plan, hash_key=key_hash, enforcing=manner.enforcing, interval_ms=manner.interval_ms
@@ -111,8 +113,9 @@ class Backtest:
         hits: list[Hit] = []
         made: list[PartAt] = []
         for number, replay in enumerate(replays):
-            rows = {topic: found[number] for topic, found in read.rows.items() if number in found}
-            replay.play(rows, read.ticks.get(number, ()), changes, read.part.until_ms)
+            here = {topic: found[number] for topic, found in read.rows.items() if number in found}
+            rows, ticks = put_in_order(here, read.ticks.get(number, ()), self._told.get(number, ()))
+            replay.play(rows, ticks, changes, read.part.until_ms)
             hits += replay.hits
             made += replay.parts
             replay.hits, replay.parts = [], []

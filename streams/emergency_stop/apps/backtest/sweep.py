@@ -44,7 +44,7 @@ def parse_sweep(text: str) -> Sweep:
     try:
         low, high, step = (Decimal(part) for part in parts)
         steps = int((high - low) / step) if step > 0 else -1
-    except (ValueError, InvalidOperation):
+    except (ValueError, OverflowError, InvalidOperation):
         steps = -1
         low, step = Decimal(0), Decimal(0)
     if not name or steps < 0:

@@ -24,12 +24,24 @@ _PARTITION, _OFFSET, _WRITTEN, _OCCURRED, _ACCOUNT, _CORRELATION = (
 )  # fmt: skip
 
 
+#: So many things may happen one after the other within a millisecond.
+PLACES_PER_MS: Final = 1_000_000
+
+
+def last_place_of(at_ms: int) -> int:
+    """Behind all rows that were there at ``at_ms``."""
+    return at_ms * PLACES_PER_MS + PLACES_PER_MS - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Rows of one topic's partition in the log's order; ``at_ms`` is when each was there, and never falls."""
+    """Rows of one topic's partition in the log's order. ``at_ms`` is when each was there, ``place`` where it stands
+    among the rows of other topics (by default the first one of its millisecond); neither ever falls.
+    """
 
     columns: Columns
     at_ms: I64
+    place: I64
 
     def part(self, first: int, last: int) -> Columns:
         """The rows from ``first`` to ``last`` (excluded; at least one) as a batch of their own. Nothing is copied."""
@@ -98,7 +110,8 @@ def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str]) -
             fields={name: one[rows] for name, one in values.items()},
             rejected=(),
         )
-        found[number] = Arrived(columns, np.maximum.accumulate(written[rows]))
+        at_ms = np.maximum.accumulate(written[rows])
+        found[number] = Arrived(columns, at_ms, at_ms * PLACES_PER_MS)
     return found
 
 
