@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: How long an event may wait for its account's key. A broker that answers at all does so in a fraction of it.
 KEY_WAIT_MS: Final = 1_000
+#: The same while the topic has not been read to its end for the first time.
+FIRST_WAIT_MS: Final = 5_000
 #: Keys that are unwrapped in memory; each is about two kilobytes.
 UNWRAPPED_MAX: Final = 10_000
 RETRY_MS: Final = 500
@@ -74,6 +76,9 @@ class AccountKeyring:
         #: Set, and replaced, when something was wanted or read: take it before looking, then wait for it.
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: Seconds, monotonic; when the topic was first known to its end, ``None`` until then.
+        self._started_at = 0.0
+        self._known_at: float | None = None
         #: Master keys that are missing here and were complained about.
         self._unknown_masters: set[str] = set()
         #: The last wait was in vain, and nothing has been heard of the topic since: the next one would be too.
@@ -84,6 +89,7 @@ class AccountKeyring:
     async def start(self) -> None:
         """Begin to follow the keys, in the background: returns at once, whether or not a broker answers. Idempotent."""
         if self._task is None:
+            self._started_at = time.monotonic()
             await self._tail.start()
             self._task = asyncio.create_task(self._make_wanted(), name="account keys")
 
@@ -142,16 +148,21 @@ class AccountKeyring:
 
     async def _wait_for(self, account_id: str) -> SealingKey | None:
         """The account's key once it was read back; ``None`` where it cannot be used, or did not come in time."""
-        deadline = self._wanted.get(account_id, time.monotonic()) + KEY_WAIT_MS / 1000
+        wanted_at = self._wanted.get(account_id, time.monotonic())
         while not self._is_cut_off:
             news = self._news
             if not self._lacks(account_id):
                 return self._key_of(account_id)
-            left_s = deadline - time.monotonic()
+            left_s = self._deadline(wanted_at) - time.monotonic()
             self._is_cut_off = left_s <= 0
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), max(left_s, 0))
+            await _waited(news, left_s)
         return None
+
+    def _deadline(self, wanted_at: float) -> float:
+        """Seconds, monotonic. What is wanted before the topic is known has its time from then on."""
+        if self._known_at is None:
+            return self._started_at + FIRST_WAIT_MS / 1000
+        return max(wanted_at, self._known_at) + KEY_WAIT_MS / 1000
 
     def _orphan(self, account_id: str) -> SealingKey:
         """A key of this process's own, which nobody ever sees: the same for the account while it is remembered."""
@@ -192,6 +203,7 @@ class AccountKeyring:
         """One key for each account that has none, as soon as the log is known to its end."""
         await self._connect()
         await self._tail.caught_up()
+        self._known_at = time.monotonic()
         self._is_cut_off = False
         while True:
             news = self._news
@@ -202,8 +214,7 @@ class AccountKeyring:
                 await asyncio.sleep(RETRY_MS / 1000)
             for name in [name for name in self._wanted if not self._lacks(name)]:
                 del self._wanted[name]
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), RETRY_MS / 1000)
+            await _waited(news, RETRY_MS / 1000)
 
     async def _make(self, account_ids: list[str]) -> None:
         """Publish a key for each, wait until they are read back, and take those out again that came second."""
@@ -214,8 +225,7 @@ class AccountKeyring:
             news = self._news
             if all(self._is_back(key) for key in made):
                 break
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), RETRY_MS / 1000)
+            await _waited(news, RETRY_MS / 1000)
         lost = [key for key in made if key in self._book.losers(key.pseudonym)]
         await asyncio.gather(*(self._publish(key, None) for key in lost))
 
@@ -247,3 +257,10 @@ class AccountKeyring:
                 await asyncio.sleep(RETRY_MS / 1000)
             else:
                 return
+
+
+async def _waited(news: asyncio.Event, within_s: float) -> None:
+    """Until ``news`` or for so long. ``wait_for`` of Python 3.11 loses a cancellation that comes with the event."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await news.wait()
