@@ -70,6 +70,12 @@ class AccountKeyBook:
         """The pseudonyms of all accounts."""
         return iter(tuple(self._accounts))
 
+    def record(self, name: bytes) -> AccountKey | None:
+        """What stands under a name; ``None`` where nothing does, or no more."""
+        pseudonym, _, rest = name.partition(b"/")
+        account = self._accounts.get(pseudonym.decode(errors="replace"), _NONE)
+        return account.erasures.get(name) or account.keys.get(rest.decode(errors="replace"))
+
     def keys(self, pseudonym: str) -> tuple[AccountKey, ...]:
         """Those that open: all live versions, in the order of the log."""
         account, erased = self._accounts.get(pseudonym, _NONE), self.erased_version(pseudonym)
