@@ -117,6 +117,10 @@ test-sink-kill: $(STAMP) ## At least 50 rounds of kill -9 and database outages u
 test-tamper: $(STAMP) ## Thousands of tampers with a real audit, in its export and in its database: each must be found
 	@$(BIN)/python -m tests.tamper
 
+.PHONY: test-erasure
+test-erasure: $(STAMP) ## Erased accounts in topics, tables and backups of both: every key that is left is tried on every text
+	@$(BIN)/python -m tests.erasure
+
 .PHONY: fmt
 fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix

@@ -165,6 +165,13 @@ class WithoutLease(StrEnum):
     IGNORE = "ignore"
 
 
+class AccountKeyState(StrEnum):
+    """What a record about an account's keys says."""
+
+    KEY = "key"
+    ERASED = "erased"
+
+
 class ScopeKind(StrEnum):
     GLOBAL = "global"
     SERVICE = "service"

@@ -31,7 +31,8 @@ T = TypeVar("T")
 GROUP: Final = "estop-sink"
 EXIT_UNAVAILABLE: Final = 69
 #: State is nobody's business, heads of the audit are stored before they are published, a lease renews what the
-#: services' own records tell, and what the history of triggers has comes with ``estop.triggers`` too.
+#: services' own records tell, and what the history of triggers has comes with ``estop.triggers`` too. Keys of accounts
+#: must not get into the backups of what they seal.
 _NOT_STORED: Final = frozenset(
     {
         topics.DETECTOR_STATE,
@@ -40,6 +41,7 @@ _NOT_STORED: Final = frozenset(
         topics.TRIGGER_HISTORY,
         topics.LEASES,
         topics.AUDIT_HEADS,
+        topics.ACCOUNT_KEYS,
     }
 )
 
