@@ -10,6 +10,7 @@ from emergency_stop.coordinate import (
     cascade,
     holds,
     lifecycle,
+    plans,
     recovery_checks,
     recovery_phases,
     recovery_restore,
@@ -23,7 +24,7 @@ from emergency_stop.coordinate.recovery_records import to_wire_recovery
 from emergency_stop.coordinate.recovery_state import Asked
 from emergency_stop.coordinate.state import Approval, Case, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, Phase
-from emergency_stop.domain.messages import AuditRecord, Command, ConditionAnswer, Hold
+from emergency_stop.domain.messages import AuditRecord, Command, ConditionAnswer, Hold, Request
 from emergency_stop.domain.values import Action, ConditionState
 from emergency_stop.sdk import gate
 from emergency_stop.sdk.effects import Effect as StopEffect
@@ -60,11 +61,12 @@ def _no_problem(*_: object) -> str:
 
 # ------------------------------------------------------------------------------------------ in the coordinator
 
-_begin_step, _restore, _hold_of, _person = (
+_begin_step, _restore, _hold_of, _person, _cancel = (
     recovery_restore.begin_step,
     recovery_restore.restore,
     holds.hold_of,
     authority._person,
+    plans.cancel,
 )
 
 
@@ -127,6 +129,18 @@ def _bug(name: str, kinds: frozenset[str] | set[str], *patches: Patch, parts: Pa
     return Planted(name, frozenset(kinds), parts or Parts(), patches, every=UNDOING_EVERY)
 
 
+def _at_once(*_: object) -> tuple[bool, str]:
+    return False, ""
+
+
+def _called_off_in_vain(state: ScopeState, case: Case, request: Request, now_ms: int) -> Any:
+    return state, _cancel(state, case, request, now_ms)[1][:1]
+
+
+def _any_plan(state: ScopeState, _: Request) -> Case | None:
+    return next(iter(plans.plans(state)), None)
+
+
 _STEPS: Final = (recovery_phases, recovery_restore)
 _UNDO: Final = (resume, recovery_start)
 
@@ -165,5 +179,9 @@ UNDOING_BUGS: Final = (
         "any emergency recovers by itself", {"no_right"},
         *_in((lifecycle, recovery_start, recovery_rollback, authority), "recovers_by_itself", _yes),
     ),
+    _bug("a planned stop begins at once", {"early_plan"}, (step, "begins_later", _at_once)),
+    _bug("a plan called off begins all the same", {"called_off_holds"}, (resume, "cancel", _called_off_in_vain)),
+    _bug("a resume of a scope calls a plan off", {"no_right"}, (resume, "planned_by_name", _any_plan)),
+    _bug("a plan never begins", {"never_ended", "stop_lost"}, (step, "begin_due", _nothing_fails)),
     _bug("all tiers at once", {"early_tier"}, (cascade, "_is_over", _yes)),
 )  # fmt: skip
