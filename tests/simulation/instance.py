@@ -77,6 +77,8 @@ class Instance:
         self._last_beat: ServiceInstance | None = None
         self._beats_until: int | None = None
         self.left_at: int | None = None
+        #: When its process ended, in whichever way.
+        self.ended_at: int | None = None
         self._armed_at: int | None = None
         self._next_command = self._next_hold = 0
         self._reads_commands = self._reads_holds = False
@@ -148,6 +150,7 @@ class Instance:
     def die(self) -> None:
         """Kill -9: what it does ends with it."""
         self.is_alive = False
+        self.ended_at = self._engine.now_ms
         self._stop_beating()
         self._unsubscribe()
 
@@ -309,6 +312,8 @@ class Instance:
         if undoing is not None and command.action is Ordered.PROBE:
             if self._engine.chance(undoing.bad_probe):
                 done, reason = False, "it is not well"
+            if self._engine.chance(undoing.falls):
+                self._engine.after(self._random.randrange(600), self._world.fall, self)
         elif self._engine.chance(self._world.weather.bad_handler):
             done = self._engine.chance(0.5)
             reason = "" if done else self._random.choice(("it returned false", "it raised RuntimeError"))

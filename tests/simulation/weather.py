@@ -63,6 +63,8 @@ class Undoing:
     undoes: float = 0.5
     #: Of these, so many plan a stop or call one off, besides those that do anyway.
     plans: float = 0.0
+    #: Soon after a probe its instance is killed, and comes again at once under its own id.
+    falls: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def special(seed: int, weather: Weather) -> Weather:
         plans=0.6 if rest == PLANS_AT else 0.0,
     )
     if rest == ANEW_UNDOING_AT:
-        more = replace(more, undoes=0.5)
+        more = replace(more, undoes=0.5, falls=0.1)
     return replace(
         weather, undoing=more, depends_on=_among(weather.services, weather.depends_on),
         accounts=_COHORTS[: len(weather.accounts)], trouble=0.6 if rest == ANEW_UNDOING_AT else pick((0.0, 0.1, 0.3)),

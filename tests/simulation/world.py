@@ -130,7 +130,7 @@ class SimulatedWorld:
 
     def weather_after_the_storm(self) -> Weather:
         calm = self.weather
-        fair = calm.undoing and replace(calm.undoing, deaf=0, late=0, failing=0)
+        fair = calm.undoing and replace(calm.undoing, deaf=0, late=0, failing=0, falls=0)
         return Weather(
             calm.services, calm.instances_each, calm.accounts, 0, lag_ms=20, crash=0, stall=0, downtime_ms=100,
             repeat=0, late_ack=0, drop_ack=0, drop_command=0, stubborn=calm.stubborn, long_action=0, bad_handler=0,
@@ -201,6 +201,13 @@ class SimulatedWorld:
         self.judge.started(instance)
         self.instances.append(instance)
         instance.start()
+
+    def fall(self, instance: Instance) -> None:
+        """It is killed, and comes again at once under its own id."""
+        if instance.is_alive:
+            self.note("%s falls", instance)
+            instance.die()
+            self.engine.after(self.engine.random.randrange(300), self.start_instance, *instance.key)
 
     def hear_beat(self, beat: ServiceInstance) -> None:
         """A heartbeat has reached the broker."""
