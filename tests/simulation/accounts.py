@@ -57,9 +57,13 @@ class Accounts:
         told = self._newest.get(emergency)
         words = self._verdicts(emergency, epoch, told.scope if told else "")
         keys = [(one.service, one.instance_id) for one in told.instances if one.instance_id] if told else []
-        # what never was can prove nothing, and act no more
-        here = {one.key for one in self._world.instances if one.left_at is None}
-        return [key for key in keys if key in here and all(no for _, _, no in words.get(key, ()))]
+        # what never was can prove nothing and act no more; one that left and came again read the hold before it acted
+        here = {one.key for one in self._world.instances}
+        return [
+            key
+            for key in keys
+            if key in here and not self._has_left(key) and all(no for _, _, no in words.get(key, ()))
+        ]
 
     def acked(self, ack: Ack) -> None:
         self._acks.setdefault(ack.emergency_id, {})[ack] = ack
@@ -81,15 +85,18 @@ class Accounts:
         ]
 
     def begun_since_probed(self, emergency: str, attempt: int, hold: Hold) -> list[tuple[Instance, Command]]:
-        """Who was alive when a recovery's attempt probed last before ``hold``, and began anew under its id since."""
-        newest: dict[str, Command] = {}
-        for command in self._commands.values():
-            key = command.emergency_id, command.action, command.attempt
-            if key == (emergency, Action.PROBE, attempt) and command.epoch < hold.epoch:
-                newest[command.service] = command
+        """Who lived at the last probes of a recovery's attempt before ``hold``, and began anew under its id since."""
+        wanted = emergency, Action.PROBE, attempt
+        probes = [
+            command
+            for command in self._commands.values()
+            if (command.emergency_id, command.action, command.attempt) == wanted and command.epoch < hold.epoch
+        ]
+        last_at = max((probe.issued_at for probe in probes), default=0)
         return [
             (instance, probe)
-            for probe in newest.values()
+            for probe in probes
+            if probe.issued_at == last_at
             for instance in self._world.instances
             if instance.service == probe.service
             and probe.issued_at < (self._world.seen_at(instance) or 0) < hold.updated_at - SEEN_WITHIN_MS

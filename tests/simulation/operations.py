@@ -153,8 +153,10 @@ class Operations:
         if victim is not None:
             self._world.note("kill -9 of %s", victim)
             victim.die()
-            own = victim.instance_id if self._comes_again() else None
-            self._engine.after(self._random.randrange(2_000), self._world.start_instance, victim.service, own)
+            if self._comes_again():
+                self._engine.after(self._random.randrange(2_000), self._world.come_again, victim)
+            else:
+                self._engine.after(self._random.randrange(2_000), self._world.start_instance, victim.service)
 
     def _comes_again(self) -> bool:
         return self._world.weather.anew and self._engine.chance(COMES_AGAIN)
@@ -172,11 +174,11 @@ class Operations:
                 self._engine.after(LEAVE_MS, self._come_again, instance)
 
     def _come_again(self, former: Instance) -> None:
-        """Under its own id, once it has ended; unless somebody else has it by then."""
+        """Under its own id, once it has ended."""
         if former.is_leaving and former.is_alive:
             self._engine.after(100, self._come_again, former)
-        elif not any(one.is_alive and one.key == former.key for one in self._world.instances):
-            self._world.start_instance(*former.key)
+        else:
+            self._world.come_again(former)
 
     def _close_office(self) -> None:
         self._random.choice(self._world.offices).close(self._random.choice((500, 3_000, 9_000)))
