@@ -19,7 +19,7 @@ Of recoveries, drills, latches and people besides:
 * ``stale_probe``, ``unfit``: READY to a probe older than what the instance knows, or at another share than it admits
 * ``half_open``, ``no_new_epoch``: something is half open at the end; what had run is held again by no new stop
 * ``eased_unproven``, ``unclear``: let run before every proof, or before its detectors said that the cause is gone
-* ``unprobed``: more is let run than those who were probed said that they are ready for
+* ``unprobed``: more is let run than those who were probed said that they are ready for, or one began anew since
 * ``no_right``, ``one_person``, ``latch_ignored``: begun by nobody's right, for everything by one person, though latched
 * ``hit_ignored``: a recovery succeeded although its cause came back before it was over
 * ``early_tier``: a tier is held before the one before has proven its stop, or has had its time
