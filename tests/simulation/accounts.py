@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
-from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Request
+from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import LEVEL_SEVERITY, AckState, Action, EmergencyState, Mode, StopLevel
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ _SAYS_NO: Final = frozenset({AckState.FAILED, AckState.REFUSED, AckState.UNKNOWN
 Word = tuple[int, int, bool]
 #: An instance that a coordinator knows for so long counts in whatever it decides.
 KNOWN_FOR_MS: Final = 1_000
+#: One that a coordinator has seen it sees ever after, but for so long: what it reads has a lag that changes.
+SEEN_WITHIN_MS: Final = 10
 
 
 class Accounts:
@@ -55,9 +57,13 @@ class Accounts:
         told = self._newest.get(emergency)
         words = self._verdicts(emergency, epoch, told.scope if told else "")
         keys = [(one.service, one.instance_id) for one in told.instances if one.instance_id] if told else []
-        # what never was can prove nothing, and act no more
-        here = {one.key for one in self._world.instances if one.left_at is None}
-        return [key for key in keys if key in here and all(no for _, _, no in words.get(key, ()))]
+        # what never was can prove nothing and act no more; one that left and came again read the hold before it acted
+        here = {one.key for one in self._world.instances}
+        return [
+            key
+            for key in keys
+            if key in here and not self._has_left(key) and all(no for _, _, no in words.get(key, ()))
+        ]
 
     def acked(self, ack: Ack) -> None:
         self._acks.setdefault(ack.emergency_id, {})[ack] = ack
@@ -77,6 +83,30 @@ class Accounts:
             for instance in self._seen_before(probe.service, probe.issued_at)
             if (probe.command_id, instance.instance_id) not in ready
         ]
+
+    def begun_since_probed(self, emergency: str, attempt: int, hold: Hold) -> list[tuple[Instance, Command]]:
+        """Who lived at the last probes of a recovery's attempt before ``hold``, and began anew under its id since."""
+        wanted = emergency, Action.PROBE, attempt
+        probes = [
+            command
+            for command in self._commands.values()
+            if (command.emergency_id, command.action, command.attempt) == wanted and command.epoch < hold.epoch
+        ]
+        last_at = max((probe.issued_at for probe in probes), default=0)
+        return [
+            (instance, probe)
+            for probe in probes
+            if probe.issued_at == last_at
+            for instance in self._world.instances
+            if instance.service == probe.service
+            and probe.issued_at < (self._world.seen_at(instance) or 0) < hold.updated_at - SEEN_WITHIN_MS
+            and any(self._was_there(one, probe.issued_at) for one in self._world.instances if one.key == instance.key)
+        ]
+
+    def _was_there(self, instance: Instance, at: int) -> bool:
+        """Whether a coordinator knew it well at that time, and it had not ended."""
+        seen_at = self._world.seen_at(instance)
+        return seen_at is not None and seen_at < at - SEEN_WITHIN_MS and (instance.ended_at or at + 1) > at
 
     def owing(self, emergency: str, services: tuple[str, ...], at: int) -> list[Instance]:
         """Live instances of ``services`` that were asked to stop and had given no proof by then."""

@@ -17,7 +17,7 @@ from emergency_stop.domain.values import Action as Ordered
 from emergency_stop.domain.values import InstanceState, StopLevel
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
-from emergency_stop.sdk.permit import OpenPermit, PermitGate
+from tests.simulation.action import Action, NumberedPermit
 from tests.simulation.leasing import Leasing
 from tests.simulation.weather import HEARTBEAT_MS, POLICY
 
@@ -27,35 +27,6 @@ if TYPE_CHECKING:
 FORGED: Final = b"forged"
 LEAVE_MS: Final = 4_000
 _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
-
-
-class NumberedPermit(OpenPermit):
-    """The production permit. A gate asks its actions to end in a set's order, so a seed must fix that order too."""
-
-    __slots__ = ("_number",)
-
-    def __init__(self, number: int, gate: PermitGate, account_id: str | None, cut: Callable[[], bool]) -> None:
-        super().__init__(gate, account_id, cut)
-        self._number = number
-
-    def __hash__(self) -> int:
-        return self._number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-class Action:
-    """A side effect under way. ``permit`` is the production one."""
-
-    __slots__ = ("account_id", "is_over", "permit", "was_asked")
-
-    def __init__(self, account_id: str | None) -> None:
-        self.account_id = account_id
-        self.permit: OpenPermit | None = None
-        self.is_over = False
-        #: Somebody has asked it to end.
-        self.was_asked = False
 
 
 class Instance:
@@ -77,6 +48,8 @@ class Instance:
         self._last_beat: ServiceInstance | None = None
         self._beats_until: int | None = None
         self.left_at: int | None = None
+        #: When its process ended, in whichever way.
+        self.ended_at: int | None = None
         self._armed_at: int | None = None
         self._next_command = self._next_hold = 0
         self._reads_commands = self._reads_holds = False
@@ -148,6 +121,7 @@ class Instance:
     def die(self) -> None:
         """Kill -9: what it does ends with it."""
         self.is_alive = False
+        self.ended_at = self._engine.now_ms
         self._stop_beating()
         self._unsubscribe()
 
@@ -309,6 +283,8 @@ class Instance:
         if undoing is not None and command.action is Ordered.PROBE:
             if self._engine.chance(undoing.bad_probe):
                 done, reason = False, "it is not well"
+            if self._engine.chance(undoing.falls):
+                self._engine.after(self._random.randrange(600), self._world.fall, self)
         elif self._engine.chance(self._world.weather.bad_handler):
             done = self._engine.chance(0.5)
             reason = "" if done else self._random.choice(("it returned false", "it raised RuntimeError"))

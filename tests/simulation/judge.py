@@ -19,11 +19,12 @@ Of recoveries, drills, latches and people besides:
 * ``stale_probe``, ``unfit``: READY to a probe older than what the instance knows, or at another share than it admits
 * ``half_open``, ``no_new_epoch``: something is half open at the end; what had run is held again by no new stop
 * ``eased_unproven``, ``unclear``: let run before every proof, or before its detectors said that the cause is gone
-* ``unprobed``: more is let run than those who were probed said that they are ready for
+* ``unprobed``: more is let run than those who were probed said that they are ready for, or one began anew since
 * ``no_right``, ``one_person``, ``latch_ignored``: begun by nobody's right, for everything by one person, though latched
 * ``hit_ignored``: a recovery succeeded although its cause came back before it was over
 * ``early_tier``: a tier is held before the one before has proven its stop, or has had its time
 * ``drill_holds``: a drill holds something
+* ``early_plan``, ``called_off_holds``: a planned stop holds before its time, or although it was called off
 * ``acted_without_lease``, ``outlives_lease``: a side effect begun without a lease, or not asked to end without one
 """
 
@@ -48,6 +49,7 @@ from emergency_stop.domain.messages import (
 from emergency_stop.domain.values import Action, HoldState, StopLevel
 from tests.simulation.accounts import Accounts
 from tests.simulation.ledger import HoldLedger
+from tests.simulation.planned_stops import PlannedStops
 from tests.simulation.proofs import Proofs, View
 from tests.simulation.recoveries import Recoveries
 from tests.simulation.violation import Violation
@@ -72,6 +74,7 @@ class Judge:
         self.proofs = Proofs(self)
         self.accounts = Accounts(self, world)
         self.recoveries = Recoveries(self, world)
+        self.plans = PlannedStops(self)
         self.newest_holds = self.ledger.newest
 
     def violated(self, kind: str, text: str) -> None:
@@ -103,6 +106,8 @@ class Judge:
             self.accounts.caused(message)
             if isinstance(message, Hit):
                 self.recoveries.accepted(message)
+            else:
+                self.plans.asked(message)
         elif message.action in (Action.RECOVER, Action.RESET):
             self.recoveries.accepted(message)
         elif message.action is Action.DRILL:
@@ -113,7 +118,9 @@ class Judge:
     def published(self, effect: Effect, *, late: bool) -> None:
         """The broker has a record of a coordinator."""
         if isinstance(effect, Hold):
-            self.ledger.published(effect, self._world.durable.record(effect.scope), late=late)
+            kept = self._world.durable.record(effect.scope)
+            self.ledger.published(effect, kept, late=late)
+            self.plans.published(effect, kept)
             self.proofs.published(effect)
         elif isinstance(effect, Command):
             self.accounts.commanded(effect)
@@ -126,8 +133,13 @@ class Judge:
             self.recoveries.questioned(effect)
         elif isinstance(effect, AuditRecord):
             self.recoveries.audited(effect)
+            self.plans.audited(effect)
             if effect.action == "resumed":
                 self.ledger.audited.add(effect.correlation_id)
+
+    def started(self, instance: Instance) -> None:
+        """A process begins."""
+        self.proofs.started(instance)
 
     def delivered_hold(self, instance: Instance, hold: Hold) -> None:
         self.proofs.view(instance).take_hold(hold)

@@ -34,10 +34,17 @@ class Leasing:
         self._world, self._engine, self._instance = world, world.engine, instance
         self.holder = world.parts.leases(instance.service, instance.instance_id, HOLD_DELAY_MS)
         self._sent: set[int] = set()
-        #: Until when the newest heartbeat that came back lets the instance act.
-        self.until = 0
+        #: By partition: until when the newest heartbeat that it sent back would let the instance act.
+        self._renewed: dict[int, int] = {}
         self._armed_at: int | None = None
+        #: One that comes again may read what its predecessor's heartbeats brought, before its own go out.
+        self._mute_until = self._engine.now_ms + world.engine.random.choice((0, 1_500)) if world.weather.anew else 0
         instance.gate.lapsed = self._lapsed
+
+    @property
+    def until(self) -> int:
+        """Until when it may act: as long as every partition lets it; 0 while one never did."""
+        return min(self._renewed.values()) if len(self._renewed) == self._world.weather.leases else 0
 
     @property
     def is_obtained(self) -> bool:
@@ -52,7 +59,8 @@ class Leasing:
             self.holder.beat(now_ms, now_ms)
             self._sent.add(now_ms)
             lost_at = None if self.is_obtained else now_ms
-            instance.online(self._world.hear_beat, replace(announced, heartbeat_at=now_ms, lease_lost_at=lost_at))
+            beat = replace(announced, heartbeat_at=now_ms, lease_lost_at=lost_at)
+            instance.after(max(0, self._mute_until - now_ms), instance.online, self._world.hear_beat, beat)
         instance.after(BEAT_MS, self.beat)
 
     def take(self, lease: Lease) -> None:
@@ -60,7 +68,8 @@ class Leasing:
         now_ms = self._engine.now_ms
         for one in lease.renewals:
             if (one.service, one.instance_id) == self._instance.key and one.heartbeat_at in self._sent:
-                self.until = max(self.until, one.heartbeat_at + lease.lease_ms)
+                until = one.heartbeat_at + lease.lease_ms
+                self._renewed[lease.partition] = max(until, self._renewed.get(lease.partition, 0))
         if self.holder.is_news(lease):
             self._enter(self.holder.renew(lease, now_ms))
 
@@ -115,12 +124,15 @@ class Leasing:
 
 
 class Granting:
-    """The lease loop of one life of a coordinator."""
+    """The lease loop of one life of a partition's coordinator."""
 
-    def __init__(self, world: SimulatedWorld) -> None:
+    def __init__(self, world: SimulatedWorld, partition: int = 0) -> None:
         self._world, self._engine = world, world.engine
         self._attendance = Attendance(LEASE_MS)
-        self._turns = LeaseTurns(self._attendance, partition=0, partitions=1, lease_ms=LEASE_MS, issued_by="simulated")
+        self._turns = LeaseTurns(
+            self._attendance, partition=partition, partitions=world.weather.leases, lease_ms=LEASE_MS,
+            issued_by="simulated",
+        )  # fmt: skip
         self._armed_at: int | None = None
         self.is_over = False
 
@@ -141,3 +153,31 @@ class Granting:
         if self._armed_at is None or self._armed_at <= self._engine.now_ms or due < self._armed_at:
             self._armed_at = due
             self._engine.after(due - self._engine.now_ms, self.go_on, due)
+
+
+class LeaseOffice:
+    """A further partition of the coordinator, of which the schedule sees the leases alone. It may be closed a while."""
+
+    def __init__(self, world: SimulatedWorld, partition: int) -> None:
+        self._world, self._partition = world, partition
+        self._granting: Granting | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Begin anew, knowing nobody, unless it is open."""
+        if self._granting is None:
+            self._granting = Granting(self._world, self._partition)
+            self._granting.go_on()
+
+    def close(self, for_ms: int) -> None:
+        """Its process is away for so long."""
+        if self._granting is not None:
+            self._world.note("the coordinator of partition %s is away for %s ms", self._partition, for_ms)
+            self._granting.is_over = True
+            self._granting = None
+            self._world.engine.after(for_ms, self.open)
+
+    def hear(self, beat: ServiceInstance) -> None:
+        """A heartbeat, in the order of its topic."""
+        if self._granting is not None:
+            self._granting.hear(beat)

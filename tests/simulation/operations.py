@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from emergency_stop.domain.ids import ack_id, command_id
 from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
 from emergency_stop.domain.values import AckState, Action, HoldState, Mode, StopLevel, TriggerType
-from tests.simulation.instance import FORGED, Instance
+from tests.simulation.instance import FORGED, LEAVE_MS, Instance
 from tests.simulation.undoing import Undoings
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GAPS_MS = (1, 10, 200, 1_500, 4_000)
 LONGER_GAPS_MS = (10, 500, 1_500, 4_000)
+#: Share of those that ended whose successor has their id, where any has.
+COMES_AGAIN = 0.7
 _LEVELS = (StopLevel.IMMEDIATE, StopLevel.GRACEFUL, StopLevel.GRACEFUL, StopLevel.CASCADING)
 
 
@@ -34,6 +36,10 @@ class Operations:
         self._undoings = Undoings(world, self._send)
         if world.weather.undoing is not None:
             self._trouble += (self._fall_ill, self._fall_ill)
+        if world.weather.anew:
+            self._trouble += (self._kill_instance, self._kill_instance, self._leave)
+        if world.offices:
+            self._trouble += (self._close_office,) * 3
 
     def plan(self) -> None:
         """The whole schedule's operations, each some time after the one before."""
@@ -74,9 +80,15 @@ class Operations:
     def _send(self, message: Hit | Request) -> None:
         """Accepted by the broker once or twice, at once or late: so anything may overtake anything."""
         self._done.append(message)
+        if self._world.weather.crowd and not self._is_resume(message):
+            self._start_instance()
         times = 2 if self._engine.chance(self._world.weather.repeat) else 1
         for _ in range(times):
             self._engine.after(self._world.lag_ms(), self._world.take_input, message)
+
+    @staticmethod
+    def _is_resume(message: Hit | Request) -> bool:
+        return isinstance(message, Request) and message.action is not Action.STOP
 
     def _scope(self) -> str:
         return self._random.choice(self._world.scopes)
@@ -136,12 +148,18 @@ class Operations:
             instance.fall_ill(for_ms)
 
     def _kill_instance(self) -> None:
-        """Kill -9, and a successor with another id, sooner or later."""
+        """Kill -9, and a successor sooner or later: with another id, or with its own."""
         victim = self._alive()
         if victim is not None:
             self._world.note("kill -9 of %s", victim)
             victim.die()
-            self._engine.after(self._random.randrange(2_000), self._world.start_instance, victim.service)
+            if self._comes_again():
+                self._engine.after(self._random.randrange(2_000), self._world.come_again, victim)
+            else:
+                self._engine.after(self._random.randrange(2_000), self._world.start_instance, victim.service)
+
+    def _comes_again(self) -> bool:
+        return self._world.weather.anew and self._engine.chance(COMES_AGAIN)
 
     def _start_instance(self) -> None:
         if len(self._world.instances) < 8:
@@ -152,6 +170,18 @@ class Operations:
         if instance is not None:
             self._world.note("%s is asked to leave", instance)
             instance.leave()
+            if self._comes_again():
+                self._engine.after(LEAVE_MS, self._come_again, instance)
+
+    def _come_again(self, former: Instance) -> None:
+        """Under its own id, once it has ended."""
+        if former.is_leaving and former.is_alive:
+            self._engine.after(100, self._come_again, former)
+        else:
+            self._world.come_again(former)
+
+    def _close_office(self) -> None:
+        self._random.choice(self._world.offices).close(self._random.choice((500, 3_000, 9_000)))
 
     def _cut_off(self) -> None:
         self._for_a_while("is cut off from the broker", Instance.cut_off)

@@ -27,6 +27,7 @@ from tests.simulation.planted_undoing import UNDOING_BUGS
 from tests.simulation.planting import SDK_KINDS as _SDK
 from tests.simulation.planting import Planted
 from tests.simulation.violation import Violation
+from tests.simulation.weather import CROWD_AT, SPECIAL_EVERY
 from tests.simulation.world import Parts
 
 # ------------------------------------------------------------------------------------------------- in the SDK
@@ -210,6 +211,7 @@ BUGS: Final = (
     Planted(
         "one that came up unnoticed is not asked", frozenset({"acted_after_stop", "early_tier"}),
         patches=tuple((module, "muster", _nobody_came) for module in (cascade, step, lifecycle)),
+        every=SPECIAL_EVERY, at=CROWD_AT,
     ),
     Planted(
         "one whose heartbeat is lost need not prove it", frozenset({"acted_after_stop"}),

@@ -10,6 +10,7 @@ from emergency_stop.coordinate import (
     cascade,
     holds,
     lifecycle,
+    plans,
     recovery_checks,
     recovery_phases,
     recovery_restore,
@@ -23,7 +24,7 @@ from emergency_stop.coordinate.recovery_records import to_wire_recovery
 from emergency_stop.coordinate.recovery_state import Asked
 from emergency_stop.coordinate.state import Approval, Case, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, Phase
-from emergency_stop.domain.messages import AuditRecord, Command, ConditionAnswer, Hold
+from emergency_stop.domain.messages import AuditRecord, Command, ConditionAnswer, Hold, Request
 from emergency_stop.domain.values import Action, ConditionState
 from emergency_stop.sdk import gate
 from emergency_stop.sdk.effects import Effect as StopEffect
@@ -31,7 +32,7 @@ from emergency_stop.sdk.probes import Probes
 from emergency_stop.sdk.shares import Budgets
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.planting import SDK_KINDS, Patch, Planted
-from tests.simulation.weather import UNDOING_EVERY
+from tests.simulation.weather import ANEW_UNDOING_AT, PLANS_AT, SPECIAL_EVERY, UNDOING_EVERY
 from tests.simulation.world import Parts
 
 # ------------------------------------------------------------------------------------------------- in the SDK
@@ -60,11 +61,12 @@ def _no_problem(*_: object) -> str:
 
 # ------------------------------------------------------------------------------------------ in the coordinator
 
-_begin_step, _restore, _hold_of, _person = (
+_begin_step, _restore, _hold_of, _person, _cancel = (
     recovery_restore.begin_step,
     recovery_restore.restore,
     holds.hold_of,
     authority._person,
+    plans.cancel,
 )
 
 
@@ -123,8 +125,24 @@ def _in(modules: tuple[object, ...], name: str, mutant: Any) -> tuple[Patch, ...
     return tuple((module, name, mutant) for module in modules)
 
 
-def _bug(name: str, kinds: frozenset[str] | set[str], *patches: Patch, parts: Parts | None = None) -> Planted:
-    return Planted(name, frozenset(kinds), parts or Parts(), patches, every=UNDOING_EVERY)
+def _bug(
+    name: str, kinds: frozenset[str] | set[str], *patches: Patch, parts: Parts | None = None, at: int | None = None
+) -> Planted:
+    """``at``: the one kind of special schedule in which it can show."""
+    every = UNDOING_EVERY if at is None else SPECIAL_EVERY
+    return Planted(name, frozenset(kinds), parts or Parts(), patches, every=every, at=at or 0)
+
+
+def _at_once(*_: object) -> tuple[bool, str]:
+    return False, ""
+
+
+def _called_off_in_vain(state: ScopeState, case: Case, request: Request, now_ms: int) -> Any:
+    return state, _cancel(state, case, request, now_ms)[1][:1]
+
+
+def _any_plan(state: ScopeState, _: Request) -> Case | None:
+    return next(iter(plans.plans(state)), None)
 
 
 _STEPS: Final = (recovery_phases, recovery_restore)
@@ -160,10 +178,21 @@ UNDOING_BUGS: Final = (
     _bug("an answer to another question counts", {"unclear", "no_right"}, (recovery_start, "heard", _any_answer)),
     _bug("let run before every proof", {"eased_unproven"}, (recovery_checks, "_unproven", _no_problem)),
     _bug("a refused probe is no matter", {"unprobed"}, *_in(_STEPS, "refused", _no_problem)),
+    _bug(
+        "one that begins anew is taken for the one that was probed", {"unprobed"},
+        *_in(_STEPS, "began_anew", _no_problem), at=ANEW_UNDOING_AT,
+    ),
     _bug("an unanswered probe is no matter", {"unprobed"}, *_in(_STEPS, "unanswered", _everybody_answered)),
     _bug(
         "any emergency recovers by itself", {"no_right"},
         *_in((lifecycle, recovery_start, recovery_rollback, authority), "recovers_by_itself", _yes),
     ),
+    _bug("a planned stop begins at once", {"early_plan"}, (step, "begins_later", _at_once), at=PLANS_AT),
+    _bug(
+        "a plan called off begins all the same", {"called_off_holds"}, (resume, "cancel", _called_off_in_vain),
+        at=PLANS_AT,
+    ),
+    _bug("a resume of a scope calls a plan off", {"no_right"}, (resume, "planned_by_name", _any_plan), at=PLANS_AT),
+    _bug("a plan never begins", {"never_ended", "stop_lost"}, (step, "begin_due", _nothing_fails), at=PLANS_AT),
     _bug("all tiers at once", {"early_tier"}, (cascade, "_is_over", _yes)),
 )  # fmt: skip

@@ -89,13 +89,18 @@ class View:
 class Proofs:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._views: dict[tuple[str, str], View] = {}
+        self._views: dict[Instance, View] = {}
+
+    def started(self, instance: Instance) -> None:
+        """A process that knows nothing yet; what those before it under its id proved forbids it to act all the same."""
+        view = self._views[instance] = View(instance.service)
+        for former, known in self._views.items():
+            if former.key == instance.key and former is not instance:
+                view.proven = {scope: dict(standing) for scope, standing in known.proven.items()}
+                view.claimed = {scope: dict(standing) for scope, standing in known.claimed.items()}
 
     def view(self, instance: Instance) -> View:
-        view = self._views.get(instance.key)
-        if view is None:
-            view = self._views[instance.key] = View(instance.service)
-        return view
+        return self._views[instance]
 
     def began(self, instance: Instance, account_id: str | None) -> None:
         view = self.view(instance)

@@ -162,6 +162,8 @@ class Recoveries:
         attempt = max((one.attempt for one in self._newest.values() if one.emergency_id == emergency), default=0)
         for instance, command in self._judge.accounts.not_ready(emergency, attempt, hold.epoch):
             self._judge.violated("unprobed", f"{hold} lets {instance} run, which never said ready to {command}")
+        for instance, command in self._judge.accounts.begun_since_probed(emergency, attempt, hold):
+            self._judge.violated("unprobed", f"{hold} lets {instance} run, which began anew since {command}")
 
     def _judge_first(self, hold: Hold, cause: HoldCause) -> None:
         emergency = cause.emergency_id

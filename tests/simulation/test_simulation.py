@@ -5,10 +5,13 @@ A failing schedule prints its seed: ``SEED=… N=1 make simulate``, or ``python 
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 
 import pytest
 
+from tests.simulation.__main__ import main
 from tests.simulation.campaign import run_campaign, run_schedule
 from tests.simulation.planted import BUGS
 from tests.simulation.planting import Planted
@@ -33,6 +36,20 @@ def test_a_seed_repeats_its_schedule() -> None:
         run_schedule(seed, tell=first.append)
         run_schedule(seed, tell=again.append)
         assert again == first, f"seed {seed}"
+
+
+def test_a_traced_seed_ends_with_the_campaigns_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEED", str(SEED))
+    monkeypatch.setattr(sys, "argv", ["simulation", "--trace"])
+    assert main() == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {
+        "schedules": 1, "violations": 0, "recoveries": 0, "recoveries_violated": 0, "planted_bugs": 0,
+        "planted_bugs_caught": 0, "seed": SEED,
+    }  # fmt: skip
+    assert "coordinator starts" in told.err
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

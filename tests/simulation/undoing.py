@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from emergency_stop.domain.ids import emergency_id, request_cause
 from emergency_stop.domain.messages import Hit, Hold, Request
 from emergency_stop.domain.values import Action, ClearRule, EmergencyState, HoldState, StopLevel
 
@@ -51,6 +52,10 @@ class Undoings:
 
     def operate(self) -> None:
         """One of them."""
+        undoing = self._world.weather.undoing
+        if undoing is not None and self._engine.chance(undoing.plans):
+            self._plan_and_call_off()
+            return
         draw = self._random.random()
         if draw < 0.15 and self._hit_again():
             return
@@ -110,6 +115,16 @@ class Undoings:
         asked = self._request(Action.STOP, self._random.choice(self._world.scopes), level=StopLevel.MAINTENANCE)
         starts_at = self._random.choice((None, self._engine.now_ms + self._random.choice((100, 3_000))))
         self._send(replace(asked, starts_at=starts_at))
+
+    def _plan_and_call_off(self) -> None:
+        """A plan that somebody calls off close to its time, before or after; at times without naming it."""
+        scope, for_ms = self._random.choice(self._world.scopes), self._random.choice((200, 1_000, 4_000))
+        asked = self._request(Action.STOP, scope, level=StopLevel.MAINTENANCE)
+        self._send(replace(asked, starts_at=self._engine.now_ms + for_ms))
+        if self._random.random() < 0.7:
+            named = emergency_id(request_cause(asked.request_id)) if self._random.random() < 0.8 else None
+            off = self._request(Action.RESUME, scope, epoch=0, emergency_id=named)
+            self._engine.after(for_ms + self._random.choice((-200, -50, -5, 0, 5, 300)), self._send, off)
 
     def _request(
         self, action: Action, scope: str, *, level: StopLevel = StopLevel.IMMEDIATE, epoch: int | None = None,

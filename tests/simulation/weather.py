@@ -61,6 +61,10 @@ class Undoing:
     relentless: bool = False
     #: Share of the operations that undo something, after the first.
     undoes: float = 0.5
+    #: Of these, so many plan a stop or call one off, besides those that do anyway.
+    plans: float = 0.0
+    #: Soon after a probe its instance is killed, and comes again at once under its own id.
+    falls: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +99,39 @@ class Weather:
     #: What each service announces that it depends on: a chain, a circle, or nothing.
     depends_on: Mapping[str, tuple[str, ...]]
     undoing: Undoing | None = None
-    #: Instances act by leases of the coordinator.
-    leases: bool = False
+    #: Instances act by leases of so many partitions of the coordinator; 0: without.
+    leases: int = 0
+    #: Most instances that were killed or left come again under their own id.
+    anew: bool = False
+    #: With most stops an instance starts, a little before or after.
+    crowd: bool = False
 
 
 #: One schedule of so many undoes more than by a resume.
 UNDOING_EVERY: Final = 3
-#: One of so many has leases: the seeds that leave this rest.
-LEASES_EVERY: Final = 15
+#: One of so many meets each of these: the seeds that leave its rest. Those of multiples of three undo as well.
+SPECIAL_EVERY: Final = 15
 LEASES_AT: Final = 1
+ANEW_AT: Final = 2
+ANEW_UNDOING_AT: Final = 3
+CROWD_AT: Final = 4
+PLANS_AT: Final = 6
+PARTITIONS_MAX: Final = 3
 #: Cohorts 8 and 37: the one is admitted at 10 %, the other at 50 %.
 _COHORTS: Final = ("4", "2")
 
 
-def undoing(seed: int, weather: Weather) -> Weather:
-    """The weather with what recoveries meet, in one schedule of a few; all others are as they were drawn."""
+def special(seed: int, weather: Weather) -> Weather:
+    """The weather with what only some schedules meet; all others are as they were drawn."""
+    rest, turn = seed % SPECIAL_EVERY, seed // SPECIAL_EVERY
+    if rest == LEASES_AT:
+        weather = replace(weather, leases=1 + turn % PARTITIONS_MAX, anew=turn % 2 == 1)
+    elif rest in (ANEW_AT, ANEW_UNDOING_AT):
+        weather = replace(weather, anew=True)
+    elif rest == CROWD_AT:
+        weather = replace(weather, crowd=True)
     if seed % UNDOING_EVERY:
-        return replace(weather, leases=seed % LEASES_EVERY == LEASES_AT)
+        return weather
     drawn = random.Random(f"undoing {seed}")
     pick, relentless = drawn.choice, drawn.random() < 0.1
     more = Undoing(
@@ -122,10 +142,13 @@ def undoing(seed: int, weather: Weather) -> Weather:
         holds=pick((0.0, 0.0, 0.2)),
         relentless=relentless,
         undoes=pick((0.5, 0.7, 0.9)),
+        plans=0.6 if rest == PLANS_AT else 0.0,
     )
+    if rest == ANEW_UNDOING_AT:
+        more = replace(more, undoes=0.5, falls=0.1)
     return replace(
         weather, undoing=more, depends_on=_among(weather.services, weather.depends_on),
-        accounts=_COHORTS[: len(weather.accounts)], trouble=pick((0.0, 0.1, 0.3)),
+        accounts=_COHORTS[: len(weather.accounts)], trouble=0.6 if rest == ANEW_UNDOING_AT else pick((0.0, 0.1, 0.3)),
         bad_handler=0.0 if relentless else weather.bad_handler,
         instances_each=min(weather.instances_each, 1 + seed % 2),
     )  # fmt: skip

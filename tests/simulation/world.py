@@ -29,9 +29,10 @@ from tests.simulation.detectors import Detectors
 from tests.simulation.engine import START_MS, Engine, Log
 from tests.simulation.instance import Instance
 from tests.simulation.judge import Judge, Violation
+from tests.simulation.leasing import LeaseOffice
 from tests.simulation.operations import Operations
 from tests.simulation.trace import describe
-from tests.simulation.weather import COMPACTION_LAG_MS, POLICY, UNDOING_POLICY, Weather, draw, undoing
+from tests.simulation.weather import COMPACTION_LAG_MS, POLICY, UNDOING_POLICY, Weather, draw, special
 
 #: Everything has ended long before; what has not by then never will.
 SETTLE_MS: Final = 300_000
@@ -55,7 +56,7 @@ class SimulatedWorld:
     def __init__(self, seed: int, parts: Parts, tell: Callable[[str], None] | None = None) -> None:
         self.seed, self.parts = seed, parts
         self.engine = Engine(seed)
-        self.weather: Weather = undoing(seed, draw(self.engine.random))
+        self.weather: Weather = special(seed, draw(self.engine.random))
         self.policy = POLICY if self.weather.undoing is None else UNDOING_POLICY
         self._tell = tell
         self.traces = tell is not None
@@ -80,7 +81,7 @@ class SimulatedWorld:
         self.instances: list[Instance] = []
         self.durable = Durable()
         self.judge = Judge(self)
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[Instance, int] = {}
         self.coordinator: CoordinatorProcess | None = None
         self.is_healed = False
         for service in self.weather.services:
@@ -89,6 +90,8 @@ class SimulatedWorld:
         for log in self.inputs.values():
             log.readers.append(self._wake_coordinator)
         self._start_coordinator()
+        #: The other partitions' coordinators, as far as leases go.
+        self.offices = [LeaseOffice(self, number) for number in range(1, self.weather.leases)]
 
     def run(self) -> list[Violation]:
         """The whole schedule; what was violated, at most the first."""
@@ -121,15 +124,17 @@ class SimulatedWorld:
         self.work_gap_ms = 3_000
         if self.coordinator is None:
             self._start_coordinator()
+        for office in self.offices:
+            office.open()
         self._run_until(max([self.engine.now_ms, *(instance.disturbed_until for instance in self.instances)]))
 
     def weather_after_the_storm(self) -> Weather:
         calm = self.weather
-        fair = calm.undoing and replace(calm.undoing, deaf=0, late=0, failing=0)
+        fair = calm.undoing and replace(calm.undoing, deaf=0, late=0, failing=0, falls=0)
         return Weather(
             calm.services, calm.instances_each, calm.accounts, 0, lag_ms=20, crash=0, stall=0, downtime_ms=100,
             repeat=0, late_ack=0, drop_ack=0, drop_command=0, stubborn=calm.stubborn, long_action=0, bad_handler=0,
-            trouble=0, depends_on=calm.depends_on, undoing=fair, leases=calm.leases,
+            trouble=0, depends_on=calm.depends_on, undoing=fair, leases=calm.leases, anew=calm.anew,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- the broker
@@ -190,15 +195,31 @@ class SimulatedWorld:
 
     # ------------------------------------------------------------------------------------------ the players
 
-    def start_instance(self, service: str) -> None:
-        instance = Instance(self, service, f"i{len(self.instances)}")
+    def start_instance(self, service: str, instance_id: str | None = None) -> None:
+        """A new one, or the successor of one that has ended, under its id."""
+        instance = Instance(self, service, instance_id or f"i{len(self.instances)}")
+        self.judge.started(instance)
         self.instances.append(instance)
         instance.start()
+
+    def come_again(self, former: Instance) -> None:
+        """A successor under its id, unless somebody has that by now: two at once would be two names for nobody."""
+        if not any(one.is_alive and one.key == former.key for one in self.instances):
+            self.start_instance(*former.key)
+
+    def fall(self, instance: Instance) -> None:
+        """It is killed, and comes again at once under its own id."""
+        if instance.is_alive:
+            self.note("%s falls", instance)
+            instance.die()
+            self.engine.after(self.engine.random.randrange(300), self.come_again, instance)
 
     def hear_beat(self, beat: ServiceInstance) -> None:
         """A heartbeat has reached the broker."""
         if self.coordinator is not None and self.coordinator.granting is not None:
             self.engine.after(self.lag_ms(), self.coordinator.granting.hear, beat)
+        for office in self.offices:
+            self.engine.after(self.lag_ms(), office.hear, beat)
 
     def grant(self, lease: Lease) -> None:
         """A coordinator publishes a lease: it reaches each instance on its own, sometimes late."""
@@ -208,13 +229,16 @@ class SimulatedWorld:
                 instance.after(late_ms, instance.online, instance.leasing.take, lease)
 
     def seen_by_coordinator(self) -> World:
-        """Announcements as they have reached the coordinator, which reads them with a lag of its own."""
+        """Announcements as they have reached the coordinator, which reads them with a lag of its own.
+
+        Of those under one id the last counts, as of a compacted topic.
+        """
         now_ms = self.engine.now_ms
         found: list[ServiceInstance] = []
         for instance in self.instances:
             known = instance.announcement(now_ms - int(self.engine.random.random() * 5))
             if known is not None:
-                self._seen.setdefault(instance.key, now_ms)
+                self._seen.setdefault(instance, now_ms)
                 found.append(known)
         published = self._published
         services = Services(self.weather.services, found)
@@ -222,7 +246,7 @@ class SimulatedWorld:
 
     def seen_at(self, instance: Instance) -> int | None:
         """When a coordinator first knew of it."""
-        return self._seen.get(instance.key)
+        return self._seen.get(instance)
 
     def _wake_coordinator(self) -> None:
         if self.coordinator is not None:
