@@ -113,6 +113,7 @@ class Campaign:
                 say(f"erasing {account}: killed {killed} of {self._kills} times")
             said = plant.privacy(*arguments)
             assert number == 0 or said["keys"] in (1, 2), said
+            assert said["not_stored"] == 0, said
             assert not said["shredded"], "the master key of its backups is there still"
             again = plant.privacy(*arguments)
             assert (again["keys"], again["rows"]) == (0, {}), f"repeating an erasure finds nothing: {again}"
