@@ -59,7 +59,7 @@ def _rule(trigger: Trigger) -> list[tuple[str, str]]:
     if not trigger.rule:
         return []
     rule = compile_rule(trigger.rule)
-    reached, found = outcomes(rule), _sealed(rule)
+    reached, found = outcomes(rule), _sealed(rule, trigger)
     if reached == FALSE:
         found.append(("unreachable", "whatever its aggregates are, the rule is false; it can never fire"))
     if reached == TRUE:
@@ -67,15 +67,19 @@ def _rule(trigger: Trigger) -> list[tuple[str, str]]:
     return found
 
 
-def _sealed(rule: Rule) -> list[tuple[str, str]]:
-    """Texts that cannot be told apart by who has no keys, and detectors have none."""
+def _sealed(rule: Rule, trigger: Trigger) -> list[tuple[str, str]]:
+    """Texts that who has no keys cannot tell apart, or not between accounts; and detectors have none."""
     records = {spec.name: str(spec.record) for spec in TELEMETRY}
-    why = "is sealed at random where producers have ESTOP_PRIVACY_KEYS: every event then counts as another value"
-    return [
-        ("sealed", f"{short(call.topic)}.{call.field} {why}")
-        for call in rule.aggregates
-        if sensitive_fields(records[call.topic]).get(call.field) is Sealing.RANDOM
-    ]
+    found = []
+    for call in rule.aggregates:
+        how, name = sensitive_fields(records[call.topic]).get(call.field), f"{short(call.topic)}.{call.field}"
+        if how is Sealing.RANDOM:
+            text = "is sealed at random where producers have ESTOP_PRIVACY_KEYS: every event counts as another value"
+            found.append(("sealed", f"{name} {text}"))
+        if how is Sealing.DETERMINISTIC and trigger.across:
+            text = "is sealed per account where producers have ESTOP_PRIVACY_KEYS: it counts once for each account"
+            found.append(("sealed", f"{name} {text}"))
+    return found
 
 
 def _calendar(trigger: Trigger, now_ms: int) -> list[tuple[str, str]]:
