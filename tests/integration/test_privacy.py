@@ -244,6 +244,17 @@ def test_without_keys_nothing_can_be_erased_and_the_text_says_what_to_do(
     assert "ESTOP_PRIVACY_KEYS is not set" in capsys.readouterr().err
 
 
+def test_check_and_produce_refuse_a_damaged_key_file(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "privacy.json").write_text("{}")
+    assert main(["check"]) == 78
+    assert "ESTOP_PRIVACY_KEYS=" in capsys.readouterr().out
+    assert main(["produce", "--count", "1"]) == 78
+    assert main(["privacy", "status"]) == 78
+    assert "are damaged or something else" in capsys.readouterr().err
+
+
 def test_what_estop_produce_sends_is_sealed(
     settings: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

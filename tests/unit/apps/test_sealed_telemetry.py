@@ -25,7 +25,7 @@ NOW = 1_700_000_000_000
 REGISTRY = LocalRegistry()
 CODEC = Codec(REGISTRY)
 ACCOUNTS = tuple(f"acc-{number}" for number in range(20))
-#: Four times the window of the trigger about proxies.
+#: Twenty times the window of the trigger about proxies.
 SPAN_MS = 1_200_000
 Event = tuple[str, str, dict[str, Any]]
 
