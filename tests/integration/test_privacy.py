@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+from emergency_stop.adapters import account_keys
 from emergency_stop.adapters.account_keys import AccountKeyring
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.kafka_topics import ensure_topics
@@ -39,7 +40,12 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         places = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "ESTOP_PRIVACY_KEYS": str(keys)}
         made = Settings.from_env({"ESTOP_BROKERS": broker.bootstrap} | places)
         asyncio.run(ensure_topics(made.brokers, made.topics()))
-        with mock.patch.dict(os.environ, made.as_env()), mock.patch.object(privacy_masters, "TAKEN_OVER_MS", 1):
+        with (
+            mock.patch.dict(os.environ, made.as_env()),
+            mock.patch.object(privacy_masters, "TAKEN_OVER_MS", 1),
+            # a busy machine's broker may take longer than one in production ever should
+            mock.patch.multiple(account_keys, FIRST_WAIT_MS=60_000, KEY_WAIT_MS=60_000),
+        ):
             yield made
 
 
