@@ -33,7 +33,7 @@ from emergency_stop.wire.sensitive import open_fields
 
 pytestmark = pytest.mark.needs("broker")
 
-WITHIN_S = 20
+WITHIN_S = 60
 CODEC = Codec(LocalRegistry())
 RECORDS = {TELEMETRY_PLATFORM: "PlatformEvent", TELEMETRY_PROXY: "ProxyEvent"}
 
@@ -43,6 +43,13 @@ def broker(tmp_path: Path) -> Any:
     """One for each test: what is in its topics is what the test wrote."""
     with EmbeddedBroker(tmp_path) as running:
         yield running.bootstrap
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy with other tests, a broker may take longer than one in production ever should."""
+    monkeypatch.setattr(account_keys, "FIRST_WAIT_MS", 60_000)
+    monkeypatch.setattr(account_keys, "KEY_WAIT_MS", 60_000)
 
 
 @pytest.fixture
@@ -165,7 +172,7 @@ async def test_of_writers_that_race_the_first_in_the_log_wins_for_all(broker: st
             for account in accounts:
                 sealed = [await ring.seal("ProxyEvent", {"account_id": account, **plain}) for ring in rings]
                 assert len({one["proxy_id"] for one in sealed}) == 1, "they would not count as one proxy"
-            assert len(reader.keys) > len(accounts), "nobody raced; the test shows nothing"
+            await until(lambda: len(reader.keys) > len(accounts), "somebody raced; else the test shows nothing")
             await until(
                 lambda: all(len(reader.book.keys(name)) == 1 for name in reader.book), "losers take their keys out"
             )
@@ -208,6 +215,7 @@ async def test_without_the_topic_of_keys_telemetry_goes_on_and_nothing_is_in_the
 ) -> None:
     """It must not wait for privacy: detectors still tell proxies apart, and the texts are lost, not shown."""
     monkeypatch.setattr(account_keys, "FIRST_WAIT_MS", 100)
+    monkeypatch.setattr(account_keys, "KEY_WAIT_MS", 1_000)
     await make_topics(broker, but=ACCOUNT_KEYS)
     async with (
         reading(broker, TELEMETRY_PROXY) as reader,

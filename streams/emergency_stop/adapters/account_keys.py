@@ -94,13 +94,13 @@ class AccountKeyring:
             self._task = asyncio.create_task(self._make_wanted(), name="account keys")
 
     async def stop(self) -> None:
+        """Deliver what is on its way, then disconnect. Raises ``KafkaError`` where the broker does not take it."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
             await self._tail.stop()
-        with contextlib.suppress(KafkaError, OSError):
-            await self._publisher.stop()
+        await self._publisher.stop()
 
     def want(self, account_id: str) -> None:
         """Note that a record of this account will be sealed, so that its key is there by then. Never waits."""

@@ -7,11 +7,16 @@ from typing import Any, Final
 
 from emergency_stop.control.trigger_lint_among import Finding, among
 from emergency_stop.domain.definition_reader import snake_case
+from emergency_stop.domain.topics import TELEMETRY
 from emergency_stop.domain.triggers import CRON, Trigger
 from emergency_stop.domain.values import StopLevel, TriggerType
 from emergency_stop.rules.definitions import quiet_hours_of, schedule_of
+from emergency_stop.rules.fields import short
 from emergency_stop.rules.language import compile_rule
+from emergency_stop.rules.model import Rule
 from emergency_stop.rules.reach import FALSE, TRUE, outcomes
+from emergency_stop.wire.sealing import Sealing
+from emergency_stop.wire.sensitive import sensitive_fields
 
 _TOP: Final = 100.0
 _WEEK_MS: Final = 7 * 86_400_000
@@ -53,10 +58,28 @@ def _rule(trigger: Trigger) -> list[tuple[str, str]]:
     """Rules that no telemetry can make true, or false."""
     if not trigger.rule:
         return []
-    reached = outcomes(compile_rule(trigger.rule))
+    rule = compile_rule(trigger.rule)
+    reached, found = outcomes(rule), _sealed(rule, trigger)
     if reached == FALSE:
-        return [("unreachable", "whatever its aggregates are, the rule is false; it can never fire")]
-    return [("always", "whatever its aggregates are, the rule is true")] if reached == TRUE else []
+        found.append(("unreachable", "whatever its aggregates are, the rule is false; it can never fire"))
+    if reached == TRUE:
+        found.append(("always", "whatever its aggregates are, the rule is true"))
+    return found
+
+
+def _sealed(rule: Rule, trigger: Trigger) -> list[tuple[str, str]]:
+    """Texts that who has no keys cannot tell apart, or not between accounts; and detectors have none."""
+    records = {spec.name: str(spec.record) for spec in TELEMETRY}
+    found = []
+    for call in rule.aggregates:
+        how, name = sensitive_fields(records[call.topic]).get(call.field), f"{short(call.topic)}.{call.field}"
+        if how is Sealing.RANDOM:
+            text = "is sealed at random where producers have ESTOP_PRIVACY_KEYS: every event counts as another value"
+            found.append(("sealed", f"{name} {text}"))
+        if how is Sealing.DETERMINISTIC and trigger.across:
+            text = "is sealed per account where producers have ESTOP_PRIVACY_KEYS: it counts once for each account"
+            found.append(("sealed", f"{name} {text}"))
+    return found
 
 
 def _calendar(trigger: Trigger, now_ms: int) -> list[tuple[str, str]]:

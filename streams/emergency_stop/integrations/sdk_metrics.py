@@ -33,6 +33,7 @@ class TelemetryCollector(Collector):
         for name, text, value in (
             ("estop_telemetry_offered", "Events that were handed over.", stats.offered),
             ("estop_telemetry_delivered", "Events that the broker has acknowledged.", stats.delivered),
+            ("estop_telemetry_unreadable", "Events that nobody can open, for want of a key.", stats.unreadable),
         ):
             counter = CounterMetricFamily(name, text, labels=["service"])
             counter.add_metric(service, value)

@@ -194,8 +194,8 @@ class Telemetry:
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(within_ms / 1000):
                 await self._publisher.stop()
-        if self._keyring is not None:
-            await self._keyring.stop()
+                if self._keyring is not None:
+                    await self._keyring.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()

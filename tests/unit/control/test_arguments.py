@@ -120,7 +120,9 @@ def test_every_command_has_a_help_and_names_what_runs_it() -> None:
                     "drill global --level cascading", "drills", "status", "emergencies", "triggers list",
                     "triggers add f.json", "triggers remove t", "triggers history t",
                     "triggers rollback t --to 3 --reason r", "triggers promote t", "triggers lint",
-                    "hits mark h --true-positive --reason r", "report",
+                    "hits mark h --true-positive --reason r", "report", "privacy status", "privacy generate f",
+                    "privacy export a", "privacy erase a --reason r", "privacy rotate-account a --reason r",
+                    "privacy rotate-master --step add",
                     "check", "service alpha", "produce", "condition t global"):  # fmt: skip
         module, _, function = top.parse_args(command.split()).run.partition(":")
         assert module.startswith("emergency_stop.control.cli."), command

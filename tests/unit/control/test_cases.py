@@ -160,6 +160,9 @@ def clock(**options: str) -> dict[str, Any]:
         (ruled('count(detection, "5m") >= 0'), "always"),
         (ruled('count(detection, "10m") >= 2'), "repeats"),
         (ruled('count(detection, "60s") >= 2') | {"for_ms": 60_000}, "slow"),
+        (ruled('distinct(platform.endpoint, "60s") >= 3'), "sealed"),
+        (ruled('distinct(proxy.proxy_id, "60s") >= 3'), None),  # equal ones stay equal
+        (ruled('distinct(proxy.proxy_id, "60s") >= 3') | {"across": "accounts"}, "sealed"),  # but not between accounts
         (clock(cron="0 0 29 2 MON"), None),  # either of the two days is enough
         (clock(cron="0 0 29 2 *"), None),
         (clock(cron="0 0 * 2 MON#5"), "unreachable"),

@@ -43,6 +43,7 @@ def test_telemetry_tells_what_was_offered_what_waits_and_what_was_lost_by_the_re
     assert scraped(TelemetryCollector(telemetry)) == {
         f"estop_telemetry_offered_total{{{label}}}": 4,
         f"estop_telemetry_delivered_total{{{label}}}": 0,
+        f"estop_telemetry_unreadable_total{{{label}}}": 0,
         f"estop_telemetry_waiting{{{label}}}": 1,
         f'estop_telemetry_lost_total{{reason="invalid",{label}}}': 1,
         f'estop_telemetry_lost_total{{reason="overflow",{label}}}': 2,

@@ -24,7 +24,7 @@ from emergency_stop.apps.demo.witness import Analyst, Witness
 from emergency_stop.apps.dev import say, uses_embedded_broker
 from emergency_stop.apps.produce.bad_inputs import NAMES
 from emergency_stop.apps.produce.generator import INCIDENTS, TelemetryGenerator
-from emergency_stop.apps.produce.run import TelemetrySender, send_bad
+from emergency_stop.apps.produce.run import TelemetrySender, sealing, send_bad
 from emergency_stop.apps.sink.intake import TABLES
 from emergency_stop.apps.stack.child import StackError
 from emergency_stop.apps.stack.stack import Stack
@@ -76,7 +76,8 @@ async def _tell(settings: Settings, seconds: float) -> Verdict:
         await witness.start()
         try:
             story = _Story(stack, witness, publisher, codec)
-            await story.produce(TelemetrySender(publisher, registry), seconds)
+            async with sealing(stack.settings, "estop-demo", registry) as keyring:
+                await story.produce(TelemetrySender(publisher, registry, keyring), seconds)
             await story.stop_and_resume_by_hand()
             return await story.judge()
         finally:
@@ -95,6 +96,7 @@ class _Story:
     async def produce(self, sender: TelemetrySender, seconds: float) -> None:
         """Normal telemetry throughout; the incidents, one after another, on accounts of their own."""
         accounts = account_names(_ACCOUNTS)
+        sender.want(accounts)
         generator = TelemetryGenerator(SEED, accounts)
         say(f"producing telemetry of {_ACCOUNTS} accounts at {_RATE:g} events/s for {seconds:g} s (seed {SEED})")
         pending = {
@@ -109,9 +111,9 @@ class _Story:
                 kind, account = pending.pop(moment)
                 say(f"  incident: {kind} on {account}")
                 for event in generator.incident(kind, account, self._clock.now_ms()):
-                    sender.send(event)
+                    await sender.send_sealed(event)
             while made < _RATE * elapsed_ms / 1000:
-                sender.send(generator.normal(self._clock.now_ms()))
+                await sender.send_sealed(generator.normal(self._clock.now_ms()))
                 made += 1
             await sender.drain_if_full()
             await asyncio.sleep(_STEP_MS / 1000)

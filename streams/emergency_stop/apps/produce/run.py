@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -130,27 +131,33 @@ def _problems(options: ProduceOptions) -> list[str]:
 async def _produce(settings: Settings, options: ProduceOptions) -> tuple[int, int]:
     """(events sent, how many of them were sealed with a key that is lost)."""
     name, registry = f"estop-produce-{settings.instance_id}", build_registry(settings.registry_url)
-    keyring = (
-        AccountKeyring(settings.brokers, settings.privacy_keys_file, client_id=name, registry=registry)
-        if settings.privacy_keys_file
-        else None
-    )
-    publisher = KafkaPublisher(settings.brokers, client_id=name, linger_ms=5)
-    await publisher.start()
-    sender = TelemetrySender(publisher, registry, keyring)
+    async with sealing(settings, name, registry) as keyring:
+        publisher = KafkaPublisher(settings.brokers, client_id=name, linger_ms=5)
+        await publisher.start()
+        sender = TelemetrySender(publisher, registry, keyring)
+        try:
+            if options.replay is not None:
+                await _replay(sender, options.replay)
+            else:
+                await _generate(sender, options)
+            await sender.drain()
+        finally:
+            await publisher.stop()
+        return sender.sent, keyring.unreadable if keyring else 0
+
+
+@contextlib.asynccontextmanager
+async def sealing(settings: Settings, client_id: str, registry: Registry) -> AsyncIterator[AccountKeyring | None]:
+    """A running keyring where the settings name master keys. Raises ``KeyFileError``."""
+    if settings.privacy_keys_file is None:
+        yield None
+        return
+    keyring = AccountKeyring(settings.brokers, settings.privacy_keys_file, client_id=client_id, registry=registry)
+    await keyring.start()
     try:
-        if keyring is not None:
-            await keyring.start()
-        if options.replay is not None:
-            await _replay(sender, options.replay)
-        else:
-            await _generate(sender, options)
-        await sender.drain()
+        yield keyring
     finally:
-        await publisher.stop()
-        if keyring is not None:
-            await keyring.stop()
-    return sender.sent, keyring.unreadable if keyring else 0
+        await keyring.stop()
 
 
 async def _generate(sender: TelemetrySender, options: ProduceOptions) -> None:

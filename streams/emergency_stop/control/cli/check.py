@@ -20,6 +20,7 @@ from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.control.cli.output import show_json
 from emergency_stop.control.errors import EXIT_OK, EXIT_UNAVAILABLE
 from emergency_stop.domain.topics import TopicSpec, all_topics
+from emergency_stop.wire.privacy_keys import PrivacyKeys
 from emergency_stop.wire.registry_http import RegistryError, build_registry
 from emergency_stop.wire.signing import Signer, Verifier
 
@@ -162,7 +163,8 @@ def _clickhouse(settings: Settings) -> Layer:
 def _keys(settings: Settings) -> Layer:
     problems = []
     readers = {"ESTOP_SIGNING_KEY_FILE": (settings.signing_key_file, Signer.load),
-               "ESTOP_VERIFY_KEYS_FILE": (settings.verify_keys_file, Verifier.load)}  # fmt: skip
+               "ESTOP_VERIFY_KEYS_FILE": (settings.verify_keys_file, Verifier.load),
+               "ESTOP_PRIVACY_KEYS": (settings.privacy_keys_file, PrivacyKeys.load)}  # fmt: skip
     for variable, (path, load) in readers.items():
         try:
             if path is not None:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import getpass
 import json
+import re
 import sys
 import uuid
 from collections import Counter
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emergency_stop.adapters.clock import SystemClock
+from emergency_stop.adapters.sink_ledger import SinkLedger
 from emergency_stop.bootstrap import load
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.control.cli.output import moment, say, show_json
@@ -25,6 +27,7 @@ from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED,
 from emergency_stop.control.installation import Installation
 from emergency_stop.control.privacy.changes import KeyErasure, erase_keys, renew_key
 from emergency_stop.control.privacy.key_log import KeyLog
+from emergency_stop.control.privacy.lag import records_not_stored
 from emergency_stop.control.privacy.rows import delete_rows, tables_of
 from emergency_stop.domain.messages import AccountKey, AuditRecord
 from emergency_stop.domain.topics import AUDIT
@@ -96,8 +99,9 @@ def subject_of(pseudonym: str) -> str:
 
 def _check_words(options: argparse.Namespace) -> None:
     """The audit outlives the erasure, so it must not get to know whose it was."""
+    named = re.compile(rf"(?<!\w){re.escape(options.account)}(?!\w)")
     for name in ("reason", "by"):
-        if options.account in getattr(options, name):
+        if named.search(getattr(options, name)):
             raise RefusedError(f"--{name} names the account itself, and the audit keeps it for ever; leave the id out")
 
 
@@ -123,15 +127,20 @@ def _erase(options: argparse.Namespace, settings: Settings) -> int:
     _, keys = configured_keys(settings)
     erasure = asyncio.run(_erase_keys(options, settings, keys))
     left = [one for one in erasure.master_ids if one in keys.master_ids]
-    rows: Counter[str] = Counter()
-    if not options.keys_only:
-        rows = _erase_rows(options, settings, keys)
+    rows, behind = (Counter[str](), None) if options.keys_only else _erase_rows(options, settings, keys)
     if options.json:
-        show_json({"keys": erasure.keys, "rows": dict(rows), "shredded": not left, "master_keys": left})
+        show_json({
+            "keys": erasure.keys, "rows": dict(rows), "not_stored": behind, "shredded": not left, "master_keys": left,
+        })  # fmt: skip
         return EXIT_OK
     print(f"{erasure.keys} keys are erased: nothing that they sealed opens any more, wherever it lies")
     if not options.keys_only:
         print(f"{rows.total()} rows are deleted" + "".join(f"\n  {rows[name]:>8}  {name}" for name in sorted(rows)))
+    if behind:
+        print(
+            f"{behind} records of telemetry are not stored yet; where the account's are among them, repeat this when"
+            " the sink has stored them: what is sealed in them does not open, and the rest would stay"
+        )
     if left:
         print(
             f"Old copies of estop.account-keys could still be unwrapped with master key {', '.join(left)}: complete"
@@ -151,20 +160,23 @@ async def _erase_keys(options: argparse.Namespace, settings: Settings, keys: Pri
     return erasure
 
 
-def _erase_rows(options: argparse.Namespace, settings: Settings, keys: PrivacyKeys) -> Counter[str]:
+def _erase_rows(options: argparse.Namespace, settings: Settings, keys: PrivacyKeys) -> tuple[Counter[str], int]:
+    """(the rows that are deleted, by table; how many records of anybody's telemetry are not rows yet)."""
     try:
         with changing(settings) as database:
             tables = tables_of(database.rows, options.account, audit=False)
             rows = Counter({one.table: count for one in tables if (count := delete_rows(database, one))})
-    except UnavailableError as error:
+            positions = SinkLedger(database, settings.cluster).positions() if tables else {}
+        behind = asyncio.run(records_not_stored(settings, positions))
+    except Exception as error:  # the driver raises many types; all mean the same here
         raise UnavailableError(
-            f"the account's keys are erased, so nothing sealed opens any more; its rows are not deleted: {error}. Then"
-            " run the same command again"
+            f"the account's keys are erased, so nothing sealed opens any more; its rows may be there still: {error}."
+            " Then run the same command again"
         ) from error
     subject = subject_of(keys.pseudonym(options.account))
     record = record_of(options, "account_rows_erased", subject, {"rows": dict(rows)})
     asyncio.run(Installation(settings).publish(AUDIT, subject, record))
-    return rows
+    return rows, behind
 
 
 def _rotate_account(options: argparse.Namespace, settings: Settings) -> int:
