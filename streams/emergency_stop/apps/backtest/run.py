@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 from emergency_stop.apps.backtest.loops import made_ticks, published_series, read_parts, read_ticks
 from emergency_stop.apps.backtest.plans import PlanFrom
 from emergency_stop.apps.backtest.reading import Reader
 from emergency_stop.apps.backtest.replay import PartAt, PartitionReplay, TickAt
 from emergency_stop.apps.backtest.seen import put_in_order, told_order
-from emergency_stop.apps.backtest.span import SLICE_ROWS, Map, Slice
+from emergency_stop.apps.backtest.span import SLICE_ROWS, Map, Slice, Span, map_span
 from emergency_stop.apps.backtest.telemetry import Arrived, read_topic
 from emergency_stop.columnar.decoder import key_hash
 from emergency_stop.detect.across import NoPartError
@@ -21,17 +22,22 @@ from emergency_stop.detect.suppressed import suppressed_since
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import PARTIALS, TICKS
 
+#: About what one fetch of a detector that keeps up brings.
+STEP_MS: Final = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How detectors were set: whether hits were enforced, and how far apart ticks are.
 
     ``as_recorded``: ticks and parts on record are what detectors read, in the order that hits tell; else they are made.
+    Topics that share a rule are interleaved in steps of ``step_ms``, as a detector reads what a fetch brought.
     """
 
     enforcing: bool
     interval_ms: int
     as_recorded: bool
+    step_ms: int = STEP_MS
     slice_rows: int = SLICE_ROWS
 
 
@@ -84,7 +90,6 @@ class Backtest:
 
     def run(self) -> Outcome:
         """Blocking. Raises what the reader raises."""
-        started, cpu = time.perf_counter(), time.process_time()
         first, rest = self._plans[0], list(self._plans[1:])
         replays = [
             PartitionReplay(
@@ -106,7 +111,6 @@ class Backtest:
         for one in replays:
             for trigger_id, scope, count in suppressed_since(one.detector):
                 found.suppressed[trigger_id, scope] = found.suppressed.get((trigger_id, scope), 0) + count
-        found.elapsed_s, found.cpu_s = time.perf_counter() - started, time.process_time() - cpu
         return found
 
     def _play(self, replays: Sequence[PartitionReplay], read: _Read, changes: Sequence[PlanFrom]) -> list[Hit]:
@@ -157,7 +161,10 @@ class Backtest:
         for one in plans:
             for topic, found in one.plan.topics.items():
                 fields.setdefault(topic, {}).update(dict.fromkeys(found.columns))
-        rows = {topic: read_topic(self._reader, part, topic, tuple(names)) for topic, names in fields.items()}
+        rows = {
+            topic: read_topic(self._reader, part, topic, tuple(names), self._manner.step_ms)
+            for topic, names in fields.items()
+        }
         return _Read(part, rows, self._ticks(part, plans), read_parts(self._reader, part, self._published))
 
     def _in_force(self, part: Slice) -> list[PlanFrom]:
@@ -179,3 +186,12 @@ class Backtest:
             return False
         offsets = self._map.offsets[TICKS]
         return not (self._manner.as_recorded and bool((offsets[0] < offsets[-1]).any()))
+
+
+def backtest(reader: Reader, span: Span, plans: Sequence[PlanFrom], manner: Manner) -> tuple[Map, Outcome]:
+    """Look where the span lies, and replay it; the outcome's times are those of both. Blocking."""
+    started, cpu = time.perf_counter(), time.process_time()
+    where = map_span(reader, span)
+    found = Backtest(reader, where, plans, manner).run()
+    found.elapsed_s, found.cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    return where, found

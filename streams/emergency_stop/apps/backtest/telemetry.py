@@ -36,7 +36,7 @@ def last_place_of(at_ms: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """Rows of one topic's partition in the log's order. ``at_ms`` is when each was there, ``place`` where it stands
-    among the rows of other topics (by default the first one of its millisecond); neither ever falls.
+    among the rows of other topics (by default the first one of its step); neither ever falls.
     """
 
     columns: Columns
@@ -73,8 +73,11 @@ def correlation_of(columns: Columns, row: int) -> str | None:
     return columns.body(row).decode(errors="replace") or None
 
 
-def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str]) -> dict[int, Arrived]:
-    """The slice's rows of ``topic`` by partition, with ``fields`` as the decoder has them. Blocking."""
+def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str], step_ms: int = 1) -> dict[int, Arrived]:
+    """The slice's rows of ``topic`` by partition, with ``fields`` as the decoder has them. Blocking.
+
+    Rows of all topics that were there in the same ``step_ms`` are placed together, topic by topic.
+    """
     first, following = part.first[topic], part.following[topic]
     if not (first < following).any():
         return {}
@@ -111,7 +114,7 @@ def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str]) -
             rejected=(),
         )
         at_ms = np.maximum.accumulate(written[rows])
-        found[number] = Arrived(columns, at_ms, at_ms * PLACES_PER_MS)
+        found[number] = Arrived(columns, at_ms, (at_ms - at_ms % step_ms) * PLACES_PER_MS)
     return found
 
 

@@ -19,8 +19,8 @@ from emergency_stop.apps.backtest.plans import (
     warm_up_ms,
 )
 from emergency_stop.apps.backtest.reading import Reader
-from emergency_stop.apps.backtest.run import Backtest, Manner, Outcome
-from emergency_stop.apps.backtest.span import Map, Span, map_span
+from emergency_stop.apps.backtest.run import Manner, Outcome, backtest
+from emergency_stop.apps.backtest.span import Map, Span
 from emergency_stop.apps.backtest.sweep import SweepError, Variant, parse_sweep, variants, watched
 from emergency_stop.config import Settings, did_you_mean
 from emergency_stop.control.cli.backtest_output import Told, as_document, show
@@ -54,8 +54,7 @@ def run_backtest(options: argparse.Namespace, settings: Settings) -> int:
     try:
         with opened_reader(settings) as reader:
             ask = _asked(reader, options, settings)
-            where = map_span(reader, ask.span)
-            outcome = Backtest(reader, where, ask.plans, ask.manner).run()
+            where, outcome = backtest(reader, ask.span, ask.plans, ask.manner)
             difference = _difference(reader, where, ask, outcome, options) if options.compare else None
     except (BadAskError, BadDefinitionError, SweepError, OutcomesError) as error:
         say("estop triggers backtest: " + str(error).replace("\n", "\n  "))
@@ -101,7 +100,7 @@ def _asked(reader: Reader, options: argparse.Namespace, settings: Settings) -> _
         Span(since_ms, until_ms, warm_ms),
         plans,
         triggers,
-        Manner(settings.enabled, settings.trigger_detection_interval_ms, as_recorded),
+        Manner(settings.enabled, settings.trigger_detection_interval_ms, as_recorded, options.step),
         swept,
         _known(reader, options, triggers, (since_ms, until_ms)),
     )

@@ -1,0 +1,37 @@
+"""How a backtest is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from emergency_stop.apps.backtest.run import STEP_MS
+from emergency_stop.control.cli import backtest_arguments
+from emergency_stop.control.cli.main import main, parser
+
+
+def test_defaults() -> None:
+    options = parser().parse_args(["triggers", "backtest"])
+    assert options.since == ("ago", 7 * 86_400_000)
+    assert (options.file, options.until, options.warm_up, options.outcomes) == (None, None, None, None)
+    assert options.step == backtest_arguments.STEP_MS == STEP_MS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--since", "yesterday"], "'yesterday' is neither a duration (90s, 30m, 2h, 1d) nor a time with an offset"),
+        (["--step", "0"], "'0' is out of range; allowed: 1 to 60000 milliseconds"),
+        (["--step", "2s"], "'2s' is out of range"),
+    ],
+)
+def test_what_is_asked_for_wrongly(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["triggers", "backtest", *arguments])
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["triggers", "backtest", "--help"])
+    told = capsys.readouterr().out
+    assert "estop triggers backtest --trigger default-suspension-risk --sweep riskScore=60:95:5" in told
