@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
 
 from emergency_stop.apps.backtest.loops import made_ticks, published_series, read_parts, read_ticks
 from emergency_stop.apps.backtest.plans import PlanFrom
@@ -22,22 +21,17 @@ from emergency_stop.detect.suppressed import suppressed_since
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import PARTIALS, TICKS
 
-#: About what one fetch of a detector that keeps up brings.
-STEP_MS: Final = 20
-
 
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How detectors were set: whether hits were enforced, and how far apart ticks are.
 
     ``as_recorded``: ticks and parts on record are what detectors read, in the order that hits tell; else they are made.
-    Topics that share a rule are interleaved in steps of ``step_ms``, as a detector reads what a fetch brought.
     """
 
     enforcing: bool
     interval_ms: int
     as_recorded: bool
-    step_ms: int = STEP_MS
     slice_rows: int = SLICE_ROWS
 
 
@@ -161,10 +155,7 @@ class Backtest:
         for one in plans:
             for topic, found in one.plan.topics.items():
                 fields.setdefault(topic, {}).update(dict.fromkeys(found.columns))
-        rows = {
-            topic: read_topic(self._reader, part, topic, tuple(names), self._manner.step_ms)
-            for topic, names in fields.items()
-        }
+        rows = {topic: read_topic(self._reader, part, topic, tuple(names)) for topic, names in fields.items()}
         return _Read(part, rows, self._ticks(part, plans), read_parts(self._reader, part, self._published))
 
     def _in_force(self, part: Slice) -> list[PlanFrom]:

@@ -36,24 +36,24 @@ def last_place_of(at_ms: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """Rows of one topic's partition in the log's order. ``at_ms`` is when each was there, ``place`` where it stands
-    among the rows of other topics (by default the first one of its step); neither ever falls.
+    among the rows of other topics (by default the first one of its millisecond); neither ever falls.
     """
 
     columns: Columns
     at_ms: I64
     place: I64
 
-    def part(self, first: int, last: int) -> Columns:
-        """The rows from ``first`` to ``last`` (excluded; at least one) as a batch of their own. Nothing is copied."""
+    def part(self, rows: slice | I64) -> Columns:
+        """Some rows, in the log's order and at least one, as a batch of their own. A slice copies nothing."""
         one = self.columns
-        rows = slice(first, last)
+        offset = one.offset[rows]
         return Columns(
             topic=one.topic,
             partition=one.partition,
-            fetch_offset=int(one.offset[first]),
-            next_offset=int(one.offset[last - 1]) + 1,
-            n=last - first,
-            offset=one.offset[rows],
+            fetch_offset=int(offset[0]),
+            next_offset=int(offset[-1]) + 1,
+            n=len(offset),
+            offset=offset,
             occurred_at=one.occurred_at[rows],
             record_timestamp=one.record_timestamp[rows],
             key_hash=one.key_hash[rows],
@@ -73,11 +73,8 @@ def correlation_of(columns: Columns, row: int) -> str | None:
     return columns.body(row).decode(errors="replace") or None
 
 
-def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str], step_ms: int = 1) -> dict[int, Arrived]:
-    """The slice's rows of ``topic`` by partition, with ``fields`` as the decoder has them. Blocking.
-
-    Rows of all topics that were there in the same ``step_ms`` are placed together, topic by topic.
-    """
+def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str]) -> dict[int, Arrived]:
+    """The slice's rows of ``topic`` by partition, with ``fields`` as the decoder has them. Blocking."""
     first, following = part.first[topic], part.following[topic]
     if not (first < following).any():
         return {}
@@ -114,7 +111,7 @@ def read_topic(reader: Reader, part: Slice, topic: str, fields: Sequence[str], s
             rejected=(),
         )
         at_ms = np.maximum.accumulate(written[rows])
-        found[number] = Arrived(columns, at_ms, (at_ms - at_ms % step_ms) * PLACES_PER_MS)
+        found[number] = Arrived(columns, at_ms, at_ms * PLACES_PER_MS)
     return found
 
 

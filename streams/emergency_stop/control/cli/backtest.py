@@ -100,7 +100,7 @@ def _asked(reader: Reader, options: argparse.Namespace, settings: Settings) -> _
         Span(since_ms, until_ms, warm_ms),
         plans,
         triggers,
-        Manner(settings.enabled, settings.trigger_detection_interval_ms, as_recorded, options.step),
+        Manner(settings.enabled, settings.trigger_detection_interval_ms, as_recorded),
         swept,
         _known(reader, options, triggers, (since_ms, until_ms)),
     )

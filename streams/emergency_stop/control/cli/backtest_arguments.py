@@ -9,8 +9,6 @@ from typing import Any, Final
 from emergency_stop.control.cli.dead_letter_arguments import since
 
 _RUN: Final = "emergency_stop.control.cli.backtest:run_backtest"
-#: As ``apps.backtest.run`` has it, which is of weight.
-STEP_MS, STEP_MS_MAX = 20, 60_000
 _DAY_MS: Final = 86_400_000
 _DEFAULT_SINCE: Final = ("ago", 7 * _DAY_MS)
 _EXAMPLES: Final = """\
@@ -23,12 +21,6 @@ examples:
 
 Nothing is written, and no broker is needed. Exit code 1 says that --compare found a difference.
 """
-
-
-def _step_ms(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= STEP_MS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is out of range; allowed: 1 to {STEP_MS_MAX} milliseconds")
-    return int(text)
 
 
 def add_to(verbs: Any) -> None:
@@ -49,10 +41,6 @@ def add_to(verbs: Any) -> None:
     backtest.add_argument(
         "--warm-up", type=since, metavar="DURATION",
         help="how much before --since fills windows; default: the longest window, for_ms and cooldown together",
-    )  # fmt: skip
-    backtest.add_argument(
-        "--step", type=_step_ms, default=STEP_MS, metavar="MS",
-        help=f"how finely topics that share a rule are interleaved, 1 to {STEP_MS_MAX} ms; default: {STEP_MS}",
     )  # fmt: skip
     backtest.add_argument("--trigger", action="append", default=[], metavar="ID", help="only this one; may be repeated")
     backtest.add_argument(
