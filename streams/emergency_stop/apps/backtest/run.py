@@ -76,7 +76,7 @@ class Backtest:
         )
         self._published = watched & published_series(reader) if manner.as_recorded and watched else frozenset()
         self._makes_ticks = self._needs_made_ticks()
-        self._told = told_order(reader) if manner.as_recorded else {}
+        self._told = told_order(reader, where) if manner.as_recorded else {}
         self._outcome = Outcome(made_ticks=self._makes_ticks, made_parts=bool(watched - self._published))
         self._overall = PartitionDetector(
             plans[0].plan, hash_key=key_hash, enforcing=manner.enforcing, interval_ms=manner.interval_ms

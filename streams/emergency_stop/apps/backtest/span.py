@@ -83,6 +83,16 @@ class Map:
             int(self.rows[first:last].sum()),
         )
 
+    def sources(self, *, counted: bool) -> str:
+        """SQL that hits fulfil whose source lies in the span (``counted``: where hits count), and few others."""
+        first = self.since_edge if counted else 0
+        parts = [
+            f"(source_topic = {quoted(topic)} AND source_offset >= {int(found[first].min(initial=0))}"
+            f" AND source_offset < {int(found[-1].max(initial=0))})"
+            for topic, found in self.offsets.items()
+        ]
+        return f"({' OR '.join(parts)})"
+
     def counted(self, topic: str, partition: int, offset: int) -> bool:
         """Whether a record lies where hits count."""
         found = self.offsets.get(topic)
