@@ -15,8 +15,8 @@ from emergency_stop.columnar.columns import I64
 from emergency_stop.columnar.native import read_native
 from emergency_stop.domain.topics import DETECTOR_LOOPS, TELEMETRY, TopicSpec
 
-#: Rows that are read, and kept in memory, at once: about 100 bytes each.
-SLICE_ROWS: Final = 1_500_000
+#: Rows that are read, and kept in memory, at once: about 100 bytes each. An analyst may have no more of one query.
+SLICE_ROWS: Final = 1_000_000
 _BUCKET_ROWS: Final = 100_000
 _BUCKET_MS_MIN: Final = 1_000
 _BUCKETS_MIN, _BUCKETS_MAX = 60, 20_000
