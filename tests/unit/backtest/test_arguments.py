@@ -10,7 +10,8 @@ from emergency_stop.control.cli.main import main, parser
 def test_defaults() -> None:
     options = parser().parse_args(["triggers", "backtest"])
     assert options.since == ("ago", 7 * 86_400_000)
-    assert (options.file, options.until, options.warm_up, options.outcomes) == (None, None, None, None)
+    assert options.until == ("ago", 30_000)
+    assert (options.file, options.warm_up, options.outcomes) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def run_backtest(options: argparse.Namespace, settings: Settings) -> int:
 
 def _asked(reader: Reader, options: argparse.Namespace, settings: Settings) -> _Ask:
     now_ms = SystemClock().now_ms()
-    until_ms = now_ms if options.until is None else _moment_ms(options.until, now_ms)
+    until_ms = _moment_ms(options.until, now_ms)
     since_ms = _moment_ms(options.since, now_ms)
     if since_ms >= until_ms:
         raise BadAskError("--until lies before --since; nothing is between them")
