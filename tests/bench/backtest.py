@@ -135,12 +135,12 @@ def _joined(batches: Sequence[FetchedBatch]) -> FetchedBatch:
 
 
 def events(rng: random.Random, count: int, accounts: int, base_ms: int) -> Iterator[tuple[str, bytes, bytes, int]]:
-    """(topic, key, value, moment) in order of time; one account in two hundred is in trouble for a tenth of it."""
+    """(topic, key, value, moment) in order of time; one account in fifty is in trouble for a tenth of it."""
     frames = {record: b"\0" + _IDS.schema_id(record, topic).to_bytes(4, "big") for record, topic, _ in _MIX}
     chosen = [(record, topic, frames[record]) for record, topic, share in _MIX for _ in range(share)]
     keys = [f"acc-{number:06d}".encode() for number in range(accounts)]
     texts = [avro_text(key.decode()) for key in keys]
-    trouble_from = [rng.randrange(count) if rng.randrange(200) == 0 else count for _ in range(accounts)]
+    trouble_from = [rng.randrange(count) if rng.randrange(50) == 0 else count for _ in range(accounts)]
     for number in range(count):
         account = int(rng.random() * accounts)
         record, topic, frame = chosen[int(rng.random() * 100)]

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.needs("chdb")
 
 
 def test_a_stored_run_is_replayed_exactly(tmp_path: Path) -> None:
-    report = measured(tmp_path, argparse.Namespace(events=40_000, accounts=400, seed=3))
+    report = measured(tmp_path, argparse.Namespace(events=40_000, accounts=300, seed=3))
     assert report["equal_to_live"]
     assert report["events"] == 40_000
-    assert int(str(report["hits"])) > 20
+    assert int(str(report["hits"])) > 5
     assert report["sweep_variants"] == 36
