@@ -93,6 +93,10 @@ bench-triggers: $(STAMP) ## What one more trigger costs, from 1 to 100, and the 
 bench-views: $(STAMP) ## Every analysts' view over a month of 50 million telemetry rows in chDB: time, rows and bytes read, plan
 	@$(BIN)/python -m tests.bench.views
 
+.PHONY: bench-backtest
+bench-backtest: $(STAMP) ## Five million events from chDB through the production detector: events per second, hits against the run's
+	@$(BIN)/python -m tests.bench.backtest
+
 .PHONY: test-oracle
 test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits against a naive twin's
 	@$(BIN)/python -m tests.oracle

@@ -256,7 +256,7 @@ def backtest(
 ) -> tuple[int, Any]:
     for name, value in run["environment"].items():
         monkeypatch.setenv(name, value)
-    code = main(["triggers", "backtest", "--json", *arguments])
+    code = main(["triggers", "backtest", "--json", "--until", "0s", *arguments])
     out = capsys.readouterr()
     return code, json.loads(out.out) if out.out else out.err
 
@@ -421,7 +421,7 @@ def test_tables_for_people(
 ) -> None:
     for name, value in run["environment"].items():
         monkeypatch.setenv(name, value)
-    assert main(["triggers", "backtest", "--since", "1h", "--compare", "--hits"]) == EXIT_OK
+    assert main(["triggers", "backtest", "--since", "1h", "--until", "0s", "--compare", "--hits"]) == EXIT_OK
     told = capsys.readouterr()
     assert f"{len(run['hits'])} hits are those on record; missing 0, extra 0, changed 0" in told.out
     assert "highest risk_score" in told.out

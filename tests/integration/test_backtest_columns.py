@@ -152,7 +152,7 @@ def _compare(wanted: Columns, found: list[Arrived], fields: tuple[str, ...]) -> 
 def test_a_batch_of_its_own_keeps_what_its_rows_say(database: ClickHouse) -> None:
     where = map_span(database, Span(NOW_MS, NOW_MS + 60_000, 0))
     arrived = read_topic(database, where.slices()[0], "telemetry.health", ("health_score",))[1]
-    whole, part = arrived.columns, arrived.part(10, 20)
+    whole, part = arrived.columns, arrived.part(slice(10, 20))
     assert (part.n, part.fetch_offset, part.next_offset) == (10, whole.offset[10], whole.offset[19] + 1)
     for row in range(part.n):
         assert part.key(row) == whole.key(10 + row)

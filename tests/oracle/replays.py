@@ -14,6 +14,7 @@ class Entry:
     topic: str
     offset: int
     at_ms: int
+    account: str = ""
 
 
 def arrivals(entries: Iterable[Entry]) -> dict[tuple[str, int], int]:
@@ -34,6 +35,12 @@ def order(entries: list[Entry]) -> list[tuple[str, str, int]]:
         entries, key=lambda one: (there[one.topic, one.offset], kinds.index(one.kind), one.topic, one.offset)
     )
     return [(one.kind, one.topic, one.offset) for one in ordered]
+
+
+def of_account(entries: list[Entry], account: str, ordered: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """What concerns one account: its rows, ticks and changes."""
+    others = {(one.topic, one.offset) for one in entries if one.kind == "row" and one.account != account}
+    return [one for one in ordered if one[1:] not in others]
 
 
 def follows(applied: list[tuple[str, str, int]], told: Iterable[tuple[str, int, dict[str, int]]]) -> bool:

@@ -114,6 +114,13 @@ class TopicState:
         self.counts.late += sum(one.late for one in folded.values())
         return slots, folded
 
+    def expect(self, offset: int) -> None:
+        """Take rows from ``offset`` on, whatever was applied: a replay may give accounts one after the other.
+
+        Only where no value over all accounts is folded, and no state is written.
+        """
+        self.next_offset = offset
+
     def _apply_across(self, columns: Columns) -> None:
         for state in self.across.values():
             slots = np.where(columns.offset >= state.next_offset, 0, -1).astype(np.int32, copy=False)

@@ -13,16 +13,20 @@ from emergency_stop.apps.backtest.plans import Change as Written
 from emergency_stop.apps.backtest.plans import PlanFrom, fixed, of_the_time
 from emergency_stop.apps.backtest.replay import PartitionReplay, TickAt, order_of
 from emergency_stop.apps.backtest.seen import Seen, put_in_order
+from emergency_stop.apps.backtest.telemetry import Arrived
 from emergency_stop.columnar.columns import Columns
+from emergency_stop.columnar.decoder import key_hash
+from emergency_stop.detect.detector import PartitionDetector
 from emergency_stop.detect.plan import Plan
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import TELEMETRY_BEHAVIORAL, TELEMETRY_DETECTION, TELEMETRY_HEALTH, TICKS
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.rules.definitions import read_trigger
-from tests.oracle.replays import Entry, follows, order
+from tests.oracle.replays import Entry, follows, of_account, order
 from tests.unit.backtest.arrived import arrived
 
 START, SEED = 1_700_000_000_000, 7
+ACCOUNTS = ("a", "b", "ce")
 TOPICS = (TELEMETRY_HEALTH, TELEMETRY_DETECTION, TELEMETRY_BEHAVIORAL)
 
 
@@ -41,6 +45,11 @@ EVERYTHING = trigger(
     triggerId="all",
     rule='absent(behavioral, "2s") || (avg(health_score, "60s") < 40.0 && count(detection, "5m") >= 2)',
 )
+
+
+EAGER = trigger(
+    triggerId="eager", cooldownPeriod=9, rule='last(health_score) < 40.0 && count(detection, "1s") >= 1'
+)  # fmt: skip
 
 
 class Noted(PartitionReplay):
@@ -77,20 +86,32 @@ def stream(rng: random.Random) -> list[Entry]:
         at_ms = START
         for offset in range(rng.randrange(40)):
             at_ms += rng.randrange(4)
-            entries.append(Entry("row", topic, offset, at_ms - rng.randrange(8)))
+            entries.append(Entry("row", topic, offset, at_ms - rng.randrange(8), rng.choice(ACCOUNTS)))
     entries += [Entry("tick", TICKS, number, START + 7 * number) for number in range(8)]
     entries += [Entry("change", "plan", number, START + 11 * number + 5) for number in range(rng.randrange(3))]
     return entries
 
 
-def play(entries: Sequence[Entry], told: Sequence[Seen] = ()) -> list[tuple[str, str, int]]:
-    replay = Noted(fixed([EVERYTHING])[0])
-    rows = {
+def score(one: Entry) -> dict[str, float]:
+    """Low and high, without a random number of its own."""
+    return {"health_score": 10.0 + 60 * (one.offset % 2)} if one.topic == TELEMETRY_HEALTH else {}
+
+
+def rows_of(entries: Sequence[Entry]) -> dict[str, Arrived]:
+    return {
         topic: arrived(topic, found)
         for topic in TOPICS
-        if (found := [(one.at_ms, "a", {"health_score": 50.0}) for one in entries if one.topic == topic])
+        if (found := [(one.at_ms, one.account, score(one)) for one in entries if one.topic == topic])
     }
-    ticks = [TickAt.behind(one.at_ms, one.offset, one.at_ms) for one in entries if one.kind == "tick"]
+
+
+def ticks_of(entries: Sequence[Entry]) -> list[TickAt]:
+    return [TickAt.behind(one.at_ms, one.offset, one.at_ms) for one in entries if one.kind == "tick"]
+
+
+def play(entries: Sequence[Entry], told: Sequence[Seen] = ()) -> list[tuple[str, str, int]]:
+    replay = Noted(fixed([EVERYTHING])[0])
+    rows, ticks = rows_of(entries), ticks_of(entries)
     changes = [PlanFrom(one.at_ms, fixed([EVERYTHING])[0].plan, ()) for one in entries if one.kind == "change"]
     placed, moved = put_in_order(rows, ticks, told)
     replay.play(placed, moved, changes, START + 1_000)
@@ -99,8 +120,33 @@ def play(entries: Sequence[Entry], told: Sequence[Seen] = ()) -> list[tuple[str,
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + 40))
 def test_topics_that_share_a_condition_are_interleaved_as_the_naive_twin_does(seed: int) -> None:
+    """Account by account: between accounts no order matters."""
     entries = stream(random.Random(seed))
-    assert play(entries) == order(entries)
+    given, naive = play(entries), order(entries)
+    assert sorted(given) == sorted(naive)
+    for account in ACCOUNTS:
+        assert of_account(entries, account, given) == of_account(entries, account, naive)
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 40))
+def test_hits_are_those_of_a_detector_that_reads_one_record_after_the_other(seed: int) -> None:
+    """Every field of them, with how far other topics had been read."""
+    entries = [one for one in stream(random.Random(seed)) if one.kind != "change"]
+    (first,) = fixed([EVERYTHING, EAGER])
+    rows = rows_of(entries)
+    one_by_one = PartitionDetector(first.plan, hash_key=key_hash, interval_ms=1_000)
+    wanted = []
+    moments = {(one.topic, one.offset): one.at_ms for one in entries}
+    for kind, topic, offset in order(entries):
+        if kind == "tick":
+            wanted += one_by_one.on_tick(moments[topic, offset], (topic, offset), moments[topic, offset])
+        else:
+            wanted += one_by_one.on_batch(rows[topic].part(slice(offset, offset + 1)), int(rows[topic].at_ms[offset]))
+    replay = PartitionReplay(first, 0, frozenset(), enforcing=True, interval_ms=1_000)
+    replay.play(rows, ticks_of(entries), (), START + 1_000)
+    assert sorted(replay.hits, key=lambda hit: hit.hit_id) == sorted(wanted, key=lambda hit: hit.hit_id)
+    if seed == SEED:
+        assert {hit.trigger_id for hit in wanted} == {"all", "eager"}
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + 40))
@@ -108,7 +154,7 @@ def test_what_hits_tell_of_the_order_is_heeded(seed: int) -> None:
     """The order of a detector that read one topic late, now and then: hits of it name what had been read."""
     rng = random.Random(seed)
     entries = [one for one in stream(rng) if one.kind != "change"]
-    late = [Entry(one.kind, one.topic, one.offset, one.at_ms + rng.choice((0, 0, 30))) for one in entries]
+    late = [replace(one, at_ms=one.at_ms + rng.choice((0, 0, 30))) for one in entries]
     real = order(late)
     told, read = [], dict.fromkeys((*TOPICS, TICKS), 0)
     for kind, topic, offset in real:
@@ -119,9 +165,19 @@ def test_what_hits_tell_of_the_order_is_heeded(seed: int) -> None:
         assert kind in ("row", "tick")
     found = play(entries, told)
     assert sorted(found) == sorted(real)
-    assert follows(found, [(one.topic, one.offset, dict(one.others)) for one in told])
+    for account in ACCOUNTS:
+        asked = [
+            (one.topic, one.offset, dict(one.others))
+            for one in told
+            if one.topic == TICKS or (one.topic, one.offset) in mine_of(late, account)
+        ]
+        assert follows(of_account(late, account, found), asked)
     # And the twin can tell: the order by timestamps alone does not follow a detector that was late.
     assert follows(real, [(one.topic, one.offset, dict(one.others)) for one in told])
+
+
+def mine_of(entries: Sequence[Entry], account: str) -> set[tuple[str, int]]:
+    return {(one.topic, one.offset) for one in entries if one.account == account}
 
 
 def test_topics_that_share_nothing_are_one_batch_each() -> None:

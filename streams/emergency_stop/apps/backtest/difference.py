@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from emergency_stop.apps.backtest.reading import Reader, messages, quoted
+from emergency_stop.apps.backtest.reading import Reader, messages
 from emergency_stop.apps.backtest.span import Map
 from emergency_stop.apps.sink.intake import TABLES
 from emergency_stop.domain.messages import Hit
@@ -45,8 +45,7 @@ class Difference:
 
 def recorded_hits(reader: Reader, where: Map) -> list[Hit]:
     """The hits on record whose source lies where hits count, each once. Blocking."""
-    topics = ", ".join(map(quoted, where.offsets))
-    rest = f"WHERE source_topic IN ({topics}) ORDER BY hit_id, _timestamp, _partition, _offset LIMIT 1 BY hit_id"
+    rest = f"WHERE {where.sources(counted=True)} ORDER BY hit_id, _timestamp, _partition, _offset LIMIT 1 BY hit_id"
     return [
         hit
         for _, hit in messages(reader, Hit, TABLES["Hit"], rest)

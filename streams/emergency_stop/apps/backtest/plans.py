@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from emergency_stop.apps.backtest.reading import Reader, messages, quoted
 from emergency_stop.apps.sink.intake import TABLES
@@ -16,7 +18,10 @@ from emergency_stop.domain.triggers import Trigger
 from emergency_stop.rules.definitions import stable_version
 
 log = logging.getLogger(__name__)
-_MAX_ACTIVE = "maxActiveMs"
+_MAX_ACTIVE: Final = "maxActiveMs"
+#: More moments than this at which triggers change are an import.
+_MOMENTS_MAX: Final = 100
+_CLOSE_MS, _TOGETHER_MS_MAX = 1_000, 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,34 @@ def in_force(changes: Iterable[Change], builtin: Sequence[Trigger], until_ms: in
 
 def of_the_time(changes: Sequence[Change], builtin: Sequence[Trigger], start_ms: int) -> list[PlanFrom]:
     """A plan for ``start_ms``, and one for each moment after it at which triggers were written."""
-    moments = sorted({one.at_ms for one in changes if one.at_ms > start_ms})
-    compiler = _compiler()
-    plans = []
-    for at_ms in (start_ms, *moments):
-        standing = in_force(changes, builtin, at_ms)
+    own = {trigger.trigger_id: trigger for trigger in builtin}
+    compiler, known, plans = _compiler(), dict[str, Trigger](), list[PlanFrom]()
+    left = deque(sorted(changes, key=lambda one: one.at_ms))
+    for at_ms in (start_ms, *_moments({one.at_ms for one in changes if one.at_ms > start_ms})):
+        while left and left[0].at_ms <= at_ms:
+            one = left.popleft().trigger
+            known[one.trigger_id] = one
+        standing = tuple(one for _, one in sorted((known | own).items()) if not one.removed)
         plans.append(PlanFrom(at_ms, compiler.compile(standing), standing))
     return plans
+
+
+def _moments(found: Iterable[int]) -> list[int]:
+    """In order. While very many triggers come in, a detector does not compile for each of them either: then moments
+    that are close become the last one of them.
+    """
+    moments = sorted(found)
+    if len(moments) <= _MOMENTS_MAX:
+        return moments
+    kept: list[int] = []
+    first = moments[0]
+    for at_ms in moments:
+        if kept and at_ms - kept[-1] <= _CLOSE_MS and at_ms - first <= _TOGETHER_MS_MAX:
+            kept[-1] = at_ms
+        else:
+            kept.append(at_ms)
+            first = at_ms
+    return kept
 
 
 def only(triggers: Iterable[Trigger], chosen: frozenset[str] | None) -> tuple[Trigger, ...]:

@@ -8,7 +8,7 @@ between two such moments is one batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 from itertools import pairwise
 from typing import Final
@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.apps.backtest.plans import PlanFrom
+from emergency_stop.apps.backtest.rounds import Due, Reading, moment_of
 from emergency_stop.apps.backtest.telemetry import PLACES_PER_MS, Arrived, correlation_of, last_place_of
 from emergency_stop.columnar.columns import I64
 from emergency_stop.columnar.decoder import key_hash
@@ -101,7 +102,7 @@ class PartitionReplay:
         self, rows: Mapping[str, Arrived], ticks: Sequence[TickAt], changes: Sequence[PlanFrom], until_ms: int
     ) -> None:
         """Apply a slice: ``rows`` by topic, and what happened meanwhile; all of it was there before ``until_ms``."""
-        reading = _Reading(rows)
+        reading = Reading(rows)
         left = list(ticks)
         for change in changes:
             place = last_place_of(change.from_ms)
@@ -112,16 +113,17 @@ class PartitionReplay:
             self.detector.replan(change.plan)
         self._until(reading, left, _ALL, parts_until=until_ms * PLACES_PER_MS)
 
-    def _until(self, reading: _Reading, ticks: Sequence[TickAt], limit: int, parts_until: int | None = None) -> None:
+    def _until(self, reading: Reading, ticks: Sequence[TickAt], limit: int, parts_until: int | None = None) -> None:
         """Everything up to the place ``limit``, while no trigger changes."""
         asked = [one for one in self._order if one.by_clock]
         parted = [one for one in self._order if one.in_parts]
-        steps = reading.steps(parted, limit if parts_until is None else parts_until) if parted else ()
+        topics = [topic for one in parted for topic in one.topics]
+        steps = reading.steps(topics, limit if parts_until is None else parts_until, PART_STEP_MS)
         for place, tick in merge(((one.place, one) for one in ticks), ((at, None) for at in steps), key=_place):
             for ordered in asked if tick is not None else parted:
                 self._feed(reading, ordered, place)
             if tick is None:
-                self._take_parts(place // PLACES_PER_MS)
+                self._take_parts(moment_of(place))
             else:
                 self._tick(tick)
         for ordered in self._order:
@@ -133,70 +135,49 @@ class PartitionReplay:
         if 0 <= tick.moment_ms <= tick.at_ms + FUTURE_MS_MAX:  # as a detector takes it
             self.hits += self.detector.on_tick(tick.moment_ms, (TICKS, tick.offset), tick.at_ms)
 
-    def _feed(self, reading: _Reading, ordered: Ordered, limit: int) -> None:
-        for topic, first, last in reading.runs(ordered.topics, limit):
-            arrived = reading.rows[topic]
-            self.events += last - first
-            found = self.detector.on_batch(arrived.part(first, last), int(arrived.at_ms[last - 1]))
-            self.hits += [_detected(hit, arrived) for hit in found]
+    def _feed(self, reading: Reading, ordered: Ordered, limit: int) -> None:
+        due = reading.due(ordered.topics, limit)
+        self.events += sum(one.last - one.first for one in due)
+        if len(due) == 1:
+            (one,) = due
+            self._apply(reading, one.topic, slice(one.first, one.last))
+        elif due and ordered.in_parts:
+            for topic, rows in runs_of(reading, due):
+                self._apply(reading, topic, rows)
+        elif due:
+            self._feed_rounds(reading, ordered, due)
+
+    def _feed_rounds(self, reading: Reading, ordered: Ordered, due: Sequence[Due]) -> None:
+        first = len(self.hits)
+        before = {name: state.next_offset for name, state in self.detector.topics.items()}
+        ends = {one.topic: int(reading.rows[one.topic].columns.offset[one.last - 1]) + 1 for one in due}
+        for topic, rows in reading.rounds(due):
+            self.detector.topics[topic].expect(0)
+            self._apply(reading, topic, rows)
+        for topic, end in ends.items():
+            self.detector.topics[topic].expect(end)
+        self.hits[first:] = [reading.as_read(hit, ordered.topics, before) for hit in self.hits[first:]]
+
+    def _apply(self, reading: Reading, topic: str, rows: slice | I64) -> None:
+        columns = reading.rows[topic].part(rows)
+        found = self.detector.on_batch(columns, 0)
+        self.hits += [reading.detected(hit) for hit in found]
 
     def _take_parts(self, at_ms: int) -> None:
         found = [part for part in self.detector.take_parts() if (part.source_topic, part.series) not in self._published]
         self.parts += [PartAt(at_ms, -1, part) for part in found]
 
 
-class _Reading:
-    """How far the topics of a slice are applied."""
-
-    def __init__(self, rows: Mapping[str, Arrived]) -> None:
-        self.rows = rows
-        self.newest_ms = 0
-        self._next = dict.fromkeys(rows, 0)
-
-    def steps(self, ordered: Iterable[Ordered], limit: int) -> Sequence[int]:
-        """Places at which a part is due: the ends of the steps in which something is there."""
-        moments = [
-            one.place[self._next[topic] : np.searchsorted(one.place, limit, "right")] // PLACES_PER_MS
-            for group in ordered
-            for topic in group.topics
-            if (one := self.rows.get(topic)) is not None
-        ]
-        ends = [np.unique(one // PART_STEP_MS) for one in moments]
-        steps: list[int] = (np.unique(np.concatenate(ends)) + 1).tolist() if ends else []
-        places = [last_place_of(step * PART_STEP_MS - 1) for step in steps]
-        return [place for place in places if place < limit]
-
-    def runs(self, topics: Sequence[str], limit: int) -> Iterable[tuple[str, int, int]]:
-        """(topic, first row, row after the last) of what stands up to ``limit`` and is not applied, in order."""
-        due = []
-        for topic in topics:
-            arrived = self.rows.get(topic)
-            if arrived is None:
-                continue
-            first, last = self._next[topic], int(np.searchsorted(arrived.place, limit, "right"))
-            if last > first:
-                due.append((topic, first, last))
-                self._next[topic] = last
-                self.newest_ms = max(self.newest_ms, int(arrived.at_ms[last - 1]))
-        return due if len(due) <= 1 else self._interleaved(due)
-
-    def _interleaved(self, due: Sequence[tuple[str, int, int]]) -> Iterable[tuple[str, int, int]]:
-        """By place, then topic, then offset: what comes in a row of one topic is one run."""
-        places = np.concatenate([self.rows[topic].place[first:last] for topic, first, last in due])
-        which: I64 = np.repeat(np.arange(len(due)), [last - first for _, first, last in due])
-        which = which[np.argsort(places, kind="stable")]
-        edges = [*np.flatnonzero(np.diff(which, prepend=-1)).tolist(), len(which)]
-        at = [first for _, first, _ in due]
-        for low, high in pairwise(edges):
-            number = int(which[low])
-            yield due[number][0], at[number], at[number] + high - low
-            at[number] += high - low
-
-
-def _detected(hit: Hit, arrived: Arrived) -> Hit:
-    """Detected when its record was there, however rows are cut into batches."""
-    row = int(np.searchsorted(arrived.columns.offset, hit.source_offset))
-    return replace(hit, detected_at=int(arrived.at_ms[row]))
+def runs_of(reading: Reading, due: Sequence[Due]) -> Iterable[tuple[str, slice]]:
+    """(topic, rows) in the order of places: what stands in a row of one topic is one batch."""
+    places = np.concatenate([reading.rows[one.topic].place[one.first : one.last] for one in due])
+    which: I64 = np.repeat(np.arange(len(due)), [one.last - one.first for one in due])
+    which = which[np.argsort(places, kind="stable")]
+    at = [one.first for one in due]
+    for low, high in pairwise([*np.flatnonzero(np.diff(which, prepend=-1)).tolist(), len(which)]):
+        number = int(which[low])
+        yield due[number].topic, slice(at[number], at[number] + high - low)
+        at[number] += high - low
 
 
 def _place(found: tuple[int, TickAt | None]) -> int:

@@ -12,7 +12,7 @@ from emergency_stop.apps.backtest.plans import PlanFrom
 from emergency_stop.apps.backtest.reading import Reader
 from emergency_stop.apps.backtest.replay import PartAt, PartitionReplay, TickAt
 from emergency_stop.apps.backtest.seen import put_in_order, told_order
-from emergency_stop.apps.backtest.span import SLICE_ROWS, Map, Slice
+from emergency_stop.apps.backtest.span import SLICE_ROWS, Map, Slice, Span, map_span
 from emergency_stop.apps.backtest.telemetry import Arrived, read_topic
 from emergency_stop.columnar.decoder import key_hash
 from emergency_stop.detect.across import NoPartError
@@ -76,7 +76,7 @@ class Backtest:
         )
         self._published = watched & published_series(reader) if manner.as_recorded and watched else frozenset()
         self._makes_ticks = self._needs_made_ticks()
-        self._told = told_order(reader) if manner.as_recorded else {}
+        self._told = told_order(reader, where) if manner.as_recorded else {}
         self._outcome = Outcome(made_ticks=self._makes_ticks, made_parts=bool(watched - self._published))
         self._overall = PartitionDetector(
             plans[0].plan, hash_key=key_hash, enforcing=manner.enforcing, interval_ms=manner.interval_ms
@@ -84,7 +84,6 @@ class Backtest:
 
     def run(self) -> Outcome:
         """Blocking. Raises what the reader raises."""
-        started, cpu = time.perf_counter(), time.process_time()
         first, rest = self._plans[0], list(self._plans[1:])
         replays = [
             PartitionReplay(
@@ -106,7 +105,6 @@ class Backtest:
         for one in replays:
             for trigger_id, scope, count in suppressed_since(one.detector):
                 found.suppressed[trigger_id, scope] = found.suppressed.get((trigger_id, scope), 0) + count
-        found.elapsed_s, found.cpu_s = time.perf_counter() - started, time.process_time() - cpu
         return found
 
     def _play(self, replays: Sequence[PartitionReplay], read: _Read, changes: Sequence[PlanFrom]) -> list[Hit]:
@@ -179,3 +177,12 @@ class Backtest:
             return False
         offsets = self._map.offsets[TICKS]
         return not (self._manner.as_recorded and bool((offsets[0] < offsets[-1]).any()))
+
+
+def backtest(reader: Reader, span: Span, plans: Sequence[PlanFrom], manner: Manner) -> tuple[Map, Outcome]:
+    """Look where the span lies, and replay it; the outcome's times are those of both. Blocking."""
+    started, cpu = time.perf_counter(), time.process_time()
+    where = map_span(reader, span)
+    found = Backtest(reader, where, plans, manner).run()
+    found.elapsed_s, found.cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    return where, found

@@ -16,6 +16,7 @@ import numpy as np
 
 from emergency_stop.apps.backtest.reading import Reader
 from emergency_stop.apps.backtest.replay import TickAt
+from emergency_stop.apps.backtest.span import Map
 from emergency_stop.apps.backtest.telemetry import Arrived
 from emergency_stop.apps.sink.intake import TABLES
 from emergency_stop.columnar.columns import I64
@@ -34,11 +35,11 @@ class Seen:
     others: Mapping[str, int]
 
 
-def told_order(reader: Reader) -> dict[int, list[Seen]]:
-    """What all hits on record tell, by partition, in the order of their offsets. Blocking."""
+def told_order(reader: Reader, where: Map) -> dict[int, list[Seen]]:
+    """What the hits on record of a span tell, by partition, in the order of their offsets. Blocking."""
     answer = reader.select(
         "SELECT DISTINCT source_topic, source_partition, source_offset, window_contents"  # noqa: S608  (names are ours)
-        f" FROM {TABLES['Hit']} WHERE position(window_contents, '\"seen\"') > 0"
+        f" FROM {TABLES['Hit']} WHERE {where.sources(counted=False)} AND position(window_contents, '\"seen\"') > 0"
         " ORDER BY source_partition, source_offset, source_topic"
     )
     found: dict[int, list[Seen]] = {}

@@ -15,8 +15,8 @@ from emergency_stop.columnar.columns import I64
 from emergency_stop.columnar.native import read_native
 from emergency_stop.domain.topics import DETECTOR_LOOPS, TELEMETRY, TopicSpec
 
-#: Rows that are read, and kept in memory, at once: about 100 bytes each.
-SLICE_ROWS: Final = 1_500_000
+#: Rows that are read, and kept in memory, at once: about 100 bytes each. An analyst may have no more of one query.
+SLICE_ROWS: Final = 1_000_000
 _BUCKET_ROWS: Final = 100_000
 _BUCKET_MS_MIN: Final = 1_000
 _BUCKETS_MIN, _BUCKETS_MAX = 60, 20_000
@@ -82,6 +82,16 @@ class Map:
             {topic: found[last] for topic, found in self.offsets.items()},
             int(self.rows[first:last].sum()),
         )
+
+    def sources(self, *, counted: bool) -> str:
+        """SQL that hits fulfil whose source lies in the span (``counted``: where hits count), and few others."""
+        first = self.since_edge if counted else 0
+        parts = [
+            f"(source_topic = {quoted(topic)} AND source_offset >= {int(found[first].min(initial=0))}"
+            f" AND source_offset < {int(found[-1].max(initial=0))})"
+            for topic, found in self.offsets.items()
+        ]
+        return f"({' OR '.join(parts)})"
 
     def counted(self, topic: str, partition: int, offset: int) -> bool:
         """Whether a record lies where hits count."""

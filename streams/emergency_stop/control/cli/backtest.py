@@ -19,8 +19,8 @@ from emergency_stop.apps.backtest.plans import (
     warm_up_ms,
 )
 from emergency_stop.apps.backtest.reading import Reader
-from emergency_stop.apps.backtest.run import Backtest, Manner, Outcome
-from emergency_stop.apps.backtest.span import Map, Span, map_span
+from emergency_stop.apps.backtest.run import Manner, Outcome, backtest
+from emergency_stop.apps.backtest.span import Map, Span
 from emergency_stop.apps.backtest.sweep import SweepError, Variant, parse_sweep, variants, watched
 from emergency_stop.config import Settings, did_you_mean
 from emergency_stop.control.cli.backtest_output import Told, as_document, show
@@ -54,8 +54,7 @@ def run_backtest(options: argparse.Namespace, settings: Settings) -> int:
     try:
         with opened_reader(settings) as reader:
             ask = _asked(reader, options, settings)
-            where = map_span(reader, ask.span)
-            outcome = Backtest(reader, where, ask.plans, ask.manner).run()
+            where, outcome = backtest(reader, ask.span, ask.plans, ask.manner)
             difference = _difference(reader, where, ask, outcome, options) if options.compare else None
     except (BadAskError, BadDefinitionError, SweepError, OutcomesError) as error:
         say("estop triggers backtest: " + str(error).replace("\n", "\n  "))
@@ -70,7 +69,7 @@ def run_backtest(options: argparse.Namespace, settings: Settings) -> int:
 
 def _asked(reader: Reader, options: argparse.Namespace, settings: Settings) -> _Ask:
     now_ms = SystemClock().now_ms()
-    until_ms = now_ms if options.until is None else _moment_ms(options.until, now_ms)
+    until_ms = _moment_ms(options.until, now_ms)
     since_ms = _moment_ms(options.since, now_ms)
     if since_ms >= until_ms:
         raise BadAskError("--until lies before --since; nothing is between them")

@@ -11,6 +11,7 @@ from emergency_stop.control.cli.dead_letter_arguments import since
 _RUN: Final = "emergency_stop.control.cli.backtest:run_backtest"
 _DAY_MS: Final = 86_400_000
 _DEFAULT_SINCE: Final = ("ago", 7 * _DAY_MS)
+_DEFAULT_UNTIL: Final = ("ago", 30_000)
 _EXAMPLES: Final = """\
 examples:
   estop triggers backtest --since 7d --compare        are the hits of a week those that a replay gives?
@@ -37,7 +38,10 @@ def add_to(verbs: Any) -> None:
         "--since", type=since, default=_DEFAULT_SINCE, metavar="TIME",
         help="where hits begin to count: 2h, 7d (the default), or a time with its offset",
     )  # fmt: skip
-    backtest.add_argument("--until", type=since, metavar="TIME", help="where they end to; default: now")
+    backtest.add_argument(
+        "--until", type=since, default=_DEFAULT_UNTIL, metavar="TIME",
+        help="where they end to; default: 30s ago, so that nothing is still on its way into ClickHouse",
+    )  # fmt: skip
     backtest.add_argument(
         "--warm-up", type=since, metavar="DURATION",
         help="how much before --since fills windows; default: the longest window, for_ms and cooldown together",
