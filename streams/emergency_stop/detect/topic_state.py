@@ -170,12 +170,12 @@ class TopicState:
 
     def write_page(self, page: int) -> bytes:
         """The page's bytes as of now: it contains everything that was applied so far."""
-        self.accounts.seal(page, self.next_offset)
+        next_offset = self.accounts.seal(page, self.next_offset)
         lengths, keys = self.accounts.page_keys(page)
         first, last = page * PAGE_SLOTS, page * PAGE_SLOTS + len(lengths)
         slices = {name: rows[first:last] for name, rows in self._stored().items()}
         arrays = {name: (rows,) for name, rows in slices.items() if rows.any()}
-        return encode_page(Page(self.next_offset, lengths, keys, self.accounts.page_hashes(page), arrays))
+        return encode_page(Page(next_offset, lengths, keys, self.accounts.page_hashes(page), arrays))
 
     def load(self, pages: Iterable[tuple[int, bytes]], position: int) -> None:
         """Put written pages back; ``position`` is the next offset to apply. Unknown series are dropped."""
