@@ -27,8 +27,7 @@ CREATE TABLE IF NOT EXISTS evaluations
     detected_at DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     source_topic LowCardinality(String),
     source_partition Int32 CODEC(T64, LZ4),
-    source_offset Int64 CODEC(Delta, ZSTD(1)),
-    hit_id Nullable(String) CODEC(ZSTD(1))
+    source_offset Int64 CODEC(Delta, ZSTD(1))
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (trigger_id, _topic, _partition, _offset)

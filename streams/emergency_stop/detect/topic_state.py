@@ -16,12 +16,15 @@ from emergency_stop.detect.across import AcrossSeries
 from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.moves import Strays, moves
 from emergency_stop.detect.pages import Page, decode_page, encode_page
+from emergency_stop.detect.periods import Periods
 from emergency_stop.detect.plan import Group, TopicPlan
+from emergency_stop.detect.recording import Recording
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.windows import Folded, Rows, SeriesState
 
 HashKey = Callable[[bytes], int]
 _FIRED: Final = "fired/"
+_TRUE: Final = "true/"
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class DetectorCounts:
     late: int = 0
     hits: int = 0
     suppressed: int = 0
+    #: Changes that were not told one by one, and accounts that came near and have no row of their own.
+    changes_left_out: int = 0
+    near_left_out: int = 0
     by_reason: dict[str, int] = field(default_factory=dict)
 
 
@@ -41,8 +47,11 @@ class TopicState:
     the cooldowns of conditions that read several topics.
     """
 
-    def __init__(self, topic: str, hash_key: HashKey) -> None:
+    def __init__(self, topic: str, hash_key: HashKey, recording: Recording) -> None:
         self.topic = topic
+        self.periods = Periods(recording.period_ms)
+        #: Changes that the period may still tell one by one.
+        self.changes_left = recording.changes_max
         self.accounts = Accounts()
         self.counts = DetectorCounts()
         self.next_offset = 0
@@ -52,6 +61,7 @@ class TopicState:
         self.groups: dict[str, GroupState] = {}
         self.across: dict[Series, AcrossSeries] = {}
         self._hash_key = hash_key
+        self._recording = recording
         self._series: dict[Series, SeriesState] = {}
 
     # -- plans ----------------------------------------------------------------------------------
@@ -77,7 +87,7 @@ class TopicState:
         same = former.get(group.name)
         if same is not None and same.group == group:
             return same
-        state = GroupState(group)
+        state = GroupState(group, self._recording)
         if same is not None:
             state.take_over(same)
         if same is None or not state.watches_as(same):
@@ -151,6 +161,15 @@ class TopicState:
         chosen = whole[:1] or list(self._series)
         return [self._series[series].table.rows[: self.accounts.count] for series in chosen]
 
+    def end_period(self, edge_ms: int) -> None:
+        """Notice, among the groups' changes, whose conditions time has cleared by ``edge_ms``; the next period may tell
+        of as many changes as any.
+        """
+        for state in self.groups.values():
+            if len(lapsed := state.lapse(edge_ms)):
+                self.accounts.touch(lapsed)
+        self.changes_left = self._recording.changes_max
+
     def slot_of(self, account: bytes) -> int:
         """-1 for an account without events."""
         return self.accounts.slot_of(account, self._hash_key(account))
@@ -197,6 +216,7 @@ class TopicState:
                 group.take_half(other)
         for group in self.groups.values():
             group.forget_spans()
+            group.truth.recount()
 
     @property
     def across_unsaved(self) -> bool:
@@ -230,6 +250,7 @@ class TopicState:
 
     def _cooldowns(self) -> dict[str, I64]:
         found = {name: state.table.rows for name, state in self.groups.items()}
+        found |= {_TRUE + name: state.truth.table.rows for name, state in self.groups.items()}
         return found | {
             _FIRED + name: state.fired.rows for name, state in self.groups.items() if state.group.is_silence
         }

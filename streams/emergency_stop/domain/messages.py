@@ -64,7 +64,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one or many evaluations of a trigger found; see ``detect.evaluations``.
+    """What one or many evaluations of a trigger found, beside hits; see ``detect.evaluations``.
 
     ``evaluations`` is how many it stands for; ``source_offset`` is -1 where no single event is meant.
     """
@@ -90,7 +90,6 @@ class Evaluation:
     source_topic: str
     source_partition: int
     source_offset: int
-    hit_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,6 @@ class ConditionState(StrEnum):
 class EvaluationOutcome(StrEnum):
     """What became of an evaluation, or of many: see ``Evaluation.avsc``."""
 
-    HIT = "hit"
     SUPPRESSED = "suppressed"
     BECAME_TRUE = "became_true"
     CLEARED = "cleared"

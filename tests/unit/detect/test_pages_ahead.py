@@ -13,12 +13,11 @@ HEALTH, DETECTION = topics.TELEMETRY_HEALTH, topics.TELEMETRY_DETECTION
 
 
 def test_what_another_topic_dirties_during_a_replay_is_not_applied_twice_after_the_next_crash() -> None:
-    """
-    health    0 1 2 3 4 5 6 7 8 9      page written at 10, position at 0; crash
+    """Health    0 1 2 3 4 5 6 7 8 9      page written at 10, position at 0; crash
               0 1 2 3 4                replayed: the page contains them
     detection           0              its rule enters the account: the page is dirty, and written at 5; crash
               0 1 2 ...         9      must still be known to be contained
-    """  # noqa: D205  (a timeline)
+    """
     trigger = read_trigger(
         {
             "triggerId": "rule", "triggerType": "custom_rule_trigger", "name": "rule", "cooldownPeriod": 0,
