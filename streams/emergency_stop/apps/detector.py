@@ -28,7 +28,7 @@ from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.detect.condition_answers import ConditionBook
-from emergency_stop.detect.recording import Recording
+from emergency_stop.detect.recording import CHANGES_MAX, Recording
 from emergency_stop.domain import topics
 from emergency_stop.domain.topics import EVALUATIONS_SPEC, FRESHNESS_SPEC, QUESTIONS_SPEC, TopicSpec
 from emergency_stop.wire.codec import Codec
@@ -109,6 +109,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     queue = EvaluationQueue(evaluations)
     recording = Recording(
         rows_max=settings.evaluations_max if settings.detailed_logging else 0,
+        changes_max=CHANGES_MAX,
         clear_margin_percent=settings.clear_margin_percent,
     )
     cores: dict[int, DetectorCore] = {}

@@ -35,7 +35,7 @@ M = TypeVar("M")
 _SLICE_RECORDS: Final = 6
 #: Where every partition's part meets the others'.
 _OVERALL_PARTITION: Final = 0
-_CHANGES_ALONE: Final = Recording()
+_NOTHING: Final = Recording()
 
 
 def warm_up(registry: Registry) -> None:
@@ -66,7 +66,8 @@ class Correlator:
 class DetectorCore:
     """See ``ports.PartitionCore``. ``plan`` is asked before every batch, so triggers change while running.
 
-    Behind the hits of a batch come evaluations that changed something without one, for ``evaluation_publisher``.
+    Where they are recorded, evaluations that changed something without a hit come behind the hits of a batch; see
+    ``evaluation_publisher``.
 
     Every ``interval_ms`` it writes a tick, as long as some trigger waits for the clock, and acts on the tick when it
     is read back: so ticks are on record, and a replay gets the same ones.
@@ -83,7 +84,7 @@ class DetectorCore:
         enforcing: bool,
         interval_ms: int = 5_000,
         desk: QuestionDesk | None = None,
-        recording: Recording = _CHANGES_ALONE,
+        recording: Recording = _NOTHING,
     ) -> None:
         """``desk`` answers questions about conditions; without one they are not read."""
         self._registry = registry

@@ -38,7 +38,7 @@ Correlate = Callable[[Columns, int], str | None]
 _ACROSS: Final = "across"
 _CLOCK: Final = "clock"
 _OVERALL: Final = "overall"
-_CHANGES_ALONE: Final = Recording()
+_NOTHING: Final = Recording()
 
 
 class PartitionDetector:
@@ -57,7 +57,7 @@ class PartitionDetector:
         correlate: Correlate = lambda _columns, _row: None,
         enforcing: bool = True,
         interval_ms: int = 5_000,
-        recording: Recording = _CHANGES_ALONE,
+        recording: Recording = _NOTHING,
     ) -> None:
         self.partition = partition
         self.topics: dict[str, TopicState] = {}

@@ -44,8 +44,11 @@ class Recorder:
         self, home: TopicState, state: GroupState, topic: str, source_of: Callable[[Change], Source], now_ms: int
     ) -> None:
         """Take what changed in a group of ``home``; ``topic`` is whose keys name the accounts."""
-        home.counts.changes_left_out += state.take_left_out()
-        for change in state.take_changes():
+        changes, too_many = state.take_changes(), state.take_left_out()
+        if not self.recording.changes_max:
+            return
+        home.counts.changes_left_out += too_many
+        for change in changes:
             if home.changes_left <= 0:
                 home.counts.changes_left_out += 1
                 continue
@@ -55,6 +58,8 @@ class Recorder:
 
     def note_overall(self, changes: list[Change], source: Source, now_ms: int) -> None:
         """Take what changed in groups over all accounts."""
+        if not self.recording.changes_max:
+            return
         self._changes += [
             change_evaluation(change, GLOBAL_SCOPE, source, now_ms, enforcing=self._enforcing) for change in changes
         ]
