@@ -46,7 +46,7 @@ check: $(STAMP) ## Lint, types, layers, schema compatibility and unit tests: und
 
 .PHONY: test
 test: $(STAMP) ## Every test that this machine can run; names what it lacks at the end
-	$(PYTEST) -n 2 --dist loadfile tests
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests # as collected: the longest files are not the last
 
 .PHONY: demo
 demo: $(STAMP) ## The main job on embedded parts, about a minute; ends with one line of JSON
@@ -98,7 +98,7 @@ test-oracle: $(STAMP) ## Random triggers over random streams with crashes: hits 
 	@$(BIN)/python -m tests.oracle
 
 .PHONY: simulate
-simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, and planted bugs (make simulate SEED=… N=…)
+simulate: $(STAMP) ## Seeded schedules of the whole stop protocol, recoveries, planted bugs (make simulate SEED=… N=…)
 	@SEED=$(SEED) N=$(N) $(BIN)/python -m tests.simulation
 
 .PHONY: simulate-recovery
@@ -116,6 +116,10 @@ test-sink-kill: $(STAMP) ## At least 50 rounds of kill -9 and database outages u
 .PHONY: test-tamper
 test-tamper: $(STAMP) ## Thousands of tampers with a real audit, in its export and in its database: each must be found
 	@$(BIN)/python -m tests.tamper
+
+.PHONY: test-erasure
+test-erasure: $(STAMP) ## Erased accounts in topics, tables and backups of both: every key that is left is tried on every text
+	@$(BIN)/python -m tests.erasure
 
 .PHONY: fmt
 fmt: $(STAMP) ## Format the code

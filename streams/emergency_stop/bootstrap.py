@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
-import logging
 import os
-import sys
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from emergency_stop.adapters.logs import configure_logging
 from emergency_stop.config import Settings
 
 #: Where a process's ``run(settings) -> int`` is.
@@ -25,7 +22,6 @@ PROCESSES: Final = {
     "dev": "emergency_stop.apps.dev:run_dev",
     "demo": "emergency_stop.apps.demo:run_demo",
 }
-_NOISY: Final = ("aiokafka", "faust", "mode", "asyncio", "numba", "urllib3")
 
 
 def run_process(name: str, settings: Settings) -> int:
@@ -48,34 +44,3 @@ def prepare(settings: Settings) -> None:
         os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.kernel_cache_dir))
     if settings.schemas_dir is not None:
         os.environ.setdefault("ESTOP_SCHEMAS", str(settings.schemas_dir))
-
-
-def configure_logging(settings: Settings) -> None:
-    """One handler on standard error; libraries speak from warning on, unless the level is debug."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if settings.log_format == "json" else _text_formatter())
-    level = getattr(logging, settings.log_level.upper())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(level if level <= logging.DEBUG else logging.WARNING)
-
-
-def _text_formatter() -> logging.Formatter:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    return formatter
-
-
-class _JsonFormatter(logging.Formatter):
-    """One JSON object per line: at (ms), level, logger, message, and error where there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": int(record.created * 1000),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)

@@ -14,6 +14,7 @@ from fastavro.utils import generate_many
 
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.domain.messages import ControlMessage
+from emergency_stop.domain.telemetry import TelemetryEvent
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, frame, to_plain
 from emergency_stop.wire.compatibility import check, incompatibilities, keep
@@ -219,7 +220,11 @@ def test_what_was_written_under_a_former_id_is_still_read(schema_id: str, versio
         written = next(iter(generate_many(parsed, 1)))
         out = io.BytesIO()
         fastavro.schemaless_writer(out, parsed, written)
-        kind = next(kind for kind in (*get_args(ControlMessage), Trigger) if kind.__name__ == record_name)
+        kind = next(
+            kind
+            for kind in (*get_args(ControlMessage), Trigger, *TelemetryEvent.__subclasses__())
+            if kind.__name__ == record_name
+        )
         message = Codec(LocalRegistry()).decode(kind, frame(int(schema_id), out.getvalue()))
         assert as_json(as_far_as(to_plain(message), written)) == as_json(written), seed
 

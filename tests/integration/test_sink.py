@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.apps.demo.witness import Analyst
-from emergency_stop.apps.sink.intake import HEADER
+from emergency_stop.apps.sink.letter_headers import HEADER
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
 from emergency_stop.testing.brokers import ApacheKafka

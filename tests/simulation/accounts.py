@@ -27,7 +27,8 @@ class Accounts:
         self._judge, self._world = judge, world
         self._causes: dict[str, Hit | Request] = {}
         self._commands: dict[str, Command] = {}
-        self._acks: dict[str, dict[str, Ack]] = {}
+        #: By emergency: each answer that differs from every other, in the order in which they came.
+        self._acks: dict[str, dict[Ack, Ack]] = {}
         self._newest: dict[str, Emergency] = {}
         self._once_stopped: set[str] = set()
 
@@ -59,7 +60,7 @@ class Accounts:
         return [key for key in keys if key in here and all(no for _, _, no in words.get(key, ()))]
 
     def acked(self, ack: Ack) -> None:
-        self._acks.setdefault(ack.emergency_id, {})[f"{ack}"] = ack
+        self._acks.setdefault(ack.emergency_id, {})[ack] = ack
 
     def not_ready(self, emergency: str, attempt: int, epoch: int) -> list[tuple[Instance, Command]]:
         """Who was there when a recovery's attempt probed, before ``epoch``, and has not said that it is ready."""

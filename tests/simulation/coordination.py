@@ -115,6 +115,8 @@ class CoordinatorProcess:
 
     def _read(self, topic: str, where: World) -> None:
         log, start = self._world.inputs[topic], self._positions.get(topic, 0)
+        if start == len(log):
+            return
         at_once: list[Effect] = []
         for message in log.records[start:]:
             self._touched = True

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import Ack, Command, Hold, ServiceInstance
 from emergency_stop.domain.values import Action as Ordered
 from emergency_stop.domain.values import InstanceState, StopLevel
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.gate import Stopped
-from emergency_stop.sdk.permit import OpenPermit
+from emergency_stop.sdk.permit import OpenPermit, PermitGate
 from tests.simulation.leasing import Leasing
 from tests.simulation.weather import HEARTBEAT_MS, POLICY
 
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 FORGED: Final = b"forged"
 LEAVE_MS: Final = 4_000
 _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
+
+
+class NumberedPermit(OpenPermit):
+    """The production permit. A gate asks its actions to end in a set's order, so a seed must fix that order too."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int, gate: PermitGate, account_id: str | None, cut: Callable[[], bool]) -> None:
+        super().__init__(gate, account_id, cut)
+        self._number = number
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class Action:
@@ -54,9 +70,11 @@ class Instance:
         self._stops = parts.stops(self.gate, instance_id, POLICY.graceful_stop_timeout_ms, self._quiet)
         self.is_alive, self.is_open, self.is_leaving = True, False, False
         self.acting: set[Action] = set()
+        self._attempts = 0
         #: Paused: nothing runs. Cut off: it runs, and nothing comes in or goes out.
         self._paused_until = self._cut_until = self._silent_from = 0
         self.announced_at: int | None = None
+        self._last_beat: ServiceInstance | None = None
         self._beats_until: int | None = None
         self.left_at: int | None = None
         self._armed_at: int | None = None
@@ -184,15 +202,21 @@ class Instance:
         if self._silent_from < last <= self._cut_until:
             last = max(announced, self._silent_from)
         beat = last - (last - announced) % HEARTBEAT_MS
-        needs = self._world.weather.depends_on.get(self.service, ())
-        known = ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
         if self._world.weather.undoing is None:
-            return known
+            return self._heard_at(beat)
         is_well = beat >= self.ill_until
         return replace(
-            known, healthy=is_well, problem="" if is_well else "ill", actions=self.gate.permitted,
+            self._heard_at(beat), healthy=is_well, problem="" if is_well else "ill", actions=self.gate.permitted,
             failed_actions=self.gate.failed_actions,
         )  # fmt: skip
+
+    def _heard_at(self, beat: int) -> ServiceInstance:
+        """Its heartbeat of that time, made once."""
+        if self._last_beat is None or self._last_beat.heartbeat_at != beat:
+            needs = self._world.weather.depends_on.get(self.service, ())
+            announced = self.announced_at or beat
+            self._last_beat = ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
+        return self._last_beat
 
     def fall_ill(self, for_ms: int) -> None:
         """It says of itself that it is not well, for so long."""
@@ -331,12 +355,14 @@ class Instance:
     def attempt(self, account_id: str | None) -> bool:
         """Act for an account, if the gate lets it; whether it did."""
         action = Action(account_id)
-        action.permit = OpenPermit(self.gate, account_id, partial(self._cut, action))
+        self._attempts += 1
+        permit = NumberedPermit(self._attempts, self.gate, account_id, partial(self._cut, action))
         self._world.judge.attempted(self, account_id)
         try:
-            action.permit.begin()
+            permit.begin()
         except Stopped:
             return False
+        action.permit = permit
         self.acting.add(action)
         self._world.judge.began(self, account_id)
         long = self._engine.chance(self._world.weather.long_action)
@@ -358,6 +384,8 @@ class Instance:
             undoing = self._world.weather.undoing
             fails = undoing is not None and self._engine.chance(undoing.failing)
             action.permit.end(RuntimeError("it did not work") if fails else None)
+            # each holds the other: left so, only a collection would end them
+            action.permit = None
 
     def __str__(self) -> str:
         return f"{self.service}/{self.instance_id}"

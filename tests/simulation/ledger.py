@@ -48,7 +48,9 @@ class HoldLedger:
 
     def ran_before(self, scope: str, emergency: str, epoch: int, service: str) -> int:
         """Epoch of the newest hold older than ``epoch`` that let a part of the service's work run; 0: none."""
-        runs = self._runs.get((scope, emergency), ())
+        runs = self._runs.get((scope, emergency))
+        if runs is None:
+            return 0
         return max((at for at, some in runs if at < epoch and (some is None or service in some)), default=0)
 
     def ran_until(self, scope: str, emergency: str) -> int:

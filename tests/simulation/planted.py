@@ -5,8 +5,10 @@ A bug is a mutated core (``Parts``), or a function of one put in another's place
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from emergency_stop.coordinate import cascade, holds, instances, lifecycle, resume, step
@@ -24,6 +26,7 @@ from tests.simulation.planted_leases import LEASE_BUGS
 from tests.simulation.planted_undoing import UNDOING_BUGS
 from tests.simulation.planting import SDK_KINDS as _SDK
 from tests.simulation.planting import Planted
+from tests.simulation.violation import Violation
 from tests.simulation.world import Parts
 
 # ------------------------------------------------------------------------------------------------- in the SDK
@@ -223,3 +226,14 @@ BUGS: Final = (
     *UNDOING_BUGS,
     *LEASE_BUGS,
 )  # fmt: skip
+
+
+def find_all(seed: int, processes: int) -> Iterator[tuple[Planted, Violation | None]]:
+    """Each bug with what it leads to, ``None`` where it was not caught, in their order."""
+    # bugs go by their numbers: what they mutate does not pass from process to process
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from zip(BUGS, pool.imap(partial(_find, seed), range(len(BUGS))), strict=True)
+
+
+def _find(seed: int, number: int) -> Violation | None:
+    return BUGS[number].find(seed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from unittest import mock
 
-from tests.simulation.campaign import run_range
+from tests.simulation.campaign import run_each
 from tests.simulation.violation import Violation
 from tests.simulation.world import Parts
 
@@ -38,8 +38,8 @@ class Planted:
             yield self.parts
 
     def find(self, seed: int) -> Violation | None:
-        """The first violation within the bound, if it is one of those that the bug must lead to."""
-        with self.planted() as parts:
-            first = seed + (self.at - seed) % self.every
-            found = run_range(range(first, first + SCHEDULES_MAX * self.every, self.every), parts, enough=1)
-        return next((violation for violation in found if violation.kind in self.kinds), None)
+        """The first violation within the bound that is one of those that the bug must lead to."""
+        first = seed + (self.at - seed) % self.every
+        seeds = range(first, first + SCHEDULES_MAX * self.every, self.every)
+        with self.planted() as parts, contextlib.closing(run_each(seeds, parts)) as found:
+            return next((violation for violation in found if violation.kind in self.kinds), None)

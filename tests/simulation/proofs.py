@@ -39,6 +39,11 @@ class View:
     def scopes(self, account_id: str | None) -> Iterable[str]:
         return self.wide if account_id is None else (*self.wide, f"account:{account_id}")
 
+    @property
+    def is_concerned(self) -> bool:
+        """Whether anything that it was told, or proved, could forbid it to act."""
+        return bool(self.held or self.orders or self.proven or self.claimed)
+
     def take_hold(self, hold: Hold) -> None:
         from tests.simulation.judge import admitted
 
@@ -62,7 +67,7 @@ class View:
 
     def attempt(self, account_id: str | None) -> None:
         """Count an attempt, wherever its account is half open."""
-        budget = self.budgets.get(f"account:{account_id}")
+        budget = self.budgets.get(f"account:{account_id}") if self.budgets else None
         if budget is not None:
             budget[0] += 1
 
@@ -96,6 +101,8 @@ class Proofs:
         view = self.view(instance)
         if instance.leasing is not None and self._judge.now_ms >= instance.leasing.until:
             self._judge.violated("acted_without_lease", f"{instance} for {account_id}")
+        if not view.is_concerned:
+            return
         for scope in view.scopes(account_id):
             if view.proven.get(scope):
                 self._judge.violated("acted_after_proof", f"{instance} for {account_id}, having proven {scope} stopped")

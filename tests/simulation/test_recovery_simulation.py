@@ -1,6 +1,6 @@
 """Recoveries under seeded faults, and that the judge finds bugs planted on purpose.
 
-A failing emergency names its seed and fault: ``tests.simulation.recovery.play`` plays it again.
+A failing emergency names its seed and fault: ``tests.simulation.recovery_verdicts.play`` plays it again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import pytest
 from emergency_stop.coordinate import recovery_phases, recovery_restore, recovery_rollback
 from emergency_stop.coordinate.recovery_records import to_wire_recovery
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent
-from tests.simulation.recovery import campaign, play, summary
+from emergency_stop.sdk import gate
+from emergency_stop.sdk.shares import Budgets
+from tests.simulation.recovery import campaign, summary
 from tests.simulation.recovery_faults import Fault
+from tests.simulation.recovery_verdicts import SDK_FAULTS, play, play_with_sdk
 
 SEED = 20_260_701
 EMERGENCIES = 1_000
@@ -22,7 +25,7 @@ EMERGENCIES = 1_000
 
 def test_whoever_is_well_recovers_and_whoever_is_not_is_stopped_again() -> None:
     verdicts = campaign(SEED, EMERGENCIES)
-    assert [one for one in verdicts if one.problem or one.half_open] == []
+    assert [one for one in verdicts if one.is_bad] == []
     assert summary(verdicts, SEED) == {
         "emergencies": 2 * EMERGENCIES,
         "recovered": EMERGENCIES,
@@ -30,6 +33,21 @@ def test_whoever_is_well_recovers_and_whoever_is_not_is_stopped_again() -> None:
         "half_open": 0,
         "seed": SEED,
     }
+
+
+@pytest.mark.parametrize("fault", [Fault.NONE, *SDK_FAULTS])
+def test_with_the_sdks_gates_it_ends_alike(fault: Fault) -> None:
+    verdict = play_with_sdk(SEED, fault)
+    assert not verdict.is_bad, verdict
+
+
+def test_a_gate_that_takes_any_share_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def whatever(_: Any, __: Any, percent: int) -> bool:
+        return percent > 0
+
+    monkeypatch.setattr(Budgets, "take", whatever)
+    monkeypatch.setattr(gate, "cohort_of", lambda _: 0)
+    assert any(play_with_sdk(SEED + number, Fault.NONE).problem for number in range(20))
 
 
 def _sees_nothing(*_: Any) -> str:

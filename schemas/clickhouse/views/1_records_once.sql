@@ -14,7 +14,14 @@ FROM audit
 WHERE action = 'hit_marked'
 GROUP BY subject;
 
+-- The stop of an emergency, not what a recovery that rolled back stopped again: that is timed from the rollback.
 CREATE OR REPLACE VIEW stops_judged AS
+WITH recovered AS (
+    SELECT emergency_id, min((_timestamp, _offset)) AS began
+    FROM emergencies
+    WHERE state = 'recovering'
+    GROUP BY emergency_id
+)
 SELECT
     emergency_id,
     occurred_at,
@@ -29,6 +36,7 @@ SELECT
     instances.state AS states,
     instances.at AS states_since
 FROM emergencies
-WHERE state IN ('stopped', 'partial') AND NOT drill
+LEFT JOIN recovered USING (emergency_id)
+WHERE state IN ('stopped', 'partial') AND NOT drill AND (toUnixTimestamp(began.1) = 0 OR (_timestamp, _offset) < began)
 ORDER BY _timestamp DESC, _offset DESC
 LIMIT 1 BY emergency_id;

@@ -42,15 +42,15 @@ class ClickHouseUnavailableError(RuntimeError):
 class ClickHouse:
     """One client. Not thread-safe: call it from one thread at a time."""
 
-    def __init__(self, url: str | None, data_dir: Path) -> None:
-        """Open. Raises ``ClickHouseUnavailableError``."""
+    def __init__(self, url: str | None, data_dir: Path, answer_s: int = _ANSWER_S) -> None:
+        """Open. A server may take ``answer_s`` seconds for an answer. Raises ``ClickHouseUnavailableError``."""
         self._lock: Any = None
         self.where = url or str(data_dir / EMBEDDED_FOLDER)
         if url is None:
             self._lock = _exclusive(data_dir)
         try:
             self._client = (
-                clickhouse_connect.get_client(dsn=url, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S)
+                clickhouse_connect.get_client(dsn=url, connect_timeout=_CONNECT_S, send_receive_timeout=answer_s)
                 if url
                 else clickhouse_connect.get_client(interface="chdb", path=self.where)
             )
@@ -98,13 +98,21 @@ class ClickHouse:
 
     def select(self, sql: str) -> dict[str, Any]:
         """Run one reading statement; the answer in ClickHouse's JSONCompact. Raises ``PermissionError``."""
+        answer: dict[str, Any] = json.loads(self._read(sql, "JSONCompact"))
+        return answer
+
+    def native(self, sql: str) -> bytes:
+        """As ``select``, with the answer in ClickHouse's Native format; see ``columnar.native``."""
+        return self._read(sql, "Native")
+
+    def _read(self, sql: str, form: str) -> bytes:
         if not _READ_ONLY.match(sql):
             raise PermissionError("only SELECT, WITH, SHOW, DESCRIBE, EXPLAIN and EXISTS are answered here")
         # chDB keeps a statement's settings for the whole session, and a read-only session stores nothing any more.
         settings = {"readonly": 2} if self._lock is None else {}
         if self._lock is not None and _WRITES_FILE.search(sql):
             raise PermissionError("INTO OUTFILE and INSERT are not answered here")
-        answer: dict[str, Any] = json.loads(self._client.raw_query(sql, fmt="JSONCompact", settings=settings))
+        answer: bytes = self._client.raw_query(sql, fmt=form, settings=settings)
         return answer
 
 

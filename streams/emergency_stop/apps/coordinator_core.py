@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -60,8 +61,11 @@ _INPUTS: Final[Mapping[str, type[Input]]] = {
     topics.ANSWERS: ConditionAnswer,
 }
 _EVERYTHING: Final = str(GLOBAL_SCOPE)
+#: Each scope's answers come in dozens; so many newest scopes are remembered with their partition.
+_SCOPES_REMEMBERED: Final = 4_096
 
 
+@lru_cache(maxsize=_SCOPES_REMEMBERED)
 def home_partition(scope: str, partitions: int) -> int:
     """Where records of ``scope`` belong: the partition that Kafka's own partitioner gives its key."""
     return int((murmur2(scope.encode()) & 0x7FFFFFFF) % partitions)

@@ -23,6 +23,13 @@ _PAUSES: Final = 4
 _PAUSE_S_MAX: Final = 5.0
 
 
+def check_usable(trigger: Trigger) -> None:
+    """Raise ``ValueError`` or ``KeyError`` where a detector cannot watch for this version."""
+    if not trigger.removed:
+        check_version(trigger)
+        compile_plan([trigger])
+
+
 class TriggerBook:
     """The newest version per trigger, beside the built-in ones, which no record can replace."""
 
@@ -45,9 +52,7 @@ class TriggerBook:
         else:
             try:
                 trigger = self._codec.decode(Trigger, record.value)
-                if not trigger.removed:
-                    check_version(trigger)
-                    compile_plan([trigger])
+                check_usable(trigger)
             except (WireError, UnknownSchemaError, KeyError, ValueError) as error:
                 self.refused += 1
                 text = "trigger %r at offset %d was not taken: %s"

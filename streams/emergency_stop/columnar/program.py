@@ -180,6 +180,18 @@ def wanted_roles(reader: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, i
     return roles
 
 
+def enum_of(reader: dict[str, Any], field: str) -> tuple[tuple[str, ...], int] | None:
+    """An enum field's symbols, and the index that stands for any other symbol (-1: none does); else ``None``."""
+    named = _definitions(reader, {})
+    kind = next(one["type"] for one in reader["fields"] if one["name"] == field)
+    symbols = _symbols(kind, named)
+    if symbols is None:
+        return None
+    branches = [branch for branch in _branches(kind, named) if isinstance(branch, dict)]
+    default = next((branch.get("default") for branch in branches), None)
+    return tuple(symbols), symbols.index(default) if default in symbols else -1
+
+
 def compile_program(writer: dict[str, Any], reader: dict[str, Any], wanted: tuple[str, ...]) -> Program:
     """Writer's schema + committed reader schema + wanted fields → program.
 

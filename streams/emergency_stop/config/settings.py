@@ -301,6 +301,13 @@ class Settings:
     verify_keys_file: Path | None = _setting(
         "ESTOP_VERIFY_KEYS_FILE", None, Path, "PEM file of public keys, for services; none: nothing is verified."
     )
+    privacy_keys_file: Path | None = _setting(
+        "ESTOP_PRIVACY_KEYS",
+        None,
+        Path,
+        "File of the master keys under which producers seal sensitive fields, and estop privacy opens and erases them;"
+        " none: they are sent in the clear.",
+    )
     checkpoint_interval_ms: int = _setting(
         "ESTOP_CHECKPOINT_INTERVAL_MS",
         5_000,

@@ -183,12 +183,12 @@ class Installation:
 
     async def publish(self, topic: str, key: str, message: Request | AuditRecord | Silence) -> None:
         """Write one message; on return every in-sync replica has it. Raises ``UnavailableError``."""
-        async with self._writing(topic, READ_WITHIN_S) as publisher:
+        async with self.writing(topic, READ_WITHIN_S) as publisher:
             await publisher.publish(topic, key.encode(), self.codec.encode(message, topic))
 
     async def ask(self, question: ConditionQuestion) -> None:
         """Write a question to every partition that knows a part of its answer. Raises ``UnavailableError``."""
-        async with self._writing(QUESTIONS, READ_WITHIN_S) as publisher:
+        async with self.writing(QUESTIONS, READ_WITHIN_S) as publisher:
             for route in question_routes(question, self.settings.telemetry_partitions):
                 value = self.codec.encode(route.question, QUESTIONS)
                 await publisher.publish(QUESTIONS, route.key.encode(), value, partition=route.partition)
@@ -196,12 +196,12 @@ class Installation:
     async def publish_versions(self, versions: Sequence[Trigger], superseded: Sequence[Trigger] = ()) -> None:
         """Bring versions of triggers into force, their history first. Raises ``UnavailableError``."""
         within_s = READ_WITHIN_S + (len(versions) + len(superseded)) / RECORDS_PER_S_MIN
-        async with self._writing(TRIGGERS, within_s) as publisher:
+        async with self.writing(TRIGGERS, within_s) as publisher:
             await publish_versions(publisher, self.codec, versions, superseded)
 
     @contextlib.asynccontextmanager
-    async def _writing(self, topic: str, within_s: float) -> AsyncIterator[KafkaPublisher]:
-        """A publisher for ``within_s`` seconds at most."""
+    async def writing(self, topic: str, within_s: float) -> AsyncIterator[KafkaPublisher]:
+        """A publisher for ``within_s`` seconds at most. Raises ``UnavailableError``."""
         publisher = KafkaPublisher(self.settings.brokers, client_id="estop-cli")
         try:
             async with asyncio.timeout(within_s):

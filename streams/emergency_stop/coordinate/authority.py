@@ -10,12 +10,12 @@ request; names that differ only in case or in white space are one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.lifecycle import Change, recovers_by_itself, to_wire_emergency
 from emergency_stop.coordinate.state import APPROVALS_MAX, Approval, Case, Effect, Policy, ScopeState
 from emergency_stop.coordinate.tables import Phase
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import request_cause
 from emergency_stop.domain.messages import Request
 from emergency_stop.domain.values import Scope, ScopeKind

@@ -12,7 +12,6 @@ meanwhile; from then on it is like any other. A drill walks the same tiers and h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.dependencies import tiers
@@ -21,6 +20,7 @@ from emergency_stop.coordinate.instances import OWING, enlist, silence
 from emergency_stop.coordinate.lifecycle import Change, commands, muster, settle, to_wire_emergency
 from emergency_stop.coordinate.state import Case, Effect, Order, ScopeState, Target, World
 from emergency_stop.coordinate.tables import HoldEvent, Phase, Standing
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.values import Scope, StopLevel
 
 

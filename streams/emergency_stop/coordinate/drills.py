@@ -6,13 +6,12 @@ epoch, no place in the queue of real stops, and it ends by itself. That it was a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.cascade import begin_tiers
 from emergency_stop.coordinate.lifecycle import Change, admit, forget_beyond_bound
 from emergency_stop.coordinate.state import Case, ScopeState, World
 from emergency_stop.coordinate.tables import Phase
+from emergency_stop.domain.frozen import replace
 
 
 def drill_under_way(state: ScopeState) -> Case | None:

@@ -8,7 +8,6 @@ answers the newer order wins, then the one that the instance wrote later, then t
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
 
 from emergency_stop.coordinate.services import Liveness, Services
 from emergency_stop.coordinate.state import Case, Order, Target, World
@@ -20,6 +19,7 @@ from emergency_stop.coordinate.tables import (
     RefusedMessageError,
     Standing,
 )
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, InstanceStop, ServiceInstance
 from emergency_stop.domain.values import AckState, Action, Scope, StopLevel
@@ -30,7 +30,8 @@ _RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED}
 OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
 LEFT_IN_GOOD_ORDER = "left in good order"
 BEGAN_ANEW = "started anew during the stop, commanded again"
-_WIRE = {Standing.PENDING: AckState.UNKNOWN, Standing.RESUMING: AckState.UNKNOWN}
+_UNTOLD = frozenset({Standing.PENDING, Standing.RESUMING})
+_WIRE = {standing: AckState.UNKNOWN if standing in _UNTOLD else AckState(standing.value) for standing in Standing}
 _STOP_EVENTS = {
     AckState.RECEIVED: InstanceEvent.RECEIVED,
     AckState.STOPPING: InstanceEvent.STOPPING,
@@ -47,8 +48,9 @@ class UnknownAckError(RefusedMessageError):
 
 
 def to_wire(target: Target) -> InstanceStop:
-    state = _WIRE.get(target.standing) or AckState(target.standing.value)
-    return InstanceStop(target.service, target.instance_id, state, target.reason, target.in_flight, target.at)
+    return InstanceStop(
+        target.service, target.instance_id, _WIRE[target.standing], target.reason, target.in_flight, target.at
+    )
 
 
 def proven(case: Case) -> bool:
@@ -202,9 +204,10 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
     if former is not None and standing is former.standing and standing not in _VERDICTS:
         return case
     told = replace(target, standing=standing, reason=reason, in_flight=ack.in_flight, at=ack.acked_at, order=number)
-    kept = [t for t in case.targets if t is not former and (t.service, t.instance_id) != (ack.service, "")]
-    targets = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))
-    return replace(case, targets=tuple(targets))
+    kept = [told if t is former else t for t in case.targets if (t.service, t.instance_id) != (ack.service, "")]
+    if former is None:
+        kept = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))
+    return replace(case, targets=tuple(kept))
 
 
 def _answered(case: Case, ack: Ack) -> tuple[int, Order]:

@@ -6,13 +6,14 @@ Each function takes a scope's state and returns (state, effects); none reads a c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.instances import enlist, proven, recovered, refresh, silence, to_wire
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, Order, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, EmergencyEvent, HoldEvent, Phase, Standing
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Command, Emergency
 from emergency_stop.domain.values import Action, ClearRule, EmergencyState, StopLevel

@@ -10,6 +10,7 @@ all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from emergency_stop.coordinate.blindness import BECAME_BLIND, SEES_AGAIN
@@ -22,6 +23,8 @@ from emergency_stop.domain.values import GLOBAL_SCOPE, AckState, NoticeKind, Rec
 TEXT_LENGTH_MAX: Final = 4_000
 #: Of its one line.
 SUBJECT_LENGTH_MAX: Final = 200
+#: The last second of the year 9999, milliseconds since the epoch.
+_AT_MAX: Final = 253_402_300_799_000
 #: Instances named in a text.
 _NAMED_MAX: Final = 20
 _TRIGGER: Final = "trigger:"
@@ -74,6 +77,21 @@ def _opened(record: AuditRecord, emergency: Emergency | None) -> _Said:
     minor = emergency is not None and (emergency.drill or emergency.priority <= _PRIORITY_LOW)
     kind = NoticeKind.INFO if minor else NoticeKind.WARNING
     return kind, f"{_what(emergency)} of {_where(emergency)} begins", record.reason, "Nothing need be done yet."
+
+
+def _scheduled(record: AuditRecord, emergency: Emergency | None) -> _Said:
+    starts_at = emergency.starts_at if emergency else None
+    at = _utc(starts_at) if starts_at is not None else "a time that its record names"
+    scope = emergency.scope if emergency else "SCOPE"
+    return (
+        NoticeKind.INFO, f"{_what(emergency)} of {_where(emergency)} is planned for {at}", record.reason,
+        f"Planned by {record.actor}. Until then 'estop resume {scope} --emergency {record.subject}' calls it off.",
+    )  # fmt: skip
+
+
+def _called_off(record: AuditRecord, emergency: Emergency | None) -> _Said:
+    subject = f"the planned {_what(emergency)} of {_where(emergency)} was called off by {record.actor}"
+    return NoticeKind.INFO, subject, record.reason, ""
 
 
 def _escalated(record: AuditRecord, emergency: Emergency | None) -> _Said:
@@ -146,6 +164,8 @@ def _sees_again(record: AuditRecord, emergency: Emergency | None) -> _Said:
 
 _OF_EMERGENCIES: Final[Mapping[str, Callable[[AuditRecord, Emergency | None], _Said]]] = {
     "emergency_opened": _opened,
+    "stop_scheduled": _scheduled,
+    "stop_called_off": _called_off,
     "stop_escalated": _escalated,
     "emergency_partial": _partial,
     "emergency_stopped": _stopped,
@@ -202,6 +222,12 @@ def _what(emergency: Emergency | None) -> str:
 
 def _where(emergency: Emergency | None) -> str:
     return emergency.scope if emergency else "a scope that its record names"
+
+
+def _utc(at_ms: int) -> str:
+    """To the second; what no calendar has is the last moment that one does."""
+    moment = datetime.fromtimestamp(min(max(at_ms, 0), _AT_MAX) / 1000, UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _notice(  # the parts that differ; the rest follows from them

@@ -15,7 +15,6 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.holds import hold_of
@@ -26,6 +25,7 @@ from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_reco
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
 from emergency_stop.coordinate.tables import TIMED, Phase, RefusedMessageError
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import Ack, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
 
@@ -52,7 +52,7 @@ def _newest(effects: list[Effect]) -> list[Effect]:
 
 
 def _kinds(state: ScopeState | None) -> list[tuple[str, str]]:
-    return [(case.phase.value, case.level.value) for case in state.cases if not case.drill] if state else []
+    return [(case.phase, case.level) for case in state.cases if not case.drill] if state else []
 
 
 class Coordinator:
@@ -104,7 +104,7 @@ class Coordinator:
         except ValueError as error:
             raise RefusedMessageError(str(error)) from error
         before = self.state(message.scope)
-        change = step(before, message, now_ms, world)
+        change = step(before, message, now_ms, self._seen(world))
         if change[0] is before:
             return change[1]
         self._adopt(change)
@@ -117,7 +117,7 @@ class Coordinator:
             self._deadlines_from = now_ms + RESTART_GRACE_MS
         if now_ms >= self._deadlines_from:
             for scope in self._scopes_to_visit(now_ms, world):
-                change = step(self.state(scope), Tick(scope), now_ms, world)
+                change = step(self.state(scope), Tick(scope), now_ms, self._seen(world))
                 self._adopt(change)
                 if not change[0].cases and not change[0].seen:
                     self._retire(change[0])
@@ -179,6 +179,9 @@ class Coordinator:
         state, outbox = self._scopes.get(scope), self._recorded.get(scope, [])
         return scope_record(state or ScopeState(scope), outbox) if state or outbox else None
 
+    def _seen(self, world: World) -> World:
+        return replace(world, stops_wait=True) if self._queued else world
+
     def _scopes_to_visit(self, now_ms: int, world: World) -> list[str]:
         membership = world.services.membership(now_ms, world.policy.heartbeat_lost_ms)
         visit = set(self._timed) if membership != self._membership else set[str]()
@@ -195,8 +198,10 @@ class Coordinator:
         state, effects = change
         former = self._scopes.get(state.scope)
         if former is not state:
-            self._census.update(_kinds(state))
-            self._census.subtract(_kinds(former))
+            kinds, former_kinds = _kinds(state), _kinds(former)
+            if kinds != former_kinds:
+                self._census.update(kinds)
+                self._census.subtract(former_kinds)
             self._scopes[state.scope] = state
             self._dirty[state.scope] = None
         if effects:
@@ -214,8 +219,7 @@ class Coordinator:
         self._schedule(state)
 
     def _schedule(self, state: ScopeState) -> None:
-        times = [case.due_at for case in state.cases if case.due_at is not None]
-        times += [case.recovery_due_at for case in state.cases if case.recovery_due_at is not None]
+        times = [at for case in state.cases for at in (case.due_at, case.recovery_due_at) if at is not None]
         times += [case.resolved_at + self._retention_ms for case in state.cases if case.resolved_at is not None]
         times += [entry.at + self._retention_ms for entry in state.seen[:1]]
         due = min(times, default=None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.lifecycle import Change, to_wire_emergency
 from emergency_stop.coordinate.opening import open_over
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, Phase
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import request_cause
 from emergency_stop.domain.messages import Request
 

@@ -13,8 +13,11 @@ def publishable(effects: Sequence[Effect]) -> list[Effect]:
     emergency in one state, only the newest: what is superseded within the same moment would only be a risk to
     whoever reads it last.
     """
-    newest = {_identity(effect): effect for effect in effects}
-    kept = [effect for effect in effects if newest[_identity(effect)] is effect]
+    if len(effects) <= 1:
+        return list(effects)
+    named = [(_identity(effect), effect) for effect in effects]
+    newest = dict(named)
+    kept = [effect for name, effect in named if newest[name] is effect]
     return sorted(kept, key=lambda effect: not _shuts(effect))
 
 

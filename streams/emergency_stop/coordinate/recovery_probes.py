@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.lifecycle import commands
@@ -11,6 +10,7 @@ from emergency_stop.coordinate.recovery_checks import probes_for, still_asked
 from emergency_stop.coordinate.recovery_records import changed, under_way
 from emergency_stop.coordinate.recovery_state import Probe
 from emergency_stop.coordinate.state import Case, Effect, Order, ScopeState, World
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Ack, Command
 from emergency_stop.domain.values import AckState, Action

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.recovery_state import RecoveryState
 from emergency_stop.coordinate.state import Case, ScopeState
 from emergency_stop.coordinate.tables import RECOVERY, InvariantViolationError, RecoveryEvent, Stage
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import AuditRecord, Recovery
 from emergency_stop.domain.values import RecoveryOutcome, RecoveryPhase
 

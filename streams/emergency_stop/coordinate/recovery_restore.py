@@ -6,7 +6,6 @@ all answered that they are well, a soak with a gate at its end.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.holds import changed_hold
@@ -29,6 +28,7 @@ from emergency_stop.coordinate.tables import (
     Stage,
     Standing,
 )
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.values import ConditionState
 
 #: What a look and the records of a step may take of the phase's time, beside its probe and its soak.

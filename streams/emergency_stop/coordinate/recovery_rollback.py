@@ -6,7 +6,6 @@ new stop epoch, and every instance owes its proof anew.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.holds import changed_hold
@@ -16,6 +15,7 @@ from emergency_stop.coordinate.recovery_records import moved, recovery_note, to_
 from emergency_stop.coordinate.recovery_state import FAILED_RECOVERIES_MAX
 from emergency_stop.coordinate.state import Case, Effect, Order, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, HoldEvent, Phase, RecoveryEvent
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.values import Action

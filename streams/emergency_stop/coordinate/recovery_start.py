@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from emergency_stop.coordinate.authority import approve, doubt, latch_refusal, people_needed, supporters
@@ -16,6 +15,7 @@ from emergency_stop.coordinate.recovery_state import RecoveryState
 from emergency_stop.coordinate.resume import refuse
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, RECOVERY, EmergencyEvent, Phase
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import derived_id, request_cause
 from emergency_stop.domain.messages import ConditionAnswer, Request
 from emergency_stop.domain.values import ConditionState
@@ -125,8 +125,10 @@ def _ask(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
     if not _may_begin(case, world):
         return state.with_case(replace(case, recover_at=None, asked=None)), []
     wait_ms = min(world.policy.condition_interval_ms * 2**case.times_asked, CONDITION_INTERVAL_MS_MAX)
-    asked, question = asked_anew(case, case.emergency_id, now_ms)
     wait_ms = max(wait_ms, world.policy.condition_interval_ms)
+    if world.stops_wait:
+        return state.with_case(replace(case, recover_at=now_ms + wait_ms)), []
+    asked, question = asked_anew(case, case.emergency_id, now_ms)
     # bounded: beyond so many doublings the interval is at its longest anyway
     times = min(case.times_asked + 1, 16)
     case = replace(case, asked=asked, recover_at=now_ms + wait_ms, times_asked=times)
@@ -149,7 +151,8 @@ def hear_answer(state: ScopeState, answer: ConditionAnswer, now_ms: int, world: 
     case = replace(case, asked=None)
     idle = all(other.recovering is None for other in state.cases)
     is_newest = max(state.in_force, key=_epoch).emergency_id == case.emergency_id
-    if answer.state is not ConditionState.CLEAR or not (_may_begin(case, world) and idle and is_newest):
+    may_begin = _may_begin(case, world) and idle and is_newest and not world.stops_wait
+    if answer.state is not ConditionState.CLEAR or not may_begin:
         return state.with_case(case), []
     try:
         procedure, reasons = choose(case, history_of(state), world.policy.procedures)

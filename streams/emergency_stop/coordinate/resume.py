@@ -7,8 +7,6 @@ be reset first, and what holds everything is lifted by several people (``coordin
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.authority import approve, doubt, latch_refusal, named_cases, people_needed, supporters
 from emergency_stop.coordinate.holds import changed_hold
@@ -18,6 +16,7 @@ from emergency_stop.coordinate.plans import cancel, planned_by_name
 from emergency_stop.coordinate.recovery_rollback import overtaken
 from emergency_stop.coordinate.state import Case, Effect, Order, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, EmergencyEvent, HoldEvent
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import request_cause
 from emergency_stop.domain.messages import Request
 from emergency_stop.domain.values import Action, Scope

@@ -7,13 +7,14 @@ between two records can then never leave half a decision behind.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from emergency_stop.coordinate.recovery_procedures import Procedure, default_procedures
 from emergency_stop.coordinate.recovery_state import Asked, RecoveryState
 from emergency_stop.coordinate.services import Services
 from emergency_stop.coordinate.tables import IN_FORCE, TIMED, Phase, Standing
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuestion, Emergency, Hold, Recovery
 from emergency_stop.domain.values import Action, ClearRule, StopLevel, TriggerType
 
@@ -72,6 +73,8 @@ class World:
     overtaken: Mapping[str, int] = field(default_factory=dict)
     #: Holds in force that reach beyond one account, by scope, whoever wrote them.
     wide_holds: Mapping[str, Hold] = field(default_factory=dict)
+    #: Whether stops of this partition wait for their turn; nothing begins to recover by itself before they had it.
+    stops_wait: bool = False
 
     def next_epoch(self, state: ScopeState) -> int:
         return max(state.epoch, self.published_epochs.get(state.scope, 0)) + 1

@@ -11,7 +11,6 @@ change nothing. ``now_ms`` and ``world`` decide deadlines and who must answer, n
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import singledispatch
 
 from emergency_stop.coordinate.audit import decision
@@ -32,6 +31,7 @@ from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
+from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, AuditRecord, ConditionAnswer, Hit, Request
 from emergency_stop.domain.values import (

@@ -202,6 +202,7 @@ class PartitionDetector:
             else self._topic(series.topic).read(series, keys, moments)
             for series in group.shape.series
         ]
+        source = replace(source, seen=self._seen(group, source.topic))
         state = home.groups[group.name]
         before = np.hstack((state.table.rows[slots], state.truth.table.rows[slots]))
         crossings = state.evaluate(slots, moments, seen, by_clock=True)

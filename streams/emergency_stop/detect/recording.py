@@ -14,9 +14,9 @@ CHANGES_MAX: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """By default nothing. ``rows_max`` is how many accounts of a topic's partition and period get a row of their own; 0:
-    periods are not summed up. ``changes_max`` bounds, per topic's partition and period, the changes that are told one by
-    one; 0: none is.
+    """By default nothing. ``rows_max`` is how many accounts of a topic's partition and period get a row of their own;
+    0: periods are not summed up. ``changes_max`` bounds, per topic's partition and period, the changes that are told
+    one by one; 0: none is.
     """
 
     rows_max: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -11,7 +12,12 @@ from emergency_stop.domain.values import AckState, Action
 #: Root of every id of this system; changing it makes all ids new.
 NAMESPACE: Final = UUID("6f1d2c7e-58f3-5d0b-9a3c-0e5a7b9c4d21")
 
+#: So many newest ids are remembered, some MB: each answer is compared with the ids of all commands of its emergency.
+_REMEMBERED: Final = 8_192
 
+
+# typed, because JSON tells 1 from True, and a dict's key does not
+@lru_cache(maxsize=_REMEMBERED, typed=True)
 def derived_id(kind: str, *parts: str | int) -> str:
     """UUIDv5 of ``kind`` and ``parts``. Injective: parts are joined as JSON, so no two lists run together."""
     return str(uuid5(NAMESPACE, json.dumps([kind, *parts], ensure_ascii=True)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from emergency_stop.domain.values import (
     ALL_SERVICES,
+    AccountKeyState,
     AckState,
     Action,
     ClearRule,
@@ -233,7 +234,7 @@ class Emergency:
     target_services: tuple[str, ...]
     instances: tuple[InstanceStop, ...]
     correlation_id: str
-    #: Event time of the cause; ``time_to_stop_ms`` runs from here to the last STOPPED.
+    #: Event time of the cause; ``time_to_stop_ms`` runs from here to the last STOPPED, after a rollback from that.
     occurred_at: int
     started_at: int
     deadline_at: int
@@ -504,6 +505,25 @@ class Partial:
     row: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class AccountKey:
+    """A version of the key that an account's sensitive fields are sealed with, wrapped; or that versions were erased.
+
+    An erasure makes every version up to ``version`` void, for ever; there is one per master key that wrapped any of
+    them.
+    """
+
+    pseudonym: str
+    state: AccountKeyState
+    #: Empty for an erasure.
+    key_id: str
+    version: int
+    #: Which master key wrapped it, or wrapped what was erased.
+    master_id: str
+    wrapped: bytes
+    at: int
+
+
 def targets_service(services: tuple[str, ...], service: str) -> bool:
     """Whether a list of target services covers ``service``."""
     return ALL_SERVICES in services or service in services
@@ -531,4 +551,5 @@ ControlMessage = (
     | Recovery
     | Notice
     | Silence
+    | AccountKey
 )

@@ -47,6 +47,8 @@ EMERGENCIES: Final = "estop.emergencies"
 RECOVERIES: Final = "estop.recoveries"
 AUDIT: Final = "estop.audit"
 AUDIT_HEADS: Final = "estop.audit-heads"
+#: Wrapped keys of accounts; what is deleted there makes what they sealed unreadable. Never stored elsewhere.
+ACCOUNT_KEYS: Final = "estop.account-keys"
 FRESHNESS: Final = "estop.freshness"
 DEAD_LETTER: Final = "estop.dead-letter"
 DETECTOR_STATE: Final = "estop.detector-state"
@@ -103,6 +105,7 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(LIFECYCLE, "Lifecycle"),
     TopicSpec(NOTICES, "Notice", partitions=1),
     TopicSpec(SILENCES, "Silence", compacted=True, partitions=1),
+    TopicSpec(ACCOUNT_KEYS, "AccountKey", compacted=True, partitions=1),
     FRESHNESS_SPEC,
     TopicSpec(DEAD_LETTER, None),
     TopicSpec(DETECTOR_STATE, None, compacted=True),

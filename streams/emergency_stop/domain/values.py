@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -175,6 +176,13 @@ class WithoutLease(StrEnum):
     IGNORE = "ignore"
 
 
+class AccountKeyState(StrEnum):
+    """What a record about an account's keys says."""
+
+    KEY = "key"
+    ERASED = "erased"
+
+
 class ScopeKind(StrEnum):
     GLOBAL = "global"
     SERVICE = "service"
@@ -190,6 +198,8 @@ SCOPE_LENGTH_MAX: Final = 256
 ACCOUNT_ID_LENGTH_MAX: Final = SCOPE_LENGTH_MAX - len("account:")
 #: Of a service's name: with ``estop.commands.`` before it, it is the name of a topic, of 249 characters at most.
 SERVICE_NAME_LENGTH_MAX: Final = 234
+#: A message's scope is read again by everybody whom it passes; so many newest are remembered.
+_SCOPES_REMEMBERED: Final = 4_096
 _SERVICE_NAME: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{SERVICE_NAME_LENGTH_MAX}}}")
 
 
@@ -223,15 +233,7 @@ class Scope:
 
         Raises ``ValueError`` that names the text and the three allowed forms.
         """
-        kind, _, name = text.partition(":")
-        is_account = kind == "account" and is_account_id(name)
-        if text != "global" and not is_account and not (kind == "service" and is_service_name(name)):
-            raise ValueError(
-                f"scope {text[:SCOPE_LENGTH_MAX]!r} is not one of: global, service:<name>, account:<id>; a name has"
-                f" at most {SERVICE_NAME_LENGTH_MAX} letters, digits, '.', '-' and '_', an id at most"
-                f" {ACCOUNT_ID_LENGTH_MAX} characters without white space at the ends"
-            )
-        return cls(ScopeKind(kind), name)
+        return _read_scope(text)
 
     @classmethod
     def account(cls, account_id: str) -> Scope:
@@ -240,6 +242,19 @@ class Scope:
     @classmethod
     def service(cls, name: str) -> Scope:
         return cls(ScopeKind.SERVICE, name)
+
+
+@lru_cache(maxsize=_SCOPES_REMEMBERED)
+def _read_scope(text: str) -> Scope:
+    kind, _, name = text.partition(":")
+    is_account = kind == "account" and is_account_id(name)
+    if text != "global" and not is_account and not (kind == "service" and is_service_name(name)):
+        raise ValueError(
+            f"scope {text[:SCOPE_LENGTH_MAX]!r} is not one of: global, service:<name>, account:<id>; a name has"
+            f" at most {SERVICE_NAME_LENGTH_MAX} letters, digits, '.', '-' and '_', an id at most"
+            f" {ACCOUNT_ID_LENGTH_MAX} characters without white space at the ends"
+        )
+    return Scope(ScopeKind(kind), name)
 
 
 GLOBAL_SCOPE: Final = Scope(ScopeKind.GLOBAL)

@@ -25,18 +25,23 @@ class Stopped(Exception):
     """An action is not permitted, or was cancelled because a stop came. Carries what stands in its way."""
 
     def __init__(self, shut: Shut, account_id: str | None) -> None:
-        subject = "this service" if account_id is None else f"account {account_id}"
-        state = f"half open, {shut.percent} % of its work admitted" if shut.percent else "stopped"
-        super().__init__(
-            f"{subject} may not act: {shut.scope} is {state} ({shut.level.value}, epoch {shut.epoch}): {shut.reason};"
-            " try again after the hold has been lifted"
-        )
+        super().__init__(shut, account_id)
         self.scope = shut.scope
         self.level = shut.level
         self.epoch = shut.epoch
         self.reason = shut.reason
         self.emergency_id = shut.emergency_id
         self.account_id = account_id
+        self._percent = shut.percent
+
+    def __str__(self) -> str:
+        # made where somebody reads it: a loop that waits for its account is refused again and again
+        subject = "this service" if self.account_id is None else f"account {self.account_id}"
+        state = f"half open, {self._percent} % of its work admitted" if self._percent else "stopped"
+        return (
+            f"{subject} may not act: {self.scope} is {state} ({self.level.value}, epoch {self.epoch}): {self.reason};"
+            " try again after the hold has been lifted"
+        )
 
 
 def severity(shut: Shut | None) -> int:
@@ -57,9 +62,11 @@ def worst(shuts: Iterable[Shut | None]) -> Shut | None:
 def together(shuts: Iterable[Shut | None]) -> Shut | None:
     """All of them at once: the worst, which admits no more than any of them does."""
     present = [shut for shut in shuts if shut is not None]
-    most = worst(present)
-    least = min((shut.percent for shut in present), default=0)
-    return most if most is None or most.percent == least else replace(most, percent=least)
+    if len(present) <= 1:
+        return present[0] if present else None
+    most = max(present, key=_rank)
+    least = min(shut.percent for shut in present)
+    return most if most.percent == least else replace(most, percent=least)
 
 
 def _rank(shut: Shut) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 Whoever reports trouble must not get into trouble by it. ``offer`` neither waits nor raises; what it took is
 kept within a bound of bytes and published by a task with a connection of its own, so that neither a
 flood nor a broker that is gone can delay an answer to a stop. What is lost is counted, by the reason.
+
+Where master keys are configured, sensitive fields are sealed before they leave (docs/privacy.md).
 """
 
 from __future__ import annotations
@@ -11,15 +13,18 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import uuid
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from aiokafka.errors import KafkaError
 
+from emergency_stop.adapters.account_keys import AccountKeyring
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain.telemetry import TelemetryEvent
@@ -28,6 +33,7 @@ from emergency_stop.domain.values import ACCOUNT_ID_LENGTH_MAX, is_account_id, i
 from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import encode_body, frame, to_plain
 from emergency_stop.wire.registry import LocalRegistry, Registry
+from emergency_stop.wire.sensitive import has_sensitive
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,9 @@ UNACKNOWLEDGED_MAX: Final = 500
 LINGER_MS: Final = 5
 RETRY_MS: Final = 1_000
 LEAVE_MS: Final = 5_000
+#: A sealed text is longer than the text: what an event with such texts may grow by.
+SEALED_BYTES: Final = 512
+PRIVACY_KEYS_VARIABLE: Final = "ESTOP_PRIVACY_KEYS"
 _TOPIC_OF: Final = {spec.record: spec.name for spec in TELEMETRY if spec.record}
 
 
@@ -72,6 +81,8 @@ class TelemetryStats:
     delivered: int
     waiting: int
     lost: dict[Loss, int]
+    #: Of those that were sealed: how many nobody can ever open, because no key could be had in time.
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +90,12 @@ class _Entry:
     record: str
     key: bytes
     body: bytes
+    #: What is to be sealed before it goes out; ``None``: ``body`` goes out as it is.
+    plain: dict[str, Any] | None = None
 
     @property
     def size_bytes(self) -> int:
-        return len(self.key) + len(self.body) + ENTRY_BYTES
+        return len(self.key) + len(self.body) + ENTRY_BYTES + (0 if self.plain is None else SEALED_BYTES)
 
 
 class Telemetry:
@@ -99,15 +112,25 @@ class Telemetry:
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         registry: Registry | None = None,
         clock: Clock | None = None,
+        privacy_keys: str | os.PathLike[str] | None = None,
     ) -> None:
+        """``privacy_keys`` is the file of master keys; ``None``: the one that ``ESTOP_PRIVACY_KEYS`` names, and where
+        that is not set either, sensitive fields go out in the clear. Raises ``KeyFileError`` for a file that cannot
+        be used.
+        """
         if queue_bytes_max < ENTRY_BYTES:
             raise ValueError(f"queue_bytes_max {queue_bytes_max} is too small; allowed: {ENTRY_BYTES} bytes or more")
         self.service: Final = service
         self.now_ms: Final = (clock or SystemClock()).now_ms
         self._registry = registry or LocalRegistry()
         self._queue_bytes_max = queue_bytes_max
-        self._publisher = KafkaPublisher(
-            brokers, client_id=f"{service}-telemetry-{uuid.uuid4().hex[:8]}", linger_ms=LINGER_MS
+        name = f"{service}-telemetry-{uuid.uuid4().hex[:8]}"
+        self._publisher = KafkaPublisher(brokers, client_id=name, linger_ms=LINGER_MS)
+        key_file = privacy_keys or os.environ.get(PRIVACY_KEYS_VARIABLE)
+        self._keyring = (
+            AccountKeyring(brokers, Path(key_file), client_id=name, registry=self._registry, clock=clock)
+            if key_file
+            else None
         )
         self._queue: deque[_Entry] = deque()
         self._held_bytes = 0
@@ -123,7 +146,8 @@ class Telemetry:
     @property
     def stats(self) -> TelemetryStats:
         waiting = len(self._queue) + len(self._sending)
-        return TelemetryStats(self._offered, self._delivered, waiting, dict(self._lost))
+        unreadable = self._keyring.unreadable if self._keyring else 0
+        return TelemetryStats(self._offered, self._delivered, waiting, dict(self._lost), unreadable)
 
     def offer(self, event: TelemetryEvent) -> bool:
         """Take ``event`` over; see ``TelemetrySink``. Empty ids, times and sources are filled in here."""
@@ -141,6 +165,8 @@ class Telemetry:
             self._lose(Loss.OVERFLOW)
         if self._held_bytes + entry.size_bytes > self._queue_bytes_max:
             return self._lose(Loss.OVERFLOW)
+        if self._keyring is not None and entry.plain is not None:
+            self._keyring.want(event.account_id)
         self._queue.append(entry)
         self._held_bytes += entry.size_bytes
         self._changed.set()
@@ -149,6 +175,8 @@ class Telemetry:
     async def start(self) -> None:
         """Begin to publish, in the background: returns at once, whether or not a broker answers. Idempotent."""
         if self._task is None:
+            if self._keyring is not None:
+                await self._keyring.start()
             self._task = asyncio.create_task(self._run(), name=f"telemetry {self.service}")
 
     async def stop(self, within_ms: int = LEAVE_MS) -> None:
@@ -166,6 +194,8 @@ class Telemetry:
         with contextlib.suppress(TimeoutError, KafkaError):
             async with asyncio.timeout(within_ms / 1000):
                 await self._publisher.stop()
+        if self._keyring is not None:
+            await self._keyring.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -183,11 +213,20 @@ class Telemetry:
         await self._connect()
         while True:
             await self._wait_for_work()
-            entry = self._queue.popleft()
-            value = frame(ids[entry.record], entry.body)
+            entry = self._queue[0]
+            body = await self._sealed(entry)
+            if not self._queue or self._queue[0] is not entry:
+                continue  # it gave way to others meanwhile, and was counted
+            self._queue.popleft()
+            value = frame(ids[entry.record], body)
             future = asyncio.ensure_future(self._publisher.publish(_TOPIC_OF[entry.record], entry.key, value))
             self._sending[future] = entry
             future.add_done_callback(self._on_sent)
+
+    async def _sealed(self, entry: _Entry) -> bytes:
+        if self._keyring is None or entry.plain is None:
+            return entry.body
+        return encode_body(entry.record, await self._keyring.seal(entry.record, entry.plain))
 
     async def _wait_for_work(self) -> None:
         """Until something waits and the broker owes few enough answers."""
@@ -255,7 +294,8 @@ class Telemetry:
         plain["event_id"] = event.event_id or str(uuid.uuid4())
         plain["occurred_at"] = event.occurred_at or self.now_ms()
         plain["source"] = event.source or self.service
-        return _Entry(record, event.account_id.encode(), encode_body(record, plain))
+        is_open = self._keyring is not None and has_sensitive(record, plain)
+        return _Entry(record, event.account_id.encode(), encode_body(record, plain), plain if is_open else None)
 
 
 def _check(record: str, plain: dict[str, Any]) -> None:

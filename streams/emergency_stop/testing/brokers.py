@@ -24,6 +24,7 @@ from emergency_stop.adapters.embedded_broker import (
     die_with_parent,
     free_port,
 )
+from emergency_stop.testing.class_archive import ClassArchive
 from emergency_stop.testing.maven import classpath, find_java
 
 __all__ = ["KAFKA_VERSION", "ApacheKafka", "BrokerUnavailableError", "EmbeddedBroker"]
@@ -99,7 +100,7 @@ class ApacheKafka:
         config = self._configure()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                self._java("kafka.Kafka", str(config)),
+                self._java(*self._archive().options(), "kafka.Kafka", str(config)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -119,6 +120,8 @@ class ApacheKafka:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        else:
+            self._archive().keep()
 
     def kill(self) -> None:
         """``kill -9``; the data stays. Idempotent."""
@@ -151,9 +154,13 @@ class ApacheKafka:
     ) -> None:
         self.close()
 
-    def _java(self, main: str, *arguments: str) -> list[str]:
+    def _java(self, *arguments: str) -> list[str]:
+        """Options of Java's own may come before the class and its arguments."""
         options = [f"-Xmx{self._heap_mb}m", "-Dorg.apache.logging.log4j.level=WARN", "-XX:+UseG1GC"]
-        return [find_java(), *options, "-cp", classpath(KAFKA_ARTIFACTS), main, *arguments]
+        return [find_java(), *options, "-cp", classpath(KAFKA_ARTIFACTS), *arguments]
+
+    def _archive(self) -> ClassArchive:
+        return ClassArchive(find_java(), classpath(KAFKA_ARTIFACTS), self.workdir)
 
     def _configure(self) -> Path:
         """Write server.properties and, once, format the storage."""
@@ -169,7 +176,8 @@ class ApacheKafka:
         }
         config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         if not (data / "meta.properties").exists():
-            command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
+            read = self._archive().options_to_read()
+            command = self._java(*read, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
             done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
             if done.returncode != 0:
                 raise BrokerUnavailableError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")

@@ -66,28 +66,34 @@ def split_frame(value: bytes | None) -> tuple[int | str, memoryview]:
     raise WireError(f"first byte is {value[0]:#04x}, not {MAGIC:#04x} or {GUID_MAGIC:#04x} as in Confluent's format")
 
 
-def _builder(hint: Any) -> Callable[[Any], Any]:
+def _builder(hint: Any) -> Callable[[Any], Any] | None:
+    """What makes a value of ``hint`` of its plain form; ``None`` where both are the same, as of every scalar."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         inner = _builder(next(arg for arg in args if arg is not type(None)))
-        return lambda value: None if value is None else inner(value)
+        return None if inner is None else lambda value: None if value is None else inner(value)
     if origin is tuple:
         item = _builder(args[0])
-        return lambda value: tuple(item(entry) for entry in value)
+        return tuple if item is None else lambda value: tuple(item(entry) for entry in value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _record_builder(hint)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint
-    return lambda value: value
+    return None
 
 
 @cache
 def _record_builder(kind: type[Any]) -> Callable[[Any], Any]:
     hints = typing.get_type_hints(kind)
     builders = {field.name: _builder(hints[field.name]) for field in dataclasses.fields(kind)}
+    made = [(name, make) for name, make in builders.items() if make is not None]
 
     def build(value: Mapping[str, Any]) -> Any:
-        return kind(**{name: make(value[name]) for name, make in builders.items() if name in value})
+        fields = {name: value[name] for name in builders if name in value}
+        for name, make in made:
+            if name in fields:
+                fields[name] = make(fields[name])
+        return kind(**fields)
 
     return build
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import Ack, Activity, Command, Emergency
+from emergency_stop.domain.messages import Ack, Activity, Command, Emergency, Recovery
 from emergency_stop.domain.values import AckState, Action, EmergencyState
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
@@ -42,7 +42,7 @@ async def until(condition: Callable[[], bool], what: Callable[[], str], within_s
 
 @dataclass(slots=True)
 class Seen:
-    """One emergency as it was read."""
+    """One emergency as it was read, up to its first recovery: what a rollback stops is timed from the rollback."""
 
     account: Emergency
     #: When its newest account, and the last STOPPED of an instance, were read.
@@ -51,6 +51,7 @@ class Seen:
     answers: dict[Who, dict[AckState, Ack]] = field(default_factory=dict)
     #: (command, instance) of every verdict: STOPPED, FAILED or REFUSED.
     verdicts: set[tuple[str, str]] = field(default_factory=set)
+    is_recovering: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -71,10 +72,13 @@ class Witness:
         self.by_scope: dict[str, Seen] = {}
         self.stop_commands: dict[str, Command] = {}
         self.activity: list[Activity] = []
+        #: When the first recovery of an emergency began; from then on its services may act again.
+        self.recovering_from: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
         takes: dict[str, Callable[[TailRecord], None]] = {
             topics.EMERGENCIES: self._take_emergency, topics.ACKS: self._take_ack, topics.ACTIVITY: self._take_activity,
+            topics.RECOVERIES: self._take_recovery,
             **{topics.commands_topic(service): self._take_command for service in self._services},
         }  # fmt: skip
         for topic, take in takes.items():
@@ -93,16 +97,20 @@ class Witness:
         return seen is not None and seen.has_ended
 
     def effects_after_stop(self) -> int:
-        """Side effects of an instance for an account, after it said that it had stopped for that account."""
+        """Side effects of an instance for an account between its word that it had stopped and the first recovery."""
+        never = 1 << 62
         stopped = {
-            (*who, seen.account.account_id): answers[AckState.STOPPED].acked_at
-            for seen in self.emergencies.values()
+            (*who, seen.account.account_id): (
+                answers[AckState.STOPPED].acked_at,
+                self.recovering_from.get(emergency_id, never),
+            )
+            for emergency_id, seen in self.emergencies.items()
             for who, answers in seen.answers.items()
             if AckState.STOPPED in answers
         }
-        never = 1 << 62
-        keys = ((one, (one.service, one.instance_id, one.account_id)) for one in self.activity)
-        return sum(one.performed_at > stopped.get(key, never) for one, key in keys)
+        keys = ((one.performed_at, (one.service, one.instance_id, one.account_id)) for one in self.activity)
+        spans = ((at, *stopped.get(key, (never, never))) for at, key in keys)
+        return sum(from_ms < at < until_ms for at, from_ms, until_ms in spans)
 
     def clock_contradictions(self) -> list[str]:
         """Emergencies whose last STOPPED was read before the moment that ``time_to_stop_ms`` claims for it."""
@@ -124,6 +132,9 @@ class Witness:
             self.by_scope[account.scope] = seen
             for ack, read_ms in self._early.pop(account.emergency_id, ()):
                 self._note(seen, ack, read_ms)
+        seen.is_recovering |= account.state is EmergencyState.RECOVERING
+        if seen.is_recovering:
+            return
         if account.state in ENDED and not seen.has_ended:
             seen.ended_seen_ms = now_ms()
         seen.account = account
@@ -138,7 +149,7 @@ class Witness:
 
     def _note(self, seen: Seen, ack: Ack, read_ms: int) -> None:
         answers = seen.answers.setdefault((ack.service, ack.instance_id), {})
-        if ack.state is AckState.STOPPED and AckState.STOPPED not in answers:
+        if ack.state is AckState.STOPPED and AckState.STOPPED not in answers and not seen.is_recovering:
             seen.last_stopped_seen_ms = max(seen.last_stopped_seen_ms, read_ms)
         answers.setdefault(ack.state, ack)
         if ack.state in VERDICTS:
@@ -148,6 +159,10 @@ class Witness:
         command = self._codec.decode(Command, record.value)
         if command.action is Action.STOP:
             self.stop_commands[command.command_id] = command
+
+    def _take_recovery(self, record: TailRecord) -> None:
+        recovery = self._codec.decode(Recovery, record.value)
+        self.recovering_from.setdefault(recovery.emergency_id, recovery.started_at)
 
     def _take_activity(self, record: TailRecord) -> None:
         self.activity.append(self._codec.decode(Activity, record.value))

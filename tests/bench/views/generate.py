@@ -129,7 +129,7 @@ def _consequences(world: World) -> Iterator[tuple[str, int, dict[str, str]]]:
     """(table, rows, column → expression). A hit, its emergency, its commands and answers are of one number."""
     count = world.emergencies
     yield "hits", count + count // 50, _hits(world)
-    yield "emergencies", count * 3, _emergencies(world)
+    yield "emergencies", count * 5, _emergencies(world)
     one = f"intDiv(number, {len(SERVICES)})"
     service = f"{list(SERVICES)}[1 + number % {len(SERVICES)}]"
     case = {"emergency_id": f"concat('em-', toString({one}))", "scope": _scope(world, one), "service": service}
@@ -187,28 +187,33 @@ def _hits(world: World) -> dict[str, str]:
 
 
 def _emergencies(world: World) -> dict[str, str]:
-    """Three records each: stopping, how it ended (one in a hundred is partial), resolved."""
-    one = "intDiv(number, 3)"
+    """Five records each: stopping, how it ended, recovering, for one in ten stopped by a rollback, resolved.
+
+    One in a hundred is partial at first.
+    """
+    one, turn = "intDiv(number, 5)", "number % 5"
     at_ms = _happened(world, one)
-    partial = f"{_hash('partial', one)} % 100 = 0"
-    took = f"(40 + {_hash('took', one)} % 100)"
+    again = f"({turn} = 3 AND {_hash('again', one)} % 10 = 0)"
+    partial = f"({turn} = 1 AND {_hash('partial', one)} % 100 = 0)"
+    took = f"(40 + {_hash('took', one)} % 100 + if({again}, 7, 0))"
     instances = ", ".join(
         f"('{service}', '{instance}', if({partial} AND {place} = 0, 'unknown', 'stopped'), '', toInt32(0),"
         f" toInt64({at_ms} + 10 + {_hash(f'{service}{instance}', one)} % 30"
-        f" + if({_hash('slow', one)} % 50 = 0 AND {place} = 3, 6000, 0)))"
+        f" + if({_hash('slow', one)} % 50 = 0 AND {place} = 3, 6000, 0) + if({again}, 600000, 0)))"
         for place, service in enumerate(SERVICES)
         for instance in "ab"
     )
     return {
-        **_origin("estop.emergencies", f"{at_ms} + number % 3 * 1000"),
+        **_origin("estop.emergencies", f"{at_ms} + {turn} * 1000"),
         "emergency_id": f"concat('em-', toString({one}))",
-        "state": f"multiIf(number % 3 = 0, 'stopping', number % 3 = 2, 'resolved', {partial}, 'partial', 'stopped')",
+        "state": f"multiIf({turn} = 0, 'stopping', {turn} = 2, 'recovering', {partial}, 'partial',"
+        f" {turn} = 1 OR {again}, 'stopped', 'resolved')",
         "scope": _scope(world, one),
         "level": _level(one),
         "instances": f"[{instances}]",
         "occurred_at": _time(at_ms),
         "deadline_at": _time(f"{at_ms} + 5000"),
-        "time_to_stop_ms": f"if(number % 3 = 0 OR {partial}, NULL, toInt64({took}))",
+        "time_to_stop_ms": f"if({turn} = 0 OR {partial}, NULL, toInt64({took}))",
     }
 
 

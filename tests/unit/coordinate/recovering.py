@@ -47,6 +47,7 @@ class Scene:
         self.now = 10_000
         self.instances = [instance("x"), replace(instance("y"), depends_on=("x",))]
         self.wide: dict[str, Any] = {}
+        self.stops_wait = False
         self.effects: list[Effect] = []
         self.state: ScopeState = opened(cause or request("r0", level=StopLevel.GRACEFUL), 0, self.world)
         for service in "xy":
@@ -59,7 +60,8 @@ class Scene:
 
     @property
     def world(self) -> World:
-        return World(self.policy, Services(("x", "y"), self.instances), wide_holds=self.wide)
+        services = Services(("x", "y"), self.instances)
+        return World(self.policy, services, wide_holds=self.wide, stops_wait=self.stops_wait)
 
     @property
     def told(self) -> Recovery:

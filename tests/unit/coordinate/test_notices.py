@@ -102,6 +102,34 @@ def test_a_proven_stop_and_a_resume_are_for_information() -> None:
     assert resumed.subject == "account:a was resumed by ann"
 
 
+def test_a_planned_stop_is_told_ahead_with_its_time_and_so_is_that_it_was_called_off() -> None:
+    plan = request(level=StopLevel.MAINTENANCE, starts_at=86_400_000)
+    state, effects = step(ScopeState(SCOPE), plan, 5, world())
+    (emergency,) = emergencies(effects)
+    told = the(notices_of(publishable(effects)))
+    assert (told.kind, told.scope, told.at, told.emergency_id) == (INFO, SCOPE, 5, emergency.emergency_id)
+    assert told.subject == "maintenance stop of account:a is planned for 1970-01-02T00:00:00Z"
+    assert f"--emergency {emergency.emergency_id}" in told.text
+    assert the(notices_of(publishable(effects))).notice_id == told.notice_id
+    _, effects = step(state, resume("r9", 0, emergency_id=emergency.emergency_id), 9, world())
+    off = the(notices_of(publishable(effects)))
+    assert (off.kind, off.scope, off.at, off.emergency_id) == (INFO, SCOPE, 9, emergency.emergency_id)
+    assert off.subject == "the planned maintenance stop of account:a was called off by ann"
+
+
+@pytest.mark.parametrize("starts_at", [253_402_300_799_999, 1 << 62])
+def test_a_plan_for_a_time_that_no_calendar_has_is_told_all_the_same(starts_at: int) -> None:
+    _, effects = step(ScopeState(SCOPE), request(level=StopLevel.MAINTENANCE, starts_at=starts_at), 5, world())
+    assert the(notices_of(effects)).subject.endswith("is planned for 9999-12-31T23:59:59Z")
+
+
+def test_a_plan_that_begins_is_told_as_any_stop() -> None:
+    state, _ = step(ScopeState(SCOPE), request(level=StopLevel.MAINTENANCE, starts_at=500), 5, world())
+    _, effects = step(state, Tick(SCOPE), 500, world())
+    told = the(notices_of(publishable(effects)))
+    assert (told.kind, told.subject) == (WARNING, "maintenance stop of account:a begins")
+
+
 def test_a_trigger_that_only_warns_does() -> None:
     _, effects = step(ScopeState(SCOPE), hit(mode=Mode.WARN), 5, world())
     told = the(notices_of(effects))

@@ -10,8 +10,8 @@ from emergency_stop.coordinate.partition import RESTART_GRACE_MS, WATCH_MS, Coor
 from emergency_stop.coordinate.snapshot import SnapshotError, scope_key
 from emergency_stop.coordinate.state import Effect, World
 from emergency_stop.coordinate.tables import RefusedMessageError
-from emergency_stop.domain.messages import Ack, Hit, Hold, Request
-from emergency_stop.domain.values import AckState, Action, HoldState, StopLevel
+from emergency_stop.domain.messages import Ack, ConditionQuestion, Hit, Hold, Request
+from emergency_stop.domain.values import AckState, Action, ClearRule, HoldState, StopLevel
 from tests.unit.coordinate.recovering import QUICK
 from tests.unit.coordinate.scenario import (
     POLICY,
@@ -101,6 +101,22 @@ class TestSlots:
         given(core, hit("h1", "account:1", level=StopLevel.IMMEDIATE), 0, world())
         given(core, hit("h2", "account:2"), 0, world())
         assert {command.scope for command in commands(ticked(core, 5_000, world()))} == {"account:1", "account:2"}
+
+    def test_nothing_begins_to_recover_by_itself_while_one_waits(self) -> None:
+        core, policy = coordinator(slots=1), replace(POLICY, procedures=(QUICK,), condition_interval_ms=1_000)
+        where = replace(world(), policy=policy)
+        given(core, hit("h1", "account:1", clear_rule=ClearRule.WHEN_CONDITION_CLEARS), 0, where)
+        first = core.state("account:1").cases[0]
+        for service in "xy":
+            core.apply(ack(command_to(first, service), AckState.STOPPED), 1, where)
+        for name in "23":
+            core.apply(hit(f"h{name}", f"account:{name}"), 1, where)
+        assert core.queue_length == 1
+        asked = [one for at in range(100, 1_000, 100) for one in ticked(core, at, where)]
+        assert not [one for one in asked if isinstance(one, ConditionQuestion)]
+        core.apply(resume("r3", core.state("account:3").epoch, scope="account:3"), 1_000, where)
+        asked = [one for at in range(1_100, 3_000, 100) for one in ticked(core, at, where)]
+        assert [one.scope for one in asked if isinstance(one, ConditionQuestion)][:1] == ["account:1"]
 
     def test_one_resumed_while_it_waits_is_never_commanded(self) -> None:
         core = coordinator(slots=1)

@@ -156,6 +156,21 @@ class TestByItself:
         questions = [effect.asked_at for effect in scene.effects if isinstance(effect, ConditionQuestion)]
         assert [b - a for a, b in pairwise(questions)] == [1_000, 2_000, 4_000]
 
+    def test_not_while_stops_wait_for_their_turn(self) -> None:
+        scene = Scene(hit(clear_rule=self.CLEARS))
+        scene.stops_wait = True
+        scene.waits(5_000)
+        assert not [effect for effect in scene.effects if isinstance(effect, ConditionQuestion)]
+        scene.stops_wait = False
+        scene.waits(1_000)
+        scene.stops_wait = True
+        scene.detector(ConditionState.CLEAR)
+        assert scene.case.recovery is None, "the answer came while stops waited again"
+        scene.stops_wait = False
+        scene.waits(2_000)
+        scene.detector(ConditionState.CLEAR)
+        assert scene.told.outcome is UNDER_WAY
+
     def test_not_before_a_newer_emergency_of_the_scope(self) -> None:
         scene = Scene(hit(clear_rule=self.CLEARS))
         scene.waits(100)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from emergency_stop.apps.dead_letters.barred import REDRIVABLE
 from emergency_stop.apps.dead_letters.book import Choice, LetterBook
-from emergency_stop.apps.dead_letters.examine import REDRIVABLE, Examiner
+from emergency_stop.apps.dead_letters.examine import Examiner
 from emergency_stop.apps.dead_letters.explain import explain
 from emergency_stop.apps.dead_letters.fix import Candidate, Fix
 from emergency_stop.apps.dead_letters.journal import Standing

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from emergency_stop.apps.dead_letters.barred import barred
 from emergency_stop.apps.dead_letters.book import Choice, LetterBook
-from emergency_stop.apps.dead_letters.examine import Examiner, barred
+from emergency_stop.apps.dead_letters.examine import Examiner
 from emergency_stop.apps.dead_letters.fix import Candidate, Fix
 from emergency_stop.apps.dead_letters.journal import (
     ATTEMPT_OVER_MS,

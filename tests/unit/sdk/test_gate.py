@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from emergency_stop.domain.messages import Hold, HoldCause
@@ -213,3 +215,12 @@ def test_held_scopes_counts_each_scope_once() -> None:
 def test_a_scope_that_is_none_is_named_in_the_error(scope: str) -> None:
     with pytest.raises(ValueError, match="is not one of: global"):
         opened().apply_stop(command(scope=scope), trusted=True)
+
+
+def test_a_refusal_says_the_same_in_another_process() -> None:
+    gate = after(half_open(10, "account:a", epoch=3))
+    with pytest.raises(Stopped, match="account:a is half open, 10 % of its work admitted") as refused:
+        gate.check("a")
+    again = pickle.loads(pickle.dumps(refused.value))  # noqa: S301  # our own bytes
+    assert str(again) == str(refused.value)
+    assert (again.scope, again.epoch, again.account_id) == ("account:a", 3, "a")

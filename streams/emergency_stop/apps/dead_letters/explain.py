@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from emergency_stop.apps.dead_letters.examine import barred
+from emergency_stop.apps.dead_letters.barred import barred
 from emergency_stop.apps.dead_letters.letter import REASONS
 from emergency_stop.apps.dead_letters.opened import Opened
 from emergency_stop.config import did_you_mean

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from emergency_stop.apps.sink.intake import HEADER, SOURCE_TIMESTAMP
+from emergency_stop.apps.sink.letter_headers import HEADER, SOURCE_TIMESTAMP
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.reasons import Reject
 from emergency_stop.domain.topics import DEAD_LETTER

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from emergency_stop.apps.dead_letters.barred import barred
 from emergency_stop.apps.dead_letters.book import LetterBook, frame_head
-from emergency_stop.apps.dead_letters.examine import Examiner, barred
+from emergency_stop.apps.dead_letters.examine import Examiner
 from emergency_stop.apps.dead_letters.fix import Candidate, Fix, UnfixableError, mended
 from emergency_stop.apps.dead_letters.journal import Standing
 from emergency_stop.apps.dead_letters.letter import Letter

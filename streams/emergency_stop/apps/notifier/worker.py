@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,21 +25,20 @@ from emergency_stop.apps.notifier import last_resort, telling
 from emergency_stop.apps.notifier.books import ChannelBook, EmergencyBook, SilenceBook
 from emergency_stop.apps.notifier.channels import Channel, LastResortPost
 from emergency_stop.apps.notifier.hiding import Hidden
-from emergency_stop.apps.notifier.last_resort import AT_ONCE_MAX, LastResort, Outcome, audit_of, notice_of
+from emergency_stop.apps.notifier.last_resort import LastResort
 from emergency_stop.apps.notifier.metrics import NotifierMetrics
+from emergency_stop.apps.notifier.resorting import RETRY_MS, Resorting
 from emergency_stop.apps.notifier.telling import Message, Telling, TellingPolicy
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Emergency, Notice
 from emergency_stop.ports import Clock, DeliveryError, Publish, Publisher
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
-from emergency_stop.wire.registry_http import RegistryError
 
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 100
 RECORDS_MAX: Final = 500
-RETRY_MS: Final = 1_000
 #: How long silences and triggers are waited for at start; pages do not wait for them any longer.
 BOOKS_WITHIN_MS: Final = 10_000
 #: How long the state is waited for before the group is looked at again.
@@ -115,7 +114,7 @@ class NotifierWorker:
     ) -> None:
         self._spec = spec
         self._channels = channels
-        self._post = post
+        self._resorting = Resorting(post, publisher, codec, clock, metrics) if post is not None else None
         self._books = books
         self._publisher = publisher
         self._codec = codec
@@ -126,7 +125,6 @@ class NotifierWorker:
         #: State records that the broker has not acknowledged yet; the newest per key.
         self._unsaved: dict[bytes, bytes | None] = {}
         self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=f"notify-{name}") for name in channels}
-        self._resort_threads = ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="last-resort")
         self._deliveries: set[asyncio.Task[None]] = set()
 
     def ready_conditions(self) -> dict[str, bool]:
@@ -160,8 +158,10 @@ class NotifierWorker:
             await self._hand_over()
         finally:
             await stop_consumer(consumer)
-            for threads in (*self._threads.values(), self._resort_threads):
+            for threads in self._threads.values():
                 threads.shutdown(wait=False, cancel_futures=True)
+            if self._resorting is not None:
+                self._resorting.close()
 
     async def _books_read(self) -> None:
         waited_for = (topics.SILENCES, topics.TRIGGERS)
@@ -191,7 +191,7 @@ class NotifierWorker:
             return
         now_ms = self._clock.now_ms()
         self._take(active, records, now_ms)
-        await self._look_after(active, changed, now_ms)
+        self._look_after(active, changed, now_ms)
         self._deliver(active, now_ms)
         await self._save(active)
         await self._commit(consumer, active)
@@ -250,56 +250,15 @@ class NotifierWorker:
             named = self._books.channels.named_by(notice.trigger_id)
             self._note_hidden(active.telling.take(notice, named, now_ms))
 
-    async def _look_after(self, active: _Active, changed: Iterable[Emergency], now_ms: int) -> None:
+    def _look_after(self, active: _Active, changed: Sequence[Emergency], now_ms: int) -> None:
         """Emergencies that need the last resort, or need it no longer. Nothing is lost before all were read."""
-        if self._post is None or not self._books.caught_up(topics.EMERGENCIES):
+        if self._resorting is None or not self._books.caught_up(topics.EMERGENCIES):
             return
-        emergencies = self._books.emergencies.standing
         if not active.resort_knows:
             active.resort_knows = True
-            for emergency_id in active.resort.missing(emergencies):
-                active.resort.drop(emergency_id, now_ms)
-            changed = list(emergencies.values())
-        for emergency in changed:
-            self._start(self._record_outcome(active, active.resort.observe(emergency, now_ms)))
-        for emergency in active.resort.due(now_ms):
-            self._start(self._revoke(active, self._post, emergency, now_ms))
-
-    async def _revoke(self, active: _Active, post: LastResortPost, emergency: Emergency, now_ms: int) -> None:
-        try:
-            detail = await _in(self._resort_threads, lambda: post.send(emergency, now_ms))
-        except DeliveryError as error:
-            self._metrics.resort_failed()
-            log.error("last resort for %s (%s): %s", emergency.scope, emergency.emergency_id, error)  # noqa: TRY400
-            await self._record_outcome(active, active.resort.failed(emergency, str(error), self._clock.now_ms()))
-        else:
-            await self._record_outcome(active, active.resort.succeeded(emergency, detail, self._clock.now_ms()))
-
-    async def _record_outcome(self, active: _Active, outcome: Outcome | None) -> None:
-        """On record, and a page, before the state says so: a crash in between does it all again, under the same ids."""
-        if outcome is None:
-            return
-        log.warning(
-            "last resort for %s (%s) is %s: %s",
-            outcome.emergency.scope, outcome.emergency.emergency_id, outcome.standing.value, outcome.detail,
-        )  # fmt: skip
-        self._metrics.resort_ended(outcome)
-        while True:
-            try:
-                await self._publisher.publish_all(self._records_of(outcome))
-            except (KafkaError, RegistryError) as error:
-                log.warning("an outcome is not on record yet (%s); trying again in %d ms", error, RETRY_MS)
-                await asyncio.sleep(RETRY_MS / 1000)
-            else:
-                active.resort.recorded(outcome)
-                return
-
-    def _records_of(self, outcome: Outcome) -> list[Publish]:
-        audit, notice = audit_of(outcome), notice_of(outcome)
-        records = [Publish(topics.AUDIT, audit.subject.encode(), self._codec.encode(audit, topics.AUDIT))]
-        if notice is not None:
-            records.append(Publish(topics.NOTICES, notice.subject.encode(), self._codec.encode(notice, topics.NOTICES)))
-        return records
+            changed = self._resorting.begin(active.resort, self._books.emergencies.standing, now_ms)
+        for job in self._resorting.work(active.resort, changed, now_ms):
+            self._start(job)
 
     def _deliver(self, active: _Active, now_ms: int) -> None:
         silences = self._books.silences.silences(now_ms)
@@ -311,7 +270,8 @@ class NotifierWorker:
     async def _send(self, active: _Active, message: Message, now_ms: int) -> None:
         channel = self._channels[message.channel]
         try:
-            await _in(self._threads[message.channel], lambda: channel.send(message, now_ms))
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads[message.channel], lambda: channel.send(message, now_ms))
         except Exception as error:  # noqa: BLE001  # whatever it is, it is one channel's fault, and tried again
             self._metrics.failed(message)
             pause_ms = active.telling.failed(message, self._clock.now_ms())
@@ -322,8 +282,8 @@ class NotifierWorker:
             self._metrics.sent(message)
             active.telling.sent(message, self._clock.now_ms())
 
-    def _start(self, delivery: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(delivery)
+    def _start(self, delivery: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(delivery)
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
 
@@ -369,7 +329,3 @@ class NotifierWorker:
 
 def _those(records: Mapping[bytes, bytes], prefix: bytes) -> list[tuple[bytes, bytes]]:
     return [(key, value) for key, value in records.items() if key.startswith(prefix)]
-
-
-async def _in(threads: ThreadPoolExecutor, work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(threads, work)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
+from emergency_stop.adapters.account_keys import AccountKeyring
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.apps.produce.bad_inputs import broken_messages
@@ -22,6 +23,8 @@ from emergency_stop.ports import Publisher
 from emergency_stop.wire.codec import encode_record
 from emergency_stop.wire.registry import Registry
 from emergency_stop.wire.registry_http import build_registry
+from emergency_stop.wire.sensitive import has_sensitive
+from emergency_stop.wire.signing import KeyFileError
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +49,31 @@ class ProduceOptions:
 class TelemetrySender:
     """Encodes and publishes; ``drain`` waits for the broker's acknowledgements."""
 
-    def __init__(self, publisher: Publisher, registry: Registry) -> None:
+    def __init__(self, publisher: Publisher, registry: Registry, keyring: AccountKeyring | None = None) -> None:
+        """With a ``keyring``, which must be started, ``send_sealed`` seals sensitive fields."""
         self._publisher = publisher
         self._registry = registry
+        self._keyring = keyring
         self._pending: list[Awaitable[None]] = []
         self.sent = 0
 
     def schema_id(self, topic: str) -> int:
         return self._registry.schema_id(RECORDS[topic], topic)
 
+    def want(self, account_ids: Iterable[str]) -> None:
+        """Have keys made for accounts whose events are about to be sent, all at once."""
+        if self._keyring is not None:
+            for account_id in account_ids:
+                self._keyring.want(account_id)
+
+    async def send_sealed(self, event: TelemetryEvent) -> None:
+        """``send``, with what is sensitive sealed where there are keys."""
+        if self._keyring is not None and has_sensitive(event.record, event.fields):
+            event = replace(event, fields=await self._keyring.seal(event.record, event.fields))
+        self.send(event)
+
     def send(self, event: TelemetryEvent) -> None:
+        """Send an event as it is."""
         value = encode_record(event.record, event.fields, self.schema_id(event.topic))
         self.send_raw(event.topic, str(event.fields["account_id"]).encode(), value)
 
@@ -88,8 +106,15 @@ def run_produce(settings: Settings, options: ProduceOptions) -> int:
         for problem in problems:
             log.error(problem)
         return EXIT_CONFIG
-    sent = asyncio.run(_produce(settings, options))
-    print(json.dumps({"sent": sent, "seed": options.seed}))  # noqa: T201  (the command's result)
+    try:
+        sent, unreadable = asyncio.run(_produce(settings, options))
+    except KeyFileError as error:
+        log.error("ESTOP_PRIVACY_KEYS: %s", error)  # noqa: TRY400  (the text says all)
+        return EXIT_CONFIG
+    summary = {"sent": sent, "seed": options.seed}
+    if settings.privacy_keys_file is not None:
+        summary["unreadable"] = unreadable
+    print(json.dumps(summary))  # noqa: T201  (the command's result)
     return 0
 
 
@@ -102,11 +127,20 @@ def _problems(options: ProduceOptions) -> list[str]:
     ]
 
 
-async def _produce(settings: Settings, options: ProduceOptions) -> int:
-    publisher = KafkaPublisher(settings.brokers, client_id=f"estop-produce-{settings.instance_id}", linger_ms=5)
+async def _produce(settings: Settings, options: ProduceOptions) -> tuple[int, int]:
+    """(events sent, how many of them were sealed with a key that is lost)."""
+    name, registry = f"estop-produce-{settings.instance_id}", build_registry(settings.registry_url)
+    keyring = (
+        AccountKeyring(settings.brokers, settings.privacy_keys_file, client_id=name, registry=registry)
+        if settings.privacy_keys_file
+        else None
+    )
+    publisher = KafkaPublisher(settings.brokers, client_id=name, linger_ms=5)
     await publisher.start()
-    sender = TelemetrySender(publisher, build_registry(settings.registry_url))
+    sender = TelemetrySender(publisher, registry, keyring)
     try:
+        if keyring is not None:
+            await keyring.start()
         if options.replay is not None:
             await _replay(sender, options.replay)
         else:
@@ -114,16 +148,19 @@ async def _produce(settings: Settings, options: ProduceOptions) -> int:
         await sender.drain()
     finally:
         await publisher.stop()
-    return sender.sent
+        if keyring is not None:
+            await keyring.stop()
+    return sender.sent, keyring.unreadable if keyring else 0
 
 
 async def _generate(sender: TelemetrySender, options: ProduceOptions) -> None:
     clock, accounts = SystemClock(), account_names(options.accounts)
     generator = TelemetryGenerator(options.seed, accounts)
+    sender.want(accounts)
     for number, text in enumerate(options.incidents):
         kind, _, account = text.partition(":")
         for event in generator.incident(kind, account or accounts[number % len(accounts)], clock.now_ms()):
-            sender.send(event)
+            await sender.send_sealed(event)
     send_bad(sender, generator, accounts[0], clock.now_ms(), options.bad)
     started, made = clock.now_ms(), 0
     while True:
@@ -134,7 +171,7 @@ async def _generate(sender: TelemetrySender, options: ProduceOptions) -> None:
         if options.count is not None:
             due = min(due, options.count)
         while made < due:
-            sender.send(generator.normal(clock.now_ms()))
+            await sender.send_sealed(generator.normal(clock.now_ms()))
             made += 1
         if options.count is not None and made >= options.count:
             return
@@ -149,7 +186,7 @@ async def _replay(sender: TelemetrySender, path: Path) -> None:
             continue
         try:
             entry: dict[str, Any] = json.loads(line)
-            sender.send(TelemetryEvent(entry["topic"], entry["fields"]))
+            await sender.send_sealed(TelemetryEvent(entry["topic"], entry["fields"]))
         except (ValueError, KeyError, TypeError) as error:
             await sender.drain()
             reason = f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ import fastavro
 import numpy as np
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from emergency_stop.apps.sink.letter_headers import HEADER, SOURCE_TIMESTAMP
 from emergency_stop.columnar.batches import CorruptBatchError
 from emergency_stop.columnar.container import container_schema, row_from_body, rows_from_columns
 from emergency_stop.columnar.decoder import ColumnDecoder
@@ -48,15 +49,14 @@ TABLES: Final = {
     "Lifecycle": "lifecycle",
     "Notice": "notices",
     "Silence": "silences",
+    "Tick": "ticks",
+    "Partial": "partials",
 }
 DEAD_LETTERS: Final = "dead_letters"
 DEAD_LETTER_COLUMNS: Final = (
     "_topic", "_partition", "_offset", "_timestamp", "source_topic", "source_partition", "source_offset",
     "reason", "message", "key", "value",
 )  # fmt: skip
-HEADER: Final = "__connect.errors."
-#: The refused record's own timestamp, ms. Kafka Connect has no header for it; a redrive needs it.
-SOURCE_TIMESTAMP: Final = "estop.source.timestamp"
 #: Topics whose tombstones are part of their meaning: the key is gone.
 _TOMBSTONES: Final = frozenset({topics.TRIGGERS, topics.SERVICES})
 _TELEMETRY: Final = frozenset(spec.name for spec in topics.TELEMETRY)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
@@ -26,21 +26,22 @@ from emergency_stop.wire.registry_http import build_registry
 from emergency_stop.wire.signing import KeyFileError, Signer
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 GROUP: Final = "estop-sink"
 EXIT_UNAVAILABLE: Final = 69
 #: State is nobody's business, heads of the audit are stored before they are published, a lease renews what the
-#: services' own records tell, and what the history of triggers has comes with ``estop.triggers`` too.
+#: services' own records tell, and what the history of triggers has comes with ``estop.triggers`` too. Keys of accounts
+#: must not get into the backups of what they seal.
 _NOT_STORED: Final = frozenset(
     {
         topics.DETECTOR_STATE,
         topics.COORDINATOR_STATE,
         topics.NOTIFIER_STATE,
-        topics.TICKS,
-        topics.PARTIALS,
         topics.TRIGGER_HISTORY,
         topics.LEASES,
         topics.AUDIT_HEADS,
+        topics.ACCOUNT_KEYS,
     }
 )
 
@@ -143,11 +144,17 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
     log.info("heads of the audit are signed with key %s", signer.key_id)
     loop = asyncio.get_running_loop()
 
+    def in_database(work: Callable[[ClickHouse], T]) -> T:
+        return asyncio.run_coroutine_threadsafe(worker.in_database(work), loop).result()
+
     def select(sql: str) -> dict[str, Any]:
-        return asyncio.run_coroutine_threadsafe(worker.in_database(lambda db: db.select(sql)), loop).result()
+        return in_database(lambda db: db.select(sql))
+
+    def native(sql: str) -> bytes:
+        return in_database(lambda db: db.native(sql))
 
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
-    query = QueryServer(settings.sink_query_port, select, settings.data_dir)
+    query = QueryServer(settings.sink_query_port, select, native, settings.data_dir)
     health.start()
     query.start()
     await publisher.start()

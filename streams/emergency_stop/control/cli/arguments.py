@@ -12,7 +12,13 @@ from typing import Any, Final
 
 from emergency_stop.bootstrap import load, prepare
 from emergency_stop.config import Settings
-from emergency_stop.control.cli import dead_letter_arguments, report_arguments, silence_arguments, trigger_arguments
+from emergency_stop.control.cli import (
+    dead_letter_arguments,
+    privacy_arguments,
+    report_arguments,
+    silence_arguments,
+    trigger_arguments,
+)
 from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
 from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
@@ -53,6 +59,7 @@ def add_to(commands: Any) -> None:
     _check(commands)
     _keys(commands)
     _audit(commands)
+    privacy_arguments.add_to(commands)
     _service(commands)
     _produce(commands)
 

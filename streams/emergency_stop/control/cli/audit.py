@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from emergency_stop.adapters.audit_ledger import AuditReader, Select
+from emergency_stop.adapters.audit_ledger import AuditReader
 from emergency_stop.apps.sink.audit_key import audit_keys_file
-from emergency_stop.apps.sink.query import ADDRESS_FILE
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.control.cli.output import say, show_json, show_table
-from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, UnavailableError
+from emergency_stop.control.database import selecting
+from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK, EXIT_REFUSED
 from emergency_stop.wire.audit_file import AuditFileError, Item, export_lines, read_export, read_heads
 from emergency_stop.wire.audit_verify import PartitionVerdict, Verification
 from emergency_stop.wire.signing import KeyFileError, Verifier
-
-_ANSWER_S: Final = 60
 
 
 def run_audit(options: argparse.Namespace, settings: Settings) -> int:
@@ -43,7 +38,7 @@ def _complain(text: str, code: int) -> int:
 def _export(options: argparse.Namespace, settings: Settings) -> int:
     lines = 0
     try:
-        with _selecting(settings) as select, options.file.open("x", encoding="utf-8", newline="\n") as file:
+        with selecting(settings) as select, options.file.open("x", encoding="utf-8", newline="\n") as file:
             for line in export_lines(AuditReader(select).items(options.since)):
                 file.write(line)
                 lines += 1
@@ -89,7 +84,7 @@ def _lines_of(path: Path, read: Any) -> Any:
 @contextlib.contextmanager
 def _items(path: Path | None, settings: Settings) -> Iterator[Iterable[Item]]:
     if path is None:
-        with _selecting(settings) as select:
+        with selecting(settings) as select:
             yield AuditReader(select).items()
     else:
         with path.open("rb") as lines:
@@ -126,51 +121,3 @@ def _report(verdicts: Sequence[PartitionVerdict], *, as_json: bool) -> int:
     if not verdicts:
         say("there is no audit here: nothing was decided yet, or this is not the sink's database")
     return EXIT_FAILED if breaks else EXIT_OK
-
-
-@contextlib.contextmanager
-def _selecting(settings: Settings) -> Iterator[Select]:
-    """Reading statements of the server, of the sink that has chDB open, or of chDB itself where none has.
-
-    Raises ``UnavailableError``.
-    """
-    address = settings.data_dir / ADDRESS_FILE
-    if settings.clickhouse_url is None and address.exists():
-        select = _asking(json.loads(address.read_text())["url"])
-        if _answers(select):
-            yield select
-            return
-    from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
-
-    try:
-        database = ClickHouse(settings.clickhouse_url, settings.data_dir)
-    except ClickHouseUnavailableError as error:
-        raise UnavailableError(str(error)) from error
-    try:
-        yield database.rows
-    finally:
-        database.close()
-
-
-def _asking(url: str) -> Select:
-    def select(sql: str) -> list[list[Any]]:
-        request = urllib.request.Request(url, data=sql.encode())  # noqa: S310  (the sink's own, on loopback)
-        try:
-            with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310
-                rows: list[list[Any]] = json.loads(answer.read())["data"]
-                return rows
-        except urllib.error.HTTPError as error:
-            raise UnavailableError(f"the sink at {url} refused: {error.read().decode(errors='replace')}") from error
-        except OSError as error:
-            raise UnavailableError(f"the sink at {url} does not answer: {error}") from error
-
-    return select
-
-
-def _answers(select: Select) -> bool:
-    """Whether a sink is there; one that was killed left its address, and chDB to whoever opens it."""
-    try:
-        select("SELECT 1")
-    except UnavailableError:
-        return False
-    return True

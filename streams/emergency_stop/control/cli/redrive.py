@@ -18,8 +18,9 @@ from aiokafka.errors import KafkaError
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_ranges import KafkaRanges, ranges
+from emergency_stop.apps.dead_letters.barred import REDRIVABLE
 from emergency_stop.apps.dead_letters.book import Choice, LetterBook
-from emergency_stop.apps.dead_letters.examine import REDRIVABLE, Examiner
+from emergency_stop.apps.dead_letters.examine import Examiner
 from emergency_stop.apps.dead_letters.fix import Candidate, Fix
 from emergency_stop.apps.dead_letters.journal import (
     ID_HEADER,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from emergency_stop.control.cli import backtest_arguments
+
 _TRIGGERS: Final = "emergency_stop.control.cli.triggers"
 _VERSIONS: Final = "emergency_stop.control.cli.trigger_versions"
 _TRIALS: Final = "emergency_stop.control.cli.trigger_trials"
@@ -56,6 +58,7 @@ def _trials(verbs: Any) -> None:
     lint = verbs.add_parser("lint", help="name what is valid and still unwise")
     lint.add_argument("files", type=Path, nargs="*", metavar="FILE", help="definitions or cases; default: the pack")
     lint.set_defaults(run=f"{_TRIALS}:run_lint")
+    backtest_arguments.add_to(verbs)
 
 
 def _by(verb: Any) -> None:
