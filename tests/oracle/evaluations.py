@@ -60,7 +60,7 @@ def _order(change: NaiveChange) -> tuple[int, int, str, str, str]:
     return change.offset, change.at, change.rule_id, change.account, change.outcome
 
 
-def _twin_of(rules: list[Rule], events: Sequence[Event]) -> NaiveEvaluations:
+def twin_of(rules: list[Rule], events: Sequence[Event]) -> NaiveEvaluations:
     twin = NaiveEvaluations(sorted(rules, key=lambda rule: rule.rule_id))
     for event in events:
         twin.feed(event)
@@ -90,7 +90,7 @@ def changes_difference(seed: int, events: int, *, crashing: bool) -> tuple[int, 
             taken += detector.recorder.take_changes()
             at += len(batch)
         found = change_rows(taken)
-    wanted = sorted(_twin_of([rule for _, rule in pairs], stream).changes, key=_order)
+    wanted = sorted(twin_of([rule for _, rule in pairs], stream).changes, key=_order)
     if found == wanted:
         return len(wanted), None
     missing = [one for one in wanted if one not in found][:2]
@@ -111,8 +111,8 @@ def periods_difference(seed: int, events: int, rows_max: int) -> tuple[int, str 
         at += len(batch)
         while (period := detector.recorder.take_period(0)) is not None:
             found += map(_row, period)
-    twin = _twin_of([rule for _, rule in pairs], stream)
-    wanted = [row for start in twin.ended() for row in _wanted_rows(twin, pairs, start, rows_max)]
+    twin = twin_of([rule for _, rule in pairs], stream)
+    wanted = [row for start in twin.ended() for row in wanted_rows(twin, pairs, start, rows_max)]
     if sorted(found, key=str) == sorted(wanted, key=str):  # those of all others are in no order
         return len(wanted), None
     extra, missing = [row for row in found if row not in wanted], [row for row in wanted if row not in found]
@@ -126,7 +126,7 @@ def _row(one: Evaluation) -> Row:
     )  # fmt: skip
 
 
-def _wanted_rows(twin: NaiveEvaluations, pairs: Sequence[tuple[object, Rule]], start: int, rows_max: int) -> list[Row]:
+def wanted_rows(twin: NaiveEvaluations, pairs: Sequence[tuple[object, Rule]], start: int, rows_max: int) -> list[Row]:
     near = twin.near[start]
     ranked = sorted(
         (-float(one.approach), one.offset, rule_id, account) for (rule_id, account), one in near.items() if one.approach

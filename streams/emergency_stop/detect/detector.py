@@ -113,8 +113,9 @@ class PartitionDetector:
         found = state.evaluate(piece.slots, piece.moments, seen)
         state.keep_nearest(piece.slots, piece.moments, piece.offsets, seen)
         self._note(topic, group, found)
-        self.recorder.note(topic, state, topic.topic, lambda change: piece.source(change.row), now_ms)
-        return [_moved(crossing, crossing.row + piece.first) for crossing in found]
+        if state.has_news:
+            self.recorder.note(topic, state, topic.topic, lambda change: piece.source(change.row), now_ms)
+        return [_moved(crossing, crossing.row + piece.first) for crossing in found] if piece.first else found
 
     def _on_shared_rows(self, topic: TopicState, group: Group, piece: Piece, now_ms: int) -> list[Crossing]:
         """Only rows that are a sample of one of the condition's series in this topic."""
@@ -136,7 +137,8 @@ class PartitionDetector:
         home_slots = piece.slots[rows] if home is topic else home.enter(keys)
         found = state.evaluate(home_slots, moments, seen)
         self._note(home, group, found)
-        self.recorder.note(home, state, topic.topic, lambda change: piece.source(int(rows[change.row])), now_ms)
+        if state.has_news:
+            self.recorder.note(home, state, topic.topic, lambda change: piece.source(int(rows[change.row])), now_ms)
         return [_moved(crossing, int(rows[crossing.row]) + piece.first) for crossing in found]
 
     @staticmethod

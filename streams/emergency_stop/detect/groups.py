@@ -13,7 +13,6 @@ from emergency_stop.detect.crossings import Change, Crossing
 from emergency_stop.detect.judge_kernels import (
     CHANGE_CELLS,
     LAPSED,
-    SHAPE_CELLS,
     SHAPE_CHANGES,
     SHAPE_EVALUATED,
     SHAPE_KNOWN,
@@ -65,6 +64,11 @@ class GroupState:
         self._suppressed = 0
         self._member_of: I32 = _EVERYONE
         self._enough: I32 = _EVERYONE
+        comparisons = (Comparison.AT_LEAST,) if group.shape.rule is not None else group.shape.comparisons
+        #: Both comparisons, and whether one of two terms is enough, as kernels are told.
+        self._asked = (*(*comparisons, Comparison.BELOW)[:2], int(group.shape.any_of))
+        self._asked_of: I64 = np.array(self._asked, np.int64)
+        self._changes: I64 = np.empty((CHANGES_MAX, CHANGE_CELLS), np.int64)
         self._thresholds, self._limits = parameters(group, recording.clear_margin_percent)
 
     def ensure(self, count: int) -> None:
@@ -137,8 +141,7 @@ class GroupState:
         if shape.rule is not None:
             return self._evaluate_rule(slots, moments, seen, by_clock=by_clock)
         first, second = seen[0], seen[1].value if len(seen) > 1 else _NONE
-        comparisons = (*shape.comparisons, Comparison.BELOW)
-        return self._judge(slots, moments, (first.value, first.samples, first.order), second, comparisons, seen)
+        return self._judge(slots, moments, (first.value, first.samples, first.order), second, seen)
 
     def may_hold(self, known: Mapping[Series, Folded], n: int) -> npt.NDArray[np.bool_]:
         """Which of ``n`` rows the rule is not false of, whatever the series hold that are not ``known`` yet.
@@ -167,7 +170,7 @@ class GroupState:
             truth[outcomes > _TRUE] = np.nan
         order = np.zeros(len(slots), np.uint8) if by_clock else best_order(seen)
         first = (truth, self._samples(rule.aggregates, seen), order)
-        return self._judge(slots, moments, first, _NONE, (Comparison.AT_LEAST, Comparison.BELOW), seen)
+        return self._judge(slots, moments, first, _NONE, seen)
 
     def _samples(self, aggregates: Sequence[AggregateCall], seen: Sequence[Folded]) -> I32:
         """What ``min_samples`` is compared with: the samples of the aggregate that has most."""
@@ -190,15 +193,12 @@ class GroupState:
         moments: I64,
         first: tuple[F64, I32, U8],
         second: F64,
-        comparisons: Sequence[Comparison],
         seen: Sequence[Folded],
     ) -> list[Crossing]:
         n = len(slots)
-        shape = np.zeros(SHAPE_CELLS, np.int64)
-        shape[SHAPE_KNOWN] = self.truth.count
-        shape[:SHAPE_SUPPRESSED] = comparisons[0], comparisons[1], self.group.shape.any_of
+        shape = np.array((*self._asked, 0, 0, 0, self.truth.count), np.int64)
         hits = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32))
-        changes = np.empty((min(2 * n, CHANGES_MAX), CHANGE_CELLS), np.int64)
+        changes = self._changes
         members = (self._thresholds, self._limits)
         states = (self.table.rows, self.truth.known, self.truth.table.rows)
         found = judge((slots, moments), first, second, shape, members, self._member_of, states, (*hits, changes))
@@ -247,6 +247,11 @@ class GroupState:
             self.changes.append(Change(-1, slot, self.group, self.group.members[member], LAPSED, moment))
         return slots
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something changed that was not taken yet."""
+        return bool(self.changes or self.changes_left_out)
+
     def take_left_out(self) -> int:
         """Changes that there was no room for since this was last asked."""
         found, self.changes_left_out = self.changes_left_out, 0
@@ -256,13 +261,11 @@ class GroupState:
         """Note how near the rows came to firing, where that is recorded; arguments as those of ``evaluate``."""
         if self._near is None:
             return
-        shape = self.group.shape
-        comparisons = (*shape.comparisons, Comparison.BELOW)
         self._near.keep(
             (slots, moments, offsets),
             (seen[0].value, seen[0].samples, seen[0].order),
             seen[1].value if len(seen) > 1 else _NONE,
-            np.array((comparisons[0], comparisons[1], shape.any_of), np.int64),
+            self._asked_of,
             (self._thresholds, self._limits, self._member_of),
         )
 

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from emergency_stop.columnar.columns import I32, I64, Columns
+from emergency_stop.columnar.columns import I32, Columns
 from emergency_stop.detect.hits import Source
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.windows import Folded
 
 
-@dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows from ``first`` up to ``last`` of ``columns``; ``all_slots`` and ``folded`` are of all its rows. Nothing is
+    """Rows from ``first`` up to ``last`` of ``columns``; ``slots`` and ``folded`` are of all its rows. Nothing is
     copied.
+
+    ``slots``, ``moments`` and ``offsets`` are those of the piece.
     """
 
-    columns: Columns
-    all_slots: I32
-    folded: Mapping[Series, Folded]
-    first: int
-    last: int
-
-    @property
-    def slots(self) -> I32:
-        return self.all_slots[self.first : self.last]
-
-    @property
-    def moments(self) -> I64:
-        return self.columns.occurred_at[self.first : self.last]
-
-    @property
-    def offsets(self) -> I64:
-        return self.columns.offset[self.first : self.last]
+    def __init__(self, columns: Columns, slots: I32, folded: Mapping[Series, Folded], first: int, last: int) -> None:
+        self.columns = columns
+        self.first, self.last = first, last
+        self._folded = folded
+        self._is_whole = last - first == columns.n
+        at = slice(first, last)
+        self.slots, self.moments, self.offsets = slots[at], columns.occurred_at[at], columns.offset[at]
 
     def seen(self, series: Series) -> Folded:
         """The series as the rows saw it."""
-        whole = self.folded[series]
-        if self.last - self.first == len(whole.value):
+        whole = self._folded[series]
+        if self._is_whole:
             return whole
         at = slice(self.first, self.last)
         return Folded(whole.value[at], whole.samples[at], whole.order[at])

@@ -62,6 +62,8 @@ class TopicState:
         self.across: dict[Series, AcrossSeries] = {}
         self._hash_key = hash_key
         self._recording = recording
+        #: For how many accounts there are rows.
+        self._ensured = -1
         self._series: dict[Series, SeriesState] = {}
 
     # -- plans ----------------------------------------------------------------------------------
@@ -69,6 +71,7 @@ class TopicState:
     def replan(self, plan: TopicPlan) -> None:
         """Change what is watched; unchanged series and cooldowns keep their state."""
         self.plan = plan
+        self._ensured = -1
         self._series = {one: self._series.get(one) or SeriesState(one) for one in plan.series}
         self.across = {one: self.across.get(one) or AcrossSeries(one, self.next_offset) for one in plan.across}
         former, self.groups = self.groups, {}
@@ -99,6 +102,9 @@ class TopicState:
 
     def _ensure(self) -> None:
         capacity = self.accounts.capacity
+        if capacity == self._ensured:
+            return
+        self._ensured = capacity
         for series in self._series.values():
             series.table.ensure(capacity)
         for group in self.groups.values():
