@@ -12,7 +12,7 @@ from emergency_stop.detect.plan import Plan
 from emergency_stop.detect.recording import Recording
 from emergency_stop.domain.messages import Evaluation
 from tests.oracle.naive import Event, Rule
-from tests.oracle.naive_evaluations import NaiveChange, NaiveEvaluations
+from tests.oracle.naive_evaluations import PARTS, NaiveChange, NaiveEvaluations
 from tests.oracle.streams import TOPICS, CrashingRun, columns_of, random_events, random_triggers
 
 Row = tuple[object, ...]
@@ -129,7 +129,7 @@ def _row(one: Evaluation) -> Row:
 def wanted_rows(twin: NaiveEvaluations, pairs: Sequence[tuple[object, Rule]], start: int, rows_max: int) -> list[Row]:
     near = twin.near[start]
     ranked = sorted(
-        (-float(one.approach), one.offset, rule_id, account) for (rule_id, account), one in near.items() if one.approach
+        (-one.approach, one.offset, rule_id, account) for (rule_id, account), one in near.items() if one.approach
     )[:rows_max]
     rows: list[Row] = []
     own: dict[str, int] = {}
@@ -137,8 +137,8 @@ def wanted_rows(twin: NaiveEvaluations, pairs: Sequence[tuple[object, Rule]], st
         one = near[rule_id, account]
         own[rule_id] = own.get(rule_id, 0) + one.evaluations
         rows.append(
-            (rule_id, account, "unchanged", one.evaluations, -100.0 * minus, one.observed, one.threshold, one.samples,
-             one.at, offset)
+            (rule_id, account, "unchanged", one.evaluations, -100.0 * minus / PARTS, one.observed, one.threshold,
+             one.samples, one.at, offset)
         )  # fmt: skip
     for rule in sorted((rule for _, rule in pairs), key=lambda rule: rule.rule_id):
         asked = sum(one.evaluations for (rule_id, _), one in near.items() if rule_id == rule.rule_id)

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
 
-import numpy as np
-
 from tests.oracle.naive import _FOLDS, Event, NaiveDetector, Rule, _Account, _compare, _counts, _panes, _passes
 
 PERIOD_MS: Final = 60_000
-NEAR: Final = 0.5
+PARTS: Final = 32_768
 COUNTED: Final = ("count", "cascade")
 
 
@@ -37,7 +35,7 @@ class NaiveNear:
     """One account's evaluations of a period; ``approach`` 0 where none was a miss that came near."""
 
     evaluations: int = 0
-    approach: np.float32 = np.float32(0)
+    approach: int = 0
     offset: int = -1
     at: int = 0
     observed: float = 0.0
@@ -169,16 +167,16 @@ class NaiveEvaluations(NaiveDetector):
             return
         ways = [(_way(*term), term) for term in terms]
         way, (_, value, limit) = (max if rule.either else min)(ways, key=lambda one: one[0])
-        approach = min(way, np.float32(samples / rule.min_samples))
-        if approach >= NEAR and approach > near.approach:
+        approach = min(way, samples * PARTS // rule.min_samples)
+        if approach >= PARTS // 2 and approach > near.approach:
             near.approach, near.offset, near.at = approach, event.offset, event.at
             near.observed, near.threshold, near.samples = value, limit, samples
 
 
-def _way(how: str, value: float, limit: float) -> np.float32:
-    """2 where it holds: further than any that does not."""
+def _way(how: str, value: float, limit: float) -> int:
+    """In parts; twice the way where it holds: further than any that does not."""
     if _compare(value, how, limit):
-        return np.float32(2)
+        return 2 * PARTS
     if value <= 0 or limit <= 0:
-        return np.float32(value == limit)
-    return np.float32(limit / value if how == "<" else value / limit)
+        return PARTS * (value == limit)
+    return int((limit / value if how == "<" else value / limit) * PARTS)

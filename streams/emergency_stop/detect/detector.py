@@ -111,7 +111,8 @@ class PartitionDetector:
         state = topic.groups[group.name]
         seen = [piece.seen(series) for series in group.shape.series]
         found = state.evaluate(piece.slots, piece.moments, seen)
-        state.keep_nearest(piece.slots, piece.moments, piece.offsets, seen)
+        if topic.sums_up:
+            state.keep_nearest(piece.slots, piece.moments, piece.offsets, seen)
         self._note(topic, group, found)
         if state.has_news:
             self.recorder.note(topic, state, topic.topic, lambda change: piece.source(change.row), now_ms)

@@ -14,7 +14,17 @@ from emergency_stop.detect.crossings import Change
 from emergency_stop.detect.hits import Source, scope_of
 from emergency_stop.detect.judge_kernels import CLEARED, LAPSED, SUPPRESSED_AT_FIRST, WAITS
 from emergency_stop.detect.nearest import Nearest
-from emergency_stop.detect.nearest_kernels import APPROACH, MEMBER, MOMENT, OBSERVED, OFFSET, SAMPLES, SLOT, THRESHOLD
+from emergency_stop.detect.nearest_kernels import (
+    APPROACH,
+    MEMBER,
+    MOMENT,
+    OBSERVED,
+    OFFSET,
+    PARTS,
+    SAMPLES,
+    SLOT,
+    THRESHOLD,
+)
 from emergency_stop.detect.plan import Group, compares
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Evaluation
@@ -115,8 +125,8 @@ def _nearest(period: Period, group: Group, found: Nearest, index: int, now_ms: i
     return _evaluation(
         trigger, scope, EvaluationOutcome.UNCHANGED, (period.topic, period.partition, whole[OFFSET]), now_ms,
         enforcing=enforcing, observed=other[OBSERVED], threshold=other[THRESHOLD],
-        approach_percent=_PERCENT * other[APPROACH], window_ms=group.shape.series[0].window_ms, samples=whole[SAMPLES],
-        evaluations=found.evaluations[index], period_ms=period.period_ms, at=whole[MOMENT],
+        approach_percent=_PERCENT * other[APPROACH] / PARTS, window_ms=group.shape.series[0].window_ms,
+        samples=whole[SAMPLES], evaluations=found.evaluations[index], period_ms=period.period_ms, at=whole[MOMENT],
         cause=(period.topic, period.partition, period.start),
     )  # fmt: skip
 

@@ -3,9 +3,10 @@
 How near an evaluation came is how much of the way to firing its value is: ``threshold / value`` where a trigger fires
 below, ``value / threshold`` where it fires above; of two terms that must both hold the lesser, of two of which one is
 enough the greater; and no more than ``samples / min_samples``. An evaluation of which the condition holds is no miss,
-and comes near to nothing. The first of equally near ones counts. Less than half of the way is not near.
+and comes near to nothing. Ways are compared in parts of ``PARTS``, and the first of equally near ones counts. Less than
+half of the way is not near.
 
-Memory: eight bytes per account, and the nearest ``rows_max`` accounts so far.
+Memory: four bytes per account, and the nearest ``rows_max`` accounts so far.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from emergency_stop.columnar.columns import F64, I32, I64, U8
-from emergency_stop.detect.lazy_rows import LazyRows
 from emergency_stop.detect.nearest_kernels import (
     APPROACH,
     OFFSET,
@@ -42,14 +42,17 @@ class NearTrack:
     """One group's accounts in the period that is under way."""
 
     def __init__(self, rows_max: int) -> None:
-        self._table = LazyRows(1)
+        self._table = np.zeros((0, 2), np.uint16)
         self._whole: I64 = np.zeros((rows_max, WHOLE_CELLS), np.int64)
         self._other: F64 = np.zeros((rows_max, OTHER_CELLS), np.float64)
         self._counts: I64 = np.zeros(4, np.int64)
 
     def ensure(self, count: int) -> None:
         """Have rows for ``count`` accounts."""
-        self._table.ensure(count)
+        if count > len(self._table):
+            more = np.zeros((count, 2), np.uint16)
+            more[: len(self._table)] = self._table
+            self._table = more
 
     def keep(
         self,
@@ -60,16 +63,15 @@ class NearTrack:
         members: tuple[F64, I64, I32],
     ) -> None:
         """Look at rows; arguments as those of ``keep_nearest``."""
-        near = self._table.rows.view(np.float32), self._table.rows.view(np.uint32)
-        keep_nearest(rows, first, second, shape, members, near, (self._whole, self._other, self._counts))
+        keep_nearest(rows, first, second, shape, members, self._table, (self._whole, self._other, self._counts))
 
     def take(self) -> Nearest:
         """End the period: what came nearest; the next one begins with nothing."""
         n = int(self._counts[0])
         order = np.lexsort((self._whole[:n, OFFSET], -self._other[:n, APPROACH]))
         whole, other = self._whole[order], self._other[order]
-        evaluations = self._table.rows.view(np.uint32)[whole[:, SLOT], 1].tolist()
+        evaluations = self._table[whole[:, SLOT], 1].tolist()
         found = Nearest(whole, other, evaluations, int(self._counts[1]))
-        self._table.rows[:] = 0
+        self._table[:] = 0
         self._counts[:] = 0
         return found

@@ -25,36 +25,39 @@ WHOLE_CELLS: Final = 5
 #: Its other numbers: approach, observed, threshold.
 APPROACH, OBSERVED, THRESHOLD = range(3)
 OTHER_CELLS: Final = 3
+#: Approaches are told in so many parts of the way: two bytes per account, because most accesses miss the cache.
+PARTS: Final = 2**15
 #: What is less than half of the way is not near.
-NEAR_MIN: Final = np.float32(0.5)
+NEAR_MIN: Final = PARTS // 2
+_PARTS: Final = float(PARTS)
 _NEAR_MIN: Final = NEAR_MIN
-_FIRES: Final = np.float32(2)
-_NONE: Final = np.float32(0)
+_FIRES: Final = 2 * PARTS
+_COUNT_MAX: Final = 2**16 - 1
 
 _I64S, _I64S2 = types.int64[::1], types.int64[:, ::1]
 _F64S, _F64S2, _I32S, _U8S = types.float64[::1], types.float64[:, ::1], types.int32[::1], types.uint8[::1]
-_F32S2, _U32S2 = types.float32[:, ::1], types.uint32[:, ::1]
+_U16S2 = types.uint16[:, ::1]
 
 
 @njit(inline="always", error_model="numpy")
 def _approach(comparison, value, threshold):  # type: ignore[no-untyped-def]
-    """How much of the way to its threshold a value is: from 0 to 1; ``_FIRES`` where it holds."""
+    """How much of the way to its threshold a value is: from 0 to ``PARTS``; ``_FIRES`` where it holds."""
     share = threshold / value if comparison == _BELOW else value / threshold
     share = share if (value > 0.0) & (threshold > 0.0) else np.float64(value == threshold)
     if comparison == _BELOW:
         holds = value < threshold
     else:
         holds = value > threshold if comparison == _ABOVE else value >= threshold
-    return _FIRES if holds else np.float32(share)
+    return _FIRES if holds else np.int64(share * _PARTS)
 
 
 @njit(inline="always")
-def _touch(slots, evaluations, first, last):  # type: ignore[no-untyped-def]
+def _touch(slots, near, first, last):  # type: ignore[no-untyped-def]
     """As ``account_kernels._touch_table``: load what the rows of a block need, so that the misses overlap."""
     touched = np.int64(0)
     for row in range(first, last):
         if slots[row] >= 0:
-            touched += evaluations[slots[row], 1]
+            touched += near[slots[row], 1]
     return touched
 
 
@@ -85,7 +88,7 @@ def _farthest(whole, other):  # type: ignore[no-untyped-def]
         _F64S,
         _I64S,
         types.Tuple((_F64S2, _I64S2, _I32S)),
-        types.Tuple((_F32S2, _U32S2)),
+        _U16S2,
         types.Tuple((_I64S2, _F64S2, _I64S)),
     ),
     nogil=True,
@@ -98,24 +101,22 @@ def keep_nearest(rows, first, second, shape, members, near, kept):  # type: igno
     ``rows`` = (slot or less than 0, occurred_at, offset); ``first`` = (value, samples, order) of the first term;
     ``second`` is the value of the second term, or empty. ``shape`` = comparison, second comparison, and whether one of
     two terms is enough. ``members`` = ``thresholds``, ``limits`` and ``member_of`` as in ``judge``. ``near`` per slot =
-    (approach, -), (-, evaluations), two views of one row. ``kept`` = (whole numbers, other numbers, and four cells:
+    approach, evaluations (no more than two bytes count). ``kept`` = (whole numbers, other numbers, and four cells:
     accounts that are kept, accounts that came near, the place of the farthest one that is kept once all places are
-    taken, and one that means nothing, but without which nothing would be loaded ahead). Approaches are compared in
-    single precision.
+    taken, and one that means nothing, but without which nothing would be loaded ahead).
     """
     slots, moments, offsets = rows
     value, samples, order = first
     comparison, comparison2, any_of = shape[0], shape[1], shape[2] != 0
     thresholds, limits, member_of = members
-    approaches, evaluations = near
     whole, other, counts = kept
     everyone, two = member_of.shape[0] == 0, second.shape[0] > 0
     n, came_near, farthest = counts[0], counts[1], counts[2]
-    wanted = np.float32(other[farthest, 0]) if n == whole.shape[0] else _NONE
+    wanted = np.int64(other[farthest, 0]) if n == whole.shape[0] else np.int64(0)
     touched = np.int64(0)
     for row in range(slots.shape[0]):
         if row % _BLOCK == 0:
-            touched += _touch(slots, evaluations, row, min(row + _BLOCK, slots.shape[0]))
+            touched += _touch(slots, near, row, min(row + _BLOCK, slots.shape[0]))
         slot = slots[row]
         if slot < 0 or order[row] >= _TOO_LATE:
             continue
@@ -130,10 +131,10 @@ def keep_nearest(rows, first, second, shape, members, near, kept):  # type: igno
             if approach2 > approach if any_of else approach2 < approach:
                 seen, limit, approach = seen2, limit2, approach2
         if samples[row] < limits[member, 0]:
-            approach = min(approach, np.float32(samples[row] / limits[member, 0]))
+            approach = min(approach, samples[row] * PARTS // limits[member, 0])
         # Half of all rows are near, and half of those nearer than before: neither alone must be a branch.
-        approach = _NONE if (approach == _FIRES) | (approach < _NEAR_MIN) else approach
-        before = approaches[slot, 0]
+        approach = 0 if (approach == _FIRES) | (approach < _NEAR_MIN) else approach
+        before = np.int64(near[slot, 0])
         if approach > wanted and approach > before:
             place = _place_of(slot, whole, n)
             if place == whole.shape[0]:
@@ -145,8 +146,7 @@ def keep_nearest(rows, first, second, shape, members, near, kept):  # type: igno
             other[place, 0], other[place, 1], other[place, 2] = approach, seen, limit
             if n == whole.shape[0]:
                 farthest = _farthest(whole, other)
-                wanted = np.float32(other[farthest, 0])
-        evaluations[slot, 1] += np.uint32(1)
-        approaches[slot, 0] = max(approach, before)
-        came_near += (before == _NONE) & (approach > _NONE)
+                wanted = np.int64(other[farthest, 0])
+        near[slot, 0], near[slot, 1] = max(approach, before), min(near[slot, 1] + 1, _COUNT_MAX)
+        came_near += (before == 0) & (approach > 0)
     counts[0], counts[1], counts[2], counts[3] = n, came_near, farthest, touched

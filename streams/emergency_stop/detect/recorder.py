@@ -21,8 +21,8 @@ from emergency_stop.detect.topic_state import TopicState
 from emergency_stop.domain.messages import Evaluation
 from emergency_stop.domain.values import GLOBAL_SCOPE
 
-#: Periods that wait to be written: in a backlog they end faster than they are.
-PERIODS_MAX: Final = 120
+#: While so many periods wait to be written, as in a backlog, those that begin are not summed up.
+WAITING_MAX: Final = 10
 
 
 class Recorder:
@@ -36,7 +36,7 @@ class Recorder:
         self._enforcing = enforcing
         self._changes: list[Evaluation] = []
         self._periods: deque[Period] = deque()
-        #: Periods that were dropped, because too many waited.
+        #: Periods that were not summed up, because too many waited.
         self.periods_dropped = 0
         self._offsets: dict[str, int] = {}
 
@@ -76,18 +76,19 @@ class Recorder:
         if before is not None:
             self._sum_up(topic, before)
         topic.periods.start = start
+        topic.sums_up = bool(self.recording.rows_max) and len(self._periods) < WAITING_MAX
 
     def _sum_up(self, topic: TopicState, start: int) -> None:
         if not self.recording.rows_max:
             return
         groups = tuple(state.take_period() for state in topic.groups.values())
+        if not topic.sums_up:
+            self.periods_dropped += 1
+            return
         if not any(asked or (found is not None and found.near) for _, asked, found in groups):
             return
         period = Period(topic.topic, self._partition, start, topic.periods.period_ms, groups, topic.accounts.key)
         topic.counts.near_left_out += left_out(period, self.recording.rows_max)
-        if len(self._periods) >= PERIODS_MAX:
-            self._periods.popleft()
-            self.periods_dropped += 1
         self._periods.append(period)
 
     def sum_up_idle(self, topics: Iterator[TopicState]) -> None:

@@ -50,6 +50,8 @@ class TopicState:
     def __init__(self, topic: str, hash_key: HashKey, recording: Recording) -> None:
         self.topic = topic
         self.periods = Periods(recording.period_ms)
+        #: Whether the period that is under way is summed up.
+        self.sums_up = False
         #: Changes that the period may still tell one by one.
         self.changes_left = recording.changes_max
         self.accounts = Accounts()
