@@ -15,6 +15,7 @@ KERNELS = (
     "emergency_stop.detect.account_kernels",
     "emergency_stop.detect.window_kernels",
     "emergency_stop.detect.judge_kernels",
+    "emergency_stop.detect.nearest_kernels",
     "emergency_stop.detect.rule_kernels",
 )
 

@@ -233,6 +233,42 @@ def test_the_timeline_has_all_of_one_account_in_order_and_nothing_of_another(dat
     assert wanted["command"] > 0
 
 
+def evaluated(database: ClickHouse) -> tuple[list[twin.Evaluated], list[tuple[str, str, str, int]]]:
+    rows = database.rows(
+        "SELECT evaluation_id, trigger_id, scope, outcome, evaluations, approach_percent, observed, threshold,"  # noqa: S608
+        f" {MS}(evaluated_at) FROM evaluations"
+    )
+    hits = database.rows(f"SELECT hit_id, trigger_id, scope, {MS}(occurred_at) FROM hits")  # noqa: S608
+    assert len(rows) > len({row[0] for row in rows}), "nothing is repeated"
+    return [tuple(row) for row in rows], [tuple(row) for row in hits]
+
+
+def test_evaluations_of_triggers_count_each_once(database: ClickHouse) -> None:
+    rows, hits = evaluated(database)
+    compare(
+        database,
+        lambda days: f"trigger_evaluations(days = {days})",
+        lambda since: twin.trigger_evaluations(twin.evaluated_once(rows, hits, since)),
+    )
+
+
+def test_approaches_are_the_nearest_evaluation_of_each_hour_without_a_hit(database: ClickHouse) -> None:
+    rows, hits = evaluated(database)
+    compare(
+        database,
+        lambda days: f"approaches(days = {days})",
+        lambda since: twin.approaches(twin.evaluated_once(rows, hits, since), hits),
+        shaped=lambda found: {
+            (row["trigger_id"], row["scope"], _hour(row["hour"])): (
+                row["threshold"], row["nearest"], row["approach_percent"], int(row["evaluations"]),
+            )
+            for row in found
+        },
+    )  # fmt: skip
+    once = twin.evaluated_once(rows, hits, 0)
+    assert twin.approaches(once, hits) != twin.approaches(once, []), "no hit hid one"
+
+
 def test_near_misses_read_a_small_part_of_the_telemetry(database: ClickHouse) -> None:
     answer = database.select("SELECT count() FROM near_misses(days = 30)")
     assert answer["statistics"]["rows_read"] < ROWS // 5

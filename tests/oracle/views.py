@@ -156,6 +156,53 @@ def near_misses(
     return {key: (abs(max(values)), len(values)) for key, values in near.items()}
 
 
+#: (id, trigger, scope, outcome, evaluations, approach or none, observed, threshold, at)
+Evaluated = tuple[str, str, str, str, int, float | None, float | None, float | None, int]
+
+
+def evaluated_once(
+    rows: Iterable[Evaluated], hits: Iterable[tuple[str, str, str, int]], since_ms: int
+) -> list[Evaluated]:
+    """Of each id the row that stands for most, and the hits; ``hits``: (id, trigger, scope, at)."""
+    once: dict[str, Evaluated] = {}
+    for row in rows:
+        if row[8] >= since_ms and (row[0] not in once or row[4] > once[row[0]][4]):
+            once[row[0]] = row
+    fired = {hit_id: (hit_id, trigger, scope, "hit", 1, None, None, None, at) for hit_id, trigger, scope, at in hits}
+    return [*once.values(), *(row for row in fired.values() if row[8] >= since_ms)]
+
+
+def trigger_evaluations(found: Iterable[Evaluated]) -> list[dict[str, Any]]:
+    rows = []
+    for trigger, group in sorted(_grouped(found, lambda row: row[1]).items()):
+        count = {name: sum(row[3] == name for row in group) for name in ("suppressed", "became_true", "cleared")}
+        rows.append(
+            {
+                "trigger_id": trigger,
+                "evaluations": sum(row[4] for row in group if row[3] in {"unchanged", "others"}),
+                "hits": sum(row[3] == "hit" for row in group),
+                **count,
+                "nearest_percent": max((row[5] for row in group if row[5] is not None), default=None),
+            }
+        )
+    return rows
+
+
+def approaches(
+    found: Iterable[Evaluated], hits: Iterable[tuple[str, str, str, int]]
+) -> dict[tuple[str, str, int], tuple[float, float, float, int]]:
+    """(trigger, scope, hour) → (threshold, nearest, approach, evaluations)."""
+    fired = {(trigger, scope, at // HOUR_MS) for _, trigger, scope, at in hits}
+    rows = {}
+    for key, group in _grouped(
+        (row for row in found if row[3] == "unchanged"), lambda row: (row[1], row[2], row[8] // HOUR_MS)
+    ).items():
+        if key not in fired:
+            nearest = min(group, key=lambda row: (-row[5], row[8]))
+            rows[key] = (nearest[7], nearest[6], nearest[5], sum(row[4] for row in group))
+    return rows
+
+
 def recovery_success(
     recoveries: Iterable[tuple[str, str, str, int, int | None]], since_ms: int
 ) -> list[dict[str, Any]]:

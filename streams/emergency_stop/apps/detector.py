@@ -17,6 +17,8 @@ from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.state_standby import StandbyReader
 from emergency_stop.apps.detector_core import DetectorCore, warm_up
 from emergency_stop.apps.detector_metrics import DetectorCollector
+from emergency_stop.apps.evaluation_publisher import BesidePublisher, EvaluationQueue
+from emergency_stop.apps.evaluation_writer import EvaluationWriter
 from emergency_stop.apps.freshness import FreshnessWriter
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
@@ -26,8 +28,9 @@ from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.columnar.batches import Scratch
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.detect.condition_answers import ConditionBook
+from emergency_stop.detect.recording import CHANGES_MAX, Recording
 from emergency_stop.domain import topics
-from emergency_stop.domain.topics import FRESHNESS_SPEC, QUESTIONS_SPEC, TopicSpec
+from emergency_stop.domain.topics import EVALUATIONS_SPEC, FRESHNESS_SPEC, QUESTIONS_SPEC, TopicSpec
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
 
@@ -69,7 +72,13 @@ async def _source(settings: Settings) -> StateSource:
     Raises ``LanesError`` where they differ: without the other's state a new lane would repeat hits of long ago.
     """
     own = topics.detector_state(settings.detector_lane)
-    specs = (TopicSpec(own, None, compacted=True), FRESHNESS_SPEC, QUESTIONS_SPEC, topics.ANSWERS_SPEC)
+    specs = (
+        TopicSpec(own, None, compacted=True),
+        FRESHNESS_SPEC,
+        QUESTIONS_SPEC,
+        topics.ANSWERS_SPEC,
+        EVALUATIONS_SPEC,
+    )
     wanted = [settings.partitioned(spec) for spec in specs]
     await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
     (other,) = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
@@ -96,6 +105,13 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     source = await _source(settings)
     tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
     publisher = KafkaPublisher(settings.brokers, client_id=name)
+    evaluations = KafkaPublisher(settings.brokers, client_id=f"{name}-evaluations")
+    queue = EvaluationQueue(evaluations)
+    recording = Recording(
+        rows_max=settings.evaluations_max if settings.detailed_logging else 0,
+        changes_max=CHANGES_MAX,
+        clear_margin_percent=settings.clear_margin_percent,
+    )
     cores: dict[int, DetectorCore] = {}
     conditions = ConditionBook(settings.clear_margin_percent)
     scratch = Scratch()  # all of them work on this thread, one batch after the other
@@ -110,6 +126,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
             enforcing=settings.enabled,
             interval_ms=settings.trigger_detection_interval_ms,
             desk=QuestionDesk(partition, conditions, WorkerSight(worker)),
+            recording=recording,
         )
         return cores[partition]
 
@@ -132,19 +149,23 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         prepare=prepare,
         standby=_standby(settings, name, source.topic),
     )
-    worker = LaneWorker(spec, publisher, SystemClock())
-    collector = DetectorCollector(worker, cores, book)
+    worker = LaneWorker(spec, BesidePublisher(publisher, queue), SystemClock())
+    collector = DetectorCollector(worker, cores, book, queue)
     REGISTRY.register(collector)
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     health.start()
     await publisher.start()
+    await evaluations.start()
     writer = FreshnessWriter(settings, codec, worker, cores, SystemClock(), client_id=f"{name}-freshness")
-    writing = asyncio.create_task(writer.run())
+    recorder = EvaluationWriter(worker, cores, book, queue, SystemClock(), enforcing=settings.enabled)
+    beside = {asyncio.create_task(one.run()) for one in (writer, recorder, queue)}
     try:
         return await worker.serve(stop)
     finally:
-        writing.cancel()
-        await asyncio.wait({writing})
+        for one in beside:
+            one.cancel()
+        await asyncio.wait(beside)
         await tail.stop()
         await publisher.stop()
+        await evaluations.stop()
         health.stop()

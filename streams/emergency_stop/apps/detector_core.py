@@ -19,8 +19,9 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.detect.across import NoPartError
 from emergency_stop.detect.detector import PartitionDetector
 from emergency_stop.detect.plan import Plan
+from emergency_stop.detect.recording import Recording
 from emergency_stop.domain import topics
-from emergency_stop.domain.messages import ConditionQuestion, Hit, Partial, Tick
+from emergency_stop.domain.messages import ConditionQuestion, Evaluation, Hit, Partial, Tick
 from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
@@ -34,6 +35,7 @@ M = TypeVar("M")
 _SLICE_RECORDS: Final = 6
 #: Where every partition's part meets the others'.
 _OVERALL_PARTITION: Final = 0
+_NOTHING: Final = Recording()
 
 
 def warm_up(registry: Registry) -> None:
@@ -64,6 +66,9 @@ class Correlator:
 class DetectorCore:
     """See ``ports.PartitionCore``. ``plan`` is asked before every batch, so triggers change while running.
 
+    Where they are recorded, evaluations that changed something without a hit come behind the hits of a batch; see
+    ``evaluation_publisher``.
+
     Every ``interval_ms`` it writes a tick, as long as some trigger waits for the clock, and acts on the tick when it
     is read back: so ticks are on record, and a replay gets the same ones.
     """
@@ -79,6 +84,7 @@ class DetectorCore:
         enforcing: bool,
         interval_ms: int = 5_000,
         desk: QuestionDesk | None = None,
+        recording: Recording = _NOTHING,
     ) -> None:
         """``desk`` answers questions about conditions; without one they are not read."""
         self._registry = registry
@@ -97,6 +103,7 @@ class DetectorCore:
             correlate=Correlator(registry),
             enforcing=enforcing,
             interval_ms=interval_ms,
+            recording=recording,
         )
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
@@ -117,7 +124,8 @@ class DetectorCore:
         else:
             columns = self._decoder(batch.topic).decode(batch, detector.plan.topic(batch.topic).columns)
             found = [detector.on_batch(columns, now_ms)]
-        return [self._publish(hit) for hits in found for hit in hits]
+        hits = [hit for some in found for hit in some]
+        return [*map(self._publish, hits), *self.evaluations(detector.recorder.take_changes())]
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         """The next tick's record, parts of values over all accounts, and answers; no hit is decided here."""
@@ -199,6 +207,11 @@ class DetectorCore:
         except KafkaError as error:
             self.undecodable += 1
             log.warning("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
+
+    def evaluations(self, found: Iterable[Evaluation]) -> Iterator[Publish]:
+        """As records, one at a time; nothing that stops waits for them."""
+        for one in found:
+            yield Publish(topics.EVALUATIONS, one.scope.encode(), self._codec.encode(one, topics.EVALUATIONS))
 
     def _publish(self, hit: Hit) -> Publish:
         return Publish(topics.HITS, hit.scope.encode(), self._codec.encode(hit, topics.HITS))

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.apps.detector_core import DetectorCore
+from emergency_stop.apps.evaluation_publisher import EvaluationQueue
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.trigger_book import TriggerBook
 
@@ -16,10 +17,13 @@ from emergency_stop.apps.trigger_book import TriggerBook
 class DetectorCollector(Collector):
     """Nothing is counted twice: the hot path counts per batch, and this only reads."""
 
-    def __init__(self, worker: LaneWorker, cores: Mapping[int, DetectorCore], book: TriggerBook) -> None:
+    def __init__(
+        self, worker: LaneWorker, cores: Mapping[int, DetectorCore], book: TriggerBook, queue: EvaluationQueue
+    ) -> None:
         self._worker = worker
         self._cores = cores
         self._book = book
+        self._queue = queue
         self._clock = SystemClock()
 
     def collect(self) -> Iterator[Metric]:
@@ -40,6 +44,7 @@ class DetectorCollector(Collector):
         yield from self._standby()
         yield from self._freshness()
         yield self._answers()
+        yield from self._evaluations()
         yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
 
     def _freshness(self) -> Iterator[Metric]:
@@ -63,6 +68,23 @@ class DetectorCollector(Collector):
             for state, count in sorted(core.desk.given.items()) if core.desk is not None else ():
                 answers.add_metric([str(partition), state], count)
         return answers
+
+    def _evaluations(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "estop_evaluations_written", "Records of evaluations that were written.", value=self._queue.written
+        )
+        left_out = CounterMetricFamily(
+            "estop_evaluations_left_out",
+            "Changes, accounts that came near, periods and records that no row tells of.",
+            labels=["what"],
+        )
+        cores = list(self._cores.values())
+        counts = [state.counts for core in cores for state in list(core.detector.topics.values())]
+        left_out.add_metric(["changes"], sum(one.changes_left_out for one in counts))
+        left_out.add_metric(["near"], sum(one.near_left_out for one in counts))
+        left_out.add_metric(["periods"], sum(core.detector.recorder.periods_dropped for core in cores))
+        left_out.add_metric(["records"], self._queue.given_up)
+        yield left_out
 
     def _standby(self) -> Iterator[Metric]:
         standby = self._worker.standby

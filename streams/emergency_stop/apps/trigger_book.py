@@ -8,6 +8,7 @@ from typing import Final
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.detect.compile import Compiler, compile_plan
+from emergency_stop.detect.evaluations import NO_OFFSET
 from emergency_stop.detect.plan import Plan
 from emergency_stop.domain.default_triggers import builtin_triggers
 from emergency_stop.domain.triggers import Trigger
@@ -36,6 +37,7 @@ class TriggerBook:
         self._codec = codec
         self._builtin = {trigger.trigger_id: trigger for trigger in builtin_triggers(preventive_level)}
         self._triggers: dict[str, Trigger] = {}
+        self._offsets: dict[str, int] = {}
         self._compiler = Compiler(stable_version)
         self._plan: Plan | None = None
         self._changed = True
@@ -57,12 +59,17 @@ class TriggerBook:
                 log.error(text, key, record.offset, error)  # noqa: TRY400  # the text says all
                 return
             self._triggers[trigger.trigger_id] = trigger
+            self._offsets[trigger.trigger_id] = record.offset
         self._changed = True
 
     def triggers(self) -> tuple[Trigger, ...]:
         """Everything that is known, removed ones left out, sorted by id."""
         known = self._triggers | self._builtin
         return tuple(known[name] for name in sorted(known) if not known[name].removed)
+
+    def offset_of(self, trigger_id: str) -> int:
+        """Where the newest version lies on the topic; -1 for what is built in."""
+        return self._offsets.get(trigger_id, NO_OFFSET)
 
     def plan(self) -> Plan:
         """The compiled plan; the same object until something changes.

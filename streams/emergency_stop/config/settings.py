@@ -194,6 +194,13 @@ class Settings:
     detailed_logging: bool = _setting(
         "ENABLE_DETAILED_LOGGING", True, boolean, "Whether evaluations that changed nothing are recorded too."
     )
+    evaluations_max: int = _setting(
+        "ESTOP_EVALUATIONS_MAX",
+        100,
+        integer_within(1, 10_000),
+        "Accounts of a telemetry partition that get a row of their own per minute of what changed nothing, nearest to"
+        " firing first; the others are counted together.",
+    )
     retain_event_history_days: int = _setting(
         "RETAIN_EVENT_HISTORY", 30, integer_within(1, 3_650), "Days that ClickHouse keeps rows."
     )

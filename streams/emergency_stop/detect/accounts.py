@@ -129,10 +129,13 @@ class Accounts:
         """Pages that changed since they were sealed."""
         return [int(page) for page in np.flatnonzero(self.dirty)]
 
-    def seal(self, page: int, next_offset: int) -> None:
-        """The page, as it is written now, contains everything below ``next_offset``."""
+    def seal(self, page: int, next_offset: int) -> int:
+        """The page is written now, and contains everything below ``next_offset``; more, where it was put back ahead of
+        the position and what it contains is not read again yet. Returns the first offset that it does not contain.
+        """
         self.dirty[page] = 0
-        self.page_next[page] = next_offset
+        self.page_next[page] = max(next_offset, int(self.page_next[page]))
+        return int(self.page_next[page])
 
     def page_keys(self, page: int) -> tuple[I32, bytes]:
         """(key length per slot of the page, -1 where free; all key bytes in slot order).

@@ -86,7 +86,7 @@ def _valued(term: TermStanding, trigger: Trigger, margin_percent: int) -> tuple[
     value, name, samples = term.window.value, term.series.name, term.window.samples
     if value is None:
         return UNKNOWN, f"{name} has no sample in its window"
-    level, is_beyond = _clear_level(term, margin_percent)
+    level, is_beyond = clear_level(term.series, term.comparison, term.threshold or 0.0, margin_percent)
     said = f"{name} = {value:g} of {samples} samples, clear {'from' if is_beyond else 'up to'} {level:g}"
     if term.holds or not (value >= level if is_beyond else value <= level):
         return HOLDS, said
@@ -95,11 +95,12 @@ def _valued(term: TermStanding, trigger: Trigger, margin_percent: int) -> tuple[
     return CLEAR, said
 
 
-def _clear_level(term: TermStanding, margin_percent: int) -> tuple[float, bool]:
+def clear_level(
+    series: Series, comparison: Comparison | None, threshold: float, margin_percent: int
+) -> tuple[float, bool]:
     """(the first value that is clear, whether clear lies above it)."""
-    threshold = term.threshold or 0.0
-    low, high = _bounds(term.series)
-    is_beyond = term.comparison is Comparison.BELOW
+    low, high = _bounds(series)
+    is_beyond = comparison is Comparison.BELOW
     room = high - threshold if is_beyond else threshold - low
     band = max(0.0, min(abs(threshold) * margin_percent / _HUNDRED, room / 2))
     return (threshold + band, True) if is_beyond else (threshold - band, False)
@@ -138,7 +139,7 @@ def is_quiet(trigger: Trigger, at_ms: int) -> bool:
 def _active(term: TermStanding, margin_percent: int) -> tuple[ConditionState, str]:
     """A run that a pause ended is none."""
     active_ms = term.window.value or 0.0
-    level, _ = _clear_level(term, margin_percent)
+    level, _ = clear_level(term.series, term.comparison, term.threshold or 0.0, margin_percent)
     said = f"{term.series.name} = {active_ms:g} ms, clear up to {level:g}"
     return (HOLDS if term.holds or active_ms > level else CLEAR), said
 

@@ -13,20 +13,24 @@ from typing import Final
 
 import numpy as np
 
-from emergency_stop.columnar.columns import I32, I64, Columns
+from emergency_stop.columnar.columns import I64, Columns
 from emergency_stop.detect.account_standing import account_standings
 from emergency_stop.detect.accounts import keys_of
 from emergency_stop.detect.clock import ClockState
-from emergency_stop.detect.groups import Crossing, best_order
+from emergency_stop.detect.crossings import Crossing
+from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.hits import Source, crossing_hit, schedule_hit, scope_of
 from emergency_stop.detect.overall import OverallState
+from emergency_stop.detect.piece import Piece
 from emergency_stop.detect.plan import Group, Plan
-from emergency_stop.detect.series import Series
+from emergency_stop.detect.recorder import Recorder
+from emergency_stop.detect.recording import Recording
+from emergency_stop.detect.rule_rows import best_order
 from emergency_stop.detect.silence import remember_told, silent_slots
 from emergency_stop.detect.standing import Standing
 from emergency_stop.detect.topic_state import HashKey, TopicState
 from emergency_stop.detect.window_kernels import EMPTY, OUT_OF_ORDER
-from emergency_stop.detect.windows import Folded
+from emergency_stop.detect.windows import Folded, Mask
 from emergency_stop.domain.messages import Hit, Partial
 from emergency_stop.domain.values import GLOBAL_SCOPE, Scope
 
@@ -34,6 +38,7 @@ Correlate = Callable[[Columns, int], str | None]
 _ACROSS: Final = "across"
 _CLOCK: Final = "clock"
 _OVERALL: Final = "overall"
+_NOTHING: Final = Recording()
 
 
 class PartitionDetector:
@@ -52,6 +57,7 @@ class PartitionDetector:
         correlate: Correlate = lambda _columns, _row: None,
         enforcing: bool = True,
         interval_ms: int = 5_000,
+        recording: Recording = _NOTHING,
     ) -> None:
         self.partition = partition
         self.topics: dict[str, TopicState] = {}
@@ -59,10 +65,11 @@ class PartitionDetector:
         self._correlate = correlate
         self._enforcing = enforcing
         self._interval_ms = interval_ms
+        self.recorder = Recorder(recording, partition, enforcing=enforcing)
         self._clock = ClockState()
         self._clock_cut = b""
         self._clock_changed = False
-        self._overall = OverallState()
+        self._overall = OverallState(recording=recording)
         self._overall_changed = False
         self.plan = plan
         self.replan(plan)
@@ -77,56 +84,73 @@ class PartitionDetector:
     def _topic(self, name: str) -> TopicState:
         found = self.topics.get(name)
         if found is None:
-            found = self.topics[name] = TopicState(name, self._hash_key)
+            found = self.topics[name] = TopicState(name, self._hash_key, self.recorder.recording)
             found.replan(self.plan.topic(name))
         return found
 
     # -- telemetry ------------------------------------------------------------------------------
 
     def on_batch(self, columns: Columns, now_ms: int) -> list[Hit]:
-        """Apply the rows not yet applied; hits in offset order, then by group."""
+        """Apply the rows not yet applied; hits in offset order, then by group. What else changed is in ``recorder``."""
         topic = self._topic(columns.topic)
         slots, folded = topic.apply(columns)
         crossings: list[tuple[Crossing, Group]] = []
-        for group in topic.plan.groups:
-            one_topic = len(group.shape.topics) == 1
-            evaluate = self._on_own_rows if one_topic else self._on_shared_rows
-            crossings += [(crossing, group) for crossing in evaluate(topic, group, columns, slots, folded)]
+        for first, last, start in topic.periods.pieces(columns.occurred_at):
+            self.recorder.begin_period(topic, start, now_ms)
+            piece = Piece(columns, slots, folded, first, last)
+            for group in topic.plan.groups:
+                one_topic = len(group.shape.topics) == 1
+                evaluate = self._on_own_rows if one_topic else self._on_shared_rows
+                crossings += [(crossing, group) for crossing in evaluate(topic, group, piece, now_ms)]
         topic.next_offset = max(topic.next_offset, columns.next_offset)
         topic.counts.hits += len(crossings)
         crossings.sort(key=lambda found: found[0].row)
         return [self._row_hit(columns, crossing, group, now_ms) for crossing, group in crossings]
 
-    def _on_own_rows(
-        self, topic: TopicState, group: Group, columns: Columns, slots: I32, folded: Mapping[Series, Folded]
-    ) -> list[Crossing]:
+    def _on_own_rows(self, topic: TopicState, group: Group, piece: Piece, now_ms: int) -> list[Crossing]:
         state = topic.groups[group.name]
-        found = state.evaluate(slots, columns.occurred_at, [folded[series] for series in group.shape.series])
+        seen = [piece.seen(series) for series in group.shape.series]
+        found = state.evaluate(piece.slots, piece.moments, seen)
+        if topic.sums_up:
+            state.keep_nearest(piece.slots, piece.moments, piece.offsets, seen)
         self._note(topic, group, found)
-        return found
+        if state.has_news:
+            self.recorder.note(topic, state, topic.topic, lambda change: piece.source(change.row), now_ms)
+        return [_moved(crossing, crossing.row + piece.first) for crossing in found] if piece.first else found
 
-    def _on_shared_rows(
-        self, topic: TopicState, group: Group, columns: Columns, slots: I32, folded: Mapping[Series, Folded]
-    ) -> list[Crossing]:
+    def _on_shared_rows(self, topic: TopicState, group: Group, piece: Piece, now_ms: int) -> list[Crossing]:
         """Only rows that are a sample of one of the condition's series in this topic."""
-        home = self._topic(group.shape.home)
+        home, columns = self._topic(group.shape.home), piece.columns
         state = home.groups[group.name]
-        mine = {series: folded[series] for series in group.shape.series if series.topic == topic.topic}
-        asked = (best_order(list(mine.values())) <= OUT_OF_ORDER) & (slots >= 0)
-        rows: I64 = np.flatnonzero(asked & state.may_hold(mine, columns.n))
+        mine = {series: piece.seen(series) for series in group.shape.series if series.topic == topic.topic}
+        asked = (best_order(list(mine.values())) <= OUT_OF_ORDER) & (piece.slots >= 0)
+        may_change = state.may_hold(mine, len(piece.slots)) | self._known_to_hold(home, state, piece, topic)
+        rows: I64 = np.flatnonzero(asked & may_change)
         if not len(rows):
             return []
-        keys, moments = keys_of(columns, rows), columns.occurred_at[rows]
+        keys, moments = keys_of(columns, rows + piece.first), piece.moments[rows]
         seen = [
-            _taken(folded[series], rows)
+            _taken(mine[series], rows)
             if series.topic == topic.topic
             else self._topic(series.topic).read(series, keys, moments)
             for series in group.shape.series
         ]
-        home_slots = slots[rows] if home is topic else home.enter(keys)
+        home_slots = piece.slots[rows] if home is topic else home.enter(keys)
         found = state.evaluate(home_slots, moments, seen)
         self._note(home, group, found)
-        return [_moved(crossing, int(rows[crossing.row])) for crossing in found]
+        if state.has_news:
+            self.recorder.note(home, state, topic.topic, lambda change: piece.source(int(rows[change.row])), now_ms)
+        return [_moved(crossing, int(rows[crossing.row]) + piece.first) for crossing in found]
+
+    @staticmethod
+    def _known_to_hold(home: TopicState, state: GroupState, piece: Piece, topic: TopicState) -> Mask:
+        """Rows of accounts of which the condition was true: that it is false of them now is news."""
+        if not state.truth.count:
+            return np.zeros(len(piece.slots), np.bool_)
+        rows = np.arange(piece.first, piece.last)
+        slots = piece.slots if home is topic else home.accounts.look_up(keys_of(piece.columns, rows))
+        is_known: Mask = (slots >= 0) & state.truth.is_known(np.maximum(slots, 0))
+        return is_known
 
     def _row_hit(self, columns: Columns, crossing: Crossing, group: Group, now_ms: int) -> Hit:
         row, topic = crossing.row, columns.topic
@@ -183,10 +207,12 @@ class PartitionDetector:
         ]
         source = replace(source, seen=self._seen(group, source.topic))
         state = home.groups[group.name]
-        before = state.table.rows[slots]
+        before = np.hstack((state.table.rows[slots], state.truth.table.rows[slots]))
         crossings = state.evaluate(slots, moments, seen, by_clock=True)
-        home.accounts.touch(slots[(state.table.rows[slots] != before).any(axis=1)])
+        after = np.hstack((state.table.rows[slots], state.truth.table.rows[slots]))
+        home.accounts.touch(slots[(after != before).any(axis=1)])
         self._note(home, group, crossings)
+        self.recorder.note(home, state, home.topic, lambda _change: source, now_ms)
         home.counts.hits += len(crossings)
         hits = []
         for crossing in crossings:
@@ -220,6 +246,8 @@ class PartitionDetector:
         """A part read back; ``source`` is the topic and offset of its record."""
         found = self._overall.on_part(part)
         self._overall_changed = True
+        where = Source(source[0], self.partition, source[1], part.next_offset)
+        self.recorder.note_overall(self._overall.take_changes(), where, now_ms)
         return [
             crossing_hit(
                 crossing, GLOBAL_SCOPE, Source(source[0], self.partition, source[1], moment), now_ms,

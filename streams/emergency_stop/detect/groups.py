@@ -2,77 +2,87 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from emergency_stop.columnar.columns import F64, I32, I64, U8
-from emergency_stop.detect.judge_kernels import SINCE, STATE_CELLS, SUPPRESSED, UNTIL, WHO, judge
+from emergency_stop.detect.crossings import Change, Crossing
+from emergency_stop.detect.judge_kernels import (
+    CHANGE_CELLS,
+    LAPSED,
+    SHAPE_CHANGES,
+    SHAPE_EVALUATED,
+    SHAPE_KNOWN,
+    SHAPE_SUPPRESSED,
+    SINCE,
+    STATE_CELLS,
+    SUPPRESSED,
+    UNTIL,
+    WHO,
+    judge,
+)
 from emergency_stop.detect.lazy_rows import LazyRows
+from emergency_stop.detect.nearest import Nearest, NearTrack
+from emergency_stop.detect.parameters import mark, member_for, parameters
 from emergency_stop.detect.plan import Comparison, Group, Member
-from emergency_stop.detect.rule_kernels import run_program
+from emergency_stop.detect.recording import Recording
+from emergency_stop.detect.rule_rows import best_order, rule_inputs, run_on_inputs, run_rule
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.standing import AccountState
+from emergency_stop.detect.truth import Truth
 from emergency_stop.detect.window_kernels import EMPTY, NEVER_SEEN, OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded
-from emergency_stop.domain.triggers import Trigger
-from emergency_stop.rules.language import AggregateCall, Function, Program, Rule
+from emergency_stop.rules.language import AggregateCall, Function
 
 _NONE: Final[F64] = np.zeros(0, np.float64)
 _EVERYONE: Final[I32] = np.zeros(0, np.int32)
 _NOBODY: Final[I64] = np.zeros(0, np.int64)
-_HUNDRED: Final = 100
 _FALSE, _TRUE = 0, 1
-#: Aggregates that have a value where the window is empty: nothing was counted.
-_COUNTING: Final = (Function.COUNT, Function.DISTINCT)
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """A condition that came true on a row, outside its cooldown; ``values`` and ``samples`` are its series', in order.
-
-    ``inputs`` are what a rule read: as ``values``, but ``None`` where an aggregate had none.
-    """
-
-    row: int
-    slot: int
-    group: Group
-    member: Member
-    values: tuple[float, ...]
-    samples: tuple[int, ...]
-    inputs: tuple[float | None, ...]
-    late: bool
-    suppressed_before: int
+_NOTHING: Final = Recording()
+#: Changes of one condition that one batch tells of; more are counted.
+CHANGES_MAX: Final = 256
 
 
 class GroupState:
-    """A group's cooldowns, one row per slot of its home topic."""
+    """A group's cooldowns, and of whom its condition is known to be true: one row each per slot of its home topic."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, recording: Recording = _NOTHING) -> None:
         self.group = group
+        self.truth = Truth()
+        self._near = NearTrack(recording.rows_max) if recording.rows_max and group.shape.rule is None else None
+        #: Since they were last taken, and how many there were no room for.
+        self.changes: list[Change] = []
+        self.changes_left_out = 0
+        #: How often member 0 was asked, since it was last taken.
+        self.evaluated = 0
         self.table = LazyRows(STATE_CELLS)
         #: Where the rule asks for absence: for which silence (its last moment) an account was reported.
         self.fired = LazyRows(1)
         self._suppressed = 0
         self._member_of: I32 = _EVERYONE
         self._enough: I32 = _EVERYONE
-        self._thresholds, self._limits = _parameters(group.members)
+        comparisons = (Comparison.AT_LEAST,) if group.shape.rule is not None else group.shape.comparisons
+        #: Both comparisons, and whether one of two terms is enough, as kernels are told.
+        self._asked = (*(*comparisons, Comparison.BELOW)[:2], int(group.shape.any_of))
+        self._asked_of: I64 = np.array(self._asked, np.int64)
+        self._changes: I64 = np.empty((CHANGES_MAX, CHANGE_CELLS), np.int64)
+        self._thresholds, self._limits = parameters(group, recording.clear_margin_percent)
 
     def ensure(self, count: int) -> None:
         """Have rows for ``count`` accounts. Views of the rows before must not be kept."""
         self.table.ensure(count)
+        self.truth.ensure(count)
+        if self._near is not None:
+            self._near.ensure(count)
         if self.group.is_silence:
             self.fired.ensure(count)
 
     def take_over(self, former: GroupState) -> None:
         """Go on with the state of the group of the same name, which must not be used any more."""
-        self.table, self.fired = former.table, former.fired
+        self.table, self.fired, self.truth = former.table, former.fired, former.truth
 
     def take_half(self, other: GroupState) -> None:
         """Go on with what ``other`` knows of accounts that are watched here now: a canary begins, moves or ends.
@@ -116,7 +126,7 @@ class GroupState:
         """Decide who watches the accounts of the slots from ``first`` on."""
         if self.group.watches_all:
             return
-        chosen = np.fromiter((_member_for(self.group, key) for key in keys), np.int32)
+        chosen = np.fromiter((member_for(self.group, key) for key in keys), np.int32)
         if first + len(chosen) > len(self._member_of):
             more = np.full(max(first + len(chosen), 2 * len(self._member_of)), -1, np.int32)
             more[: len(self._member_of)] = self._member_of
@@ -131,8 +141,7 @@ class GroupState:
         if shape.rule is not None:
             return self._evaluate_rule(slots, moments, seen, by_clock=by_clock)
         first, second = seen[0], seen[1].value if len(seen) > 1 else _NONE
-        comparisons = (*shape.comparisons, Comparison.BELOW)
-        return self._judge(slots, moments, (first.value, first.samples, first.order), second, comparisons, seen)
+        return self._judge(slots, moments, (first.value, first.samples, first.order), second, seen)
 
     def may_hold(self, known: Mapping[Series, Folded], n: int) -> npt.NDArray[np.bool_]:
         """Which of ``n`` rows the rule is not false of, whatever the series hold that are not ``known`` yet.
@@ -148,17 +157,20 @@ class GroupState:
         for index, one in enumerate(series):
             if one not in known:
                 has[index] = 0
-        may: npt.NDArray[np.bool_] = _run(rule.program, values, has) != _FALSE
+        may: npt.NDArray[np.bool_] = run_on_inputs(rule.program, values, has) != _FALSE
         return may
 
     def _evaluate_rule(self, slots: I32, moments: I64, seen: Sequence[Folded], *, by_clock: bool) -> list[Crossing]:
         rule = self.group.shape.rule
         if rule is None or not len(slots):
             return []
-        truth = (run_rule(rule, seen) == _TRUE).astype(np.float64)
+        outcomes = run_rule(rule, seen)
+        truth = (outcomes == _TRUE).astype(np.float64)
+        if self.truth.count:  # without a value it is neither true nor clear
+            truth[outcomes > _TRUE] = np.nan
         order = np.zeros(len(slots), np.uint8) if by_clock else best_order(seen)
         first = (truth, self._samples(rule.aggregates, seen), order)
-        return self._judge(slots, moments, first, _NONE, (Comparison.AT_LEAST, Comparison.BELOW), seen)
+        return self._judge(slots, moments, first, _NONE, seen)
 
     def _samples(self, aggregates: Sequence[AggregateCall], seen: Sequence[Folded]) -> I32:
         """What ``min_samples`` is compared with: the samples of the aggregate that has most."""
@@ -181,15 +193,20 @@ class GroupState:
         moments: I64,
         first: tuple[F64, I32, U8],
         second: F64,
-        comparisons: Sequence[Comparison],
         seen: Sequence[Folded],
     ) -> list[Crossing]:
         n = len(slots)
-        shape = np.array((comparisons[0], comparisons[1], self.group.shape.any_of, 0), np.int64)
+        shape = np.array((*self._asked, 0, 0, 0, self.truth.count), np.int64)
         hits = (np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32))
+        changes = self._changes
         members = (self._thresholds, self._limits)
-        found = judge((slots, moments), first, second, shape, members, self._member_of, self.table.rows, hits)
-        self._suppressed += int(shape[3])
+        states = (self.table.rows, self.truth.known, self.truth.table.rows)
+        found = judge((slots, moments), first, second, shape, members, self._member_of, states, (*hits, changes))
+        self._suppressed += int(shape[SHAPE_SUPPRESSED])
+        self.evaluated += int(shape[SHAPE_EVALUATED])
+        self.truth.count = int(shape[SHAPE_KNOWN])
+        if shape[SHAPE_CHANGES]:
+            self._note_changes(changes, int(shape[SHAPE_CHANGES]), slots, first[2], seen)
         return [
             Crossing(
                 row=row,
@@ -205,6 +222,63 @@ class GroupState:
             for row, before, member in zip(*(array[:found].tolist() for array in hits), strict=True)
         ]
 
+    def _note_changes(self, changes: I64, n: int, slots: I32, order: U8, seen: Sequence[Folded]) -> None:
+        self.changes_left_out += max(0, n - len(changes))
+        for row, what, member, moment in changes[:n].tolist():
+            told = () if what == LAPSED else seen
+            self.changes.append(
+                Change(
+                    row=row,
+                    slot=int(slots[row]),
+                    group=self.group,
+                    member=self.group.members[member],
+                    what=what,
+                    moment=moment,
+                    values=tuple(float(one.value[row]) for one in told),
+                    samples=tuple(int(one.samples[row]) for one in told),
+                    late=bool(order[row] == OUT_OF_ORDER) and what != LAPSED,
+                )
+            )
+
+    def lapse(self, edge_ms: int) -> I32:
+        """Note, among the changes, of whom time has cleared the condition by ``edge_ms``: slots whose rows changed."""
+        slots, members, moments = self.truth.take_lapsed(edge_ms, self._member_of, self._limits)
+        for slot, member, moment in zip(slots.tolist(), members.tolist(), moments.tolist(), strict=True):
+            self.changes.append(Change(-1, slot, self.group, self.group.members[member], LAPSED, moment))
+        return slots
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something changed that was not taken yet."""
+        return bool(self.changes or self.changes_left_out)
+
+    def take_left_out(self) -> int:
+        """Changes that there was no room for since this was last asked."""
+        found, self.changes_left_out = self.changes_left_out, 0
+        return found
+
+    def keep_nearest(self, slots: I32, moments: I64, offsets: I64, seen: Sequence[Folded]) -> None:
+        """Note how near the rows came to firing, where that is recorded; arguments as those of ``evaluate``."""
+        if self._near is None:
+            return
+        self._near.keep(
+            (slots, moments, offsets),
+            (seen[0].value, seen[0].samples, seen[0].order),
+            seen[1].value if len(seen) > 1 else _NONE,
+            self._asked_of,
+            (self._thresholds, self._limits, self._member_of),
+        )
+
+    def take_period(self) -> tuple[Group, int, Nearest | None]:
+        """What was evaluated since this was last asked, and what came nearest; see ``evaluations.Period``."""
+        asked, self.evaluated = self.evaluated, 0
+        return self.group, asked, None if self._near is None else self._near.take()
+
+    def take_changes(self) -> list[Change]:
+        """Those noted since this was last asked."""
+        found, self.changes = self.changes, []
+        return found
+
     def _inputs(self, seen: Sequence[Folded], row: int) -> tuple[float | None, ...]:
         rule = self.group.shape.rule
         if rule is None:
@@ -217,7 +291,7 @@ class GroupState:
 
     def member_for(self, key: bytes) -> Member | None:
         """Which of the group's triggers watches an account."""
-        index = _member_for(self.group, key)
+        index = member_for(self.group, key)
         return None if index < 0 else self.group.members[index]
 
     def account(self, slot: int, member: Member) -> AccountState:
@@ -236,66 +310,3 @@ class GroupState:
         if rule is None:
             return None
         return {_FALSE: False, _TRUE: True}.get(int(run_rule(rule, seen)[0]))
-
-
-def run_rule(rule: Rule, seen: Sequence[Folded]) -> U8:
-    """Per row: 0 false, 1 true, 2 no value."""
-    return _run(rule.program, *rule_inputs(rule.aggregates, seen))
-
-
-def _run(program: Program, values: F64, known: U8) -> U8:
-    holds = np.empty(values.shape[1], np.uint8)
-    run_program(program.ops, program.constants, program.stack_max, values, known, holds)
-    return holds
-
-
-def best_order(seen: Sequence[Folded]) -> U8:
-    """How a row stands to the window that it stands to best."""
-    order = seen[0].order
-    for one in seen[1:]:
-        order = np.minimum(order, one.order)
-    return order
-
-
-def mark(trigger: Trigger) -> int:
-    """What identifies a trigger in a row of state, whichever its version; never 0."""
-    return _mark(trigger.trigger_id)
-
-
-@lru_cache(maxsize=2**18)
-def _mark(trigger_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(trigger_id.encode(), digest_size=8).digest(), "big") >> 1 | 1
-
-
-def rule_inputs(aggregates: Sequence[AggregateCall], seen: Sequence[Folded]) -> tuple[F64, U8]:
-    """What a rule's program reads: (value, whether there is one) per aggregate and row."""
-    n = len(seen[0].value) if seen else 0
-    values, known = np.empty((len(seen), n), np.float64), np.ones((len(seen), n), np.uint8)
-    for index, (call, one) in enumerate(zip(aggregates, seen, strict=True)):
-        if call.function is Function.ABSENT:
-            values[index] = one.value == 0
-            known[index] = one.order != NEVER_SEEN
-            continue
-        values[index] = one.value
-        if call.function not in _COUNTING:
-            known[index] = one.samples > 0
-    return values, known
-
-
-def _parameters(members: Sequence[Member]) -> tuple[F64, I64]:
-    thresholds, limits = np.zeros((len(members), 2), np.float64), np.zeros((len(members), 4), np.int64)
-    for index, member in enumerate(members):
-        trigger = member.trigger
-        limits_of = member.thresholds or (float(_TRUE),)  # a rule's value is whether it is true
-        thresholds[index, : len(limits_of)] = limits_of
-        limits[index] = trigger.min_samples, trigger.for_ms, trigger.cooldown_period, mark(trigger)
-    return thresholds, limits
-
-
-def _member_for(group: Group, key: bytes) -> int:
-    own = group.by_account.get(key)
-    if own is not None or group.canary is None:
-        return group.base if own is None else own
-    canary = group.canary
-    inside = zlib.crc32(f"{canary.trigger_id}/".encode() + key) % _HUNDRED < canary.percent
-    return group.base if inside == canary.inside else -1

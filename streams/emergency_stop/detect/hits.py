@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from emergency_stop.detect.groups import Crossing
+from emergency_stop.detect.crossings import Crossing
 from emergency_stop.detect.plan import Comparison, compares
 from emergency_stop.detect.series import Aggregate, Series
 from emergency_stop.domain.ids import derived_id

@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.columnar.columns import I64
-from emergency_stop.detect.groups import GroupState, mark
+from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.judge_kernels import WHO
+from emergency_stop.detect.parameters import mark
 from emergency_stop.detect.plan import Group
 from emergency_stop.domain.triggers import Trigger
 

@@ -11,8 +11,10 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.detect.across import NoPartError, check_part, put_together
-from emergency_stop.detect.groups import Crossing, GroupState
+from emergency_stop.detect.crossings import Change, Crossing
+from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.plan import Group
+from emergency_stop.detect.recording import Recording
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.standing import Standing, standing_of
 from emergency_stop.detect.window_kernels import EMPTY, IN_ORDER, NOT_A_SAMPLE, OUT_OF_ORDER
@@ -28,20 +30,22 @@ class OverallState:
     """Parts by (topic, series, partition). Its state is a function of the parts' log."""
 
     _parts: dict[tuple[str, str], dict[int, Partial]] = field(default_factory=dict)
+    recording: Recording = field(default_factory=Recording)
     _groups: dict[str, GroupState] = field(default_factory=dict)
     _newest: dict[str, int] = field(default_factory=dict)
     _stored: dict[str, list[int]] = field(default_factory=dict)
+    _true: dict[str, list[int]] = field(default_factory=dict)
 
     def replan(self, groups: Sequence[Group]) -> None:
         watched = self._watched()
         former, self._groups = self._groups, {}
         for group in groups:
-            state = GroupState(group)
-            state.table.ensure(1)
+            state = GroupState(group, self.recording)
+            state.ensure(1)
             if group.name in former:
                 state.take_over(former[group.name])
             elif group.name in self._stored:
-                state.table.rows[0] = self._stored[group.name]
+                self._put_back(state)
             state.forget_spans()
             self._groups[group.name] = state
         self._forget(watched)
@@ -97,6 +101,15 @@ class OverallState:
         crossings = state.evaluate(_SLOT, np.array((moment,), np.int64), seen, by_clock=True)
         return [(crossing, moment) for crossing in crossings]
 
+    def take_changes(self) -> list[Change]:
+        """Conditions that became true without a hit, or cleared, since this was last asked."""
+        return [change for state in self._groups.values() for change in state.take_changes()]
+
+    def _put_back(self, state: GroupState) -> None:
+        state.table.rows[0] = self._stored[state.group.name]
+        state.truth.table.rows[0] = self._true.get(state.group.name, 0)
+        state.truth.recount()
+
     def _together(self, series: Series, at_ms: int = EMPTY) -> tuple[Folded, int]:
         parts = self._parts.get((series.topic, series.name), {})
         return put_together(series, [parts[number].row for number in sorted(parts)], at_ms)
@@ -122,7 +135,8 @@ class OverallState:
             for one in known.values()
         ]
         cooldowns = {name: state.table.rows[0].tolist() for name, state in self._groups.items()}
-        return json.dumps({"parts": parts, "cooldowns": cooldowns, "newest": self._newest}).encode()
+        true = {name: state.truth.table.rows[0].tolist() for name, state in self._groups.items()}
+        return json.dumps({"parts": parts, "cooldowns": cooldowns, "true": true, "newest": self._newest}).encode()
 
     def load(self, data: bytes) -> None:
         """Put written state back; call before ``replan`` or after it."""
@@ -130,10 +144,10 @@ class OverallState:
         for topic, series, partition, next_offset, row in found["parts"]:
             part = Partial(topic, series, partition, next_offset, base64.b64decode(row))
             self._parts.setdefault((topic, series), {})[partition] = part
-        self._newest, self._stored = found["newest"], found["cooldowns"]
+        self._newest, self._stored, self._true = found["newest"], found["cooldowns"], found.get("true", {})
         for name, state in self._groups.items():
             if name in self._stored:
-                state.table.rows[0] = self._stored[name]
+                self._put_back(state)
         self._forget(set())
 
 

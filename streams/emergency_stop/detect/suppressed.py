@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from emergency_stop.detect.detector import PartitionDetector
-from emergency_stop.detect.groups import mark
 from emergency_stop.detect.hits import scope_of
 from emergency_stop.detect.judge_kernels import SUPPRESSED, WHO
+from emergency_stop.detect.parameters import mark
 
 
 def suppressed_since(detector: PartitionDetector) -> Iterator[tuple[str, str, int]]:

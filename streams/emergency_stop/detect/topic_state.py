@@ -16,12 +16,15 @@ from emergency_stop.detect.across import AcrossSeries
 from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.moves import Strays, moves
 from emergency_stop.detect.pages import Page, decode_page, encode_page
+from emergency_stop.detect.periods import Periods
 from emergency_stop.detect.plan import Group, TopicPlan
+from emergency_stop.detect.recording import Recording
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.windows import Folded, Rows, SeriesState
 
 HashKey = Callable[[bytes], int]
 _FIRED: Final = "fired/"
+_TRUE: Final = "true/"
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class DetectorCounts:
     late: int = 0
     hits: int = 0
     suppressed: int = 0
+    #: Changes that were not told one by one, and accounts that came near and have no row of their own.
+    changes_left_out: int = 0
+    near_left_out: int = 0
     by_reason: dict[str, int] = field(default_factory=dict)
 
 
@@ -41,8 +47,13 @@ class TopicState:
     the cooldowns of conditions that read several topics.
     """
 
-    def __init__(self, topic: str, hash_key: HashKey) -> None:
+    def __init__(self, topic: str, hash_key: HashKey, recording: Recording) -> None:
         self.topic = topic
+        self.periods = Periods(recording.period_ms)
+        #: Whether the period that is under way is summed up.
+        self.sums_up = False
+        #: Changes that the period may still tell one by one.
+        self.changes_left = recording.changes_max
         self.accounts = Accounts()
         self.counts = DetectorCounts()
         self.next_offset = 0
@@ -52,6 +63,9 @@ class TopicState:
         self.groups: dict[str, GroupState] = {}
         self.across: dict[Series, AcrossSeries] = {}
         self._hash_key = hash_key
+        self._recording = recording
+        #: For how many accounts there are rows.
+        self._ensured = -1
         self._series: dict[Series, SeriesState] = {}
 
     # -- plans ----------------------------------------------------------------------------------
@@ -59,6 +73,7 @@ class TopicState:
     def replan(self, plan: TopicPlan) -> None:
         """Change what is watched; unchanged series and cooldowns keep their state."""
         self.plan = plan
+        self._ensured = -1
         self._series = {one: self._series.get(one) or SeriesState(one) for one in plan.series}
         self.across = {one: self.across.get(one) or AcrossSeries(one, self.next_offset) for one in plan.across}
         former, self.groups = self.groups, {}
@@ -77,7 +92,7 @@ class TopicState:
         same = former.get(group.name)
         if same is not None and same.group == group:
             return same
-        state = GroupState(group)
+        state = GroupState(group, self._recording)
         if same is not None:
             state.take_over(same)
         if same is None or not state.watches_as(same):
@@ -89,6 +104,9 @@ class TopicState:
 
     def _ensure(self) -> None:
         capacity = self.accounts.capacity
+        if capacity == self._ensured:
+            return
+        self._ensured = capacity
         for series in self._series.values():
             series.table.ensure(capacity)
         for group in self.groups.values():
@@ -158,6 +176,15 @@ class TopicState:
         chosen = whole[:1] or list(self._series)
         return [self._series[series].table.rows[: self.accounts.count] for series in chosen]
 
+    def end_period(self, edge_ms: int) -> None:
+        """Notice, among the groups' changes, whose conditions time has cleared by ``edge_ms``; the next period may tell
+        of as many changes as any.
+        """
+        for state in self.groups.values():
+            if len(lapsed := state.lapse(edge_ms)):
+                self.accounts.touch(lapsed)
+        self.changes_left = self._recording.changes_max
+
     def slot_of(self, account: bytes) -> int:
         """-1 for an account without events."""
         return self.accounts.slot_of(account, self._hash_key(account))
@@ -177,12 +204,12 @@ class TopicState:
 
     def write_page(self, page: int) -> bytes:
         """The page's bytes as of now: it contains everything that was applied so far."""
-        self.accounts.seal(page, self.next_offset)
+        next_offset = self.accounts.seal(page, self.next_offset)
         lengths, keys = self.accounts.page_keys(page)
         first, last = page * PAGE_SLOTS, page * PAGE_SLOTS + len(lengths)
         slices = {name: rows[first:last] for name, rows in self._stored().items()}
         arrays = {name: (rows,) for name, rows in slices.items() if rows.any()}
-        return encode_page(Page(self.next_offset, lengths, keys, self.accounts.page_hashes(page), arrays))
+        return encode_page(Page(next_offset, lengths, keys, self.accounts.page_hashes(page), arrays))
 
     def load(self, pages: Iterable[tuple[int, bytes]], position: int) -> None:
         """Put written pages back; ``position`` is the next offset to apply. Unknown series are dropped."""
@@ -204,6 +231,7 @@ class TopicState:
                 group.take_half(other)
         for group in self.groups.values():
             group.forget_spans()
+            group.truth.recount()
 
     @property
     def across_unsaved(self) -> bool:
@@ -237,6 +265,7 @@ class TopicState:
 
     def _cooldowns(self) -> dict[str, I64]:
         found = {name: state.table.rows for name, state in self.groups.items()}
+        found |= {_TRUE + name: state.truth.table.rows for name, state in self.groups.items()}
         return found | {
             _FIRED + name: state.fired.rows for name, state in self.groups.items() if state.group.is_silence
         }

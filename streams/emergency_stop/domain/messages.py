@@ -16,6 +16,7 @@ from emergency_stop.domain.values import (
     ClearRule,
     ConditionState,
     EmergencyState,
+    EvaluationOutcome,
     HoldState,
     InstanceState,
     LifecycleKind,
@@ -60,6 +61,36 @@ class Hit:
     correlation_id: str
     #: What must happen before a stop that it causes may be undone.
     clear_rule: ClearRule = ClearRule.NEVER_AUTOMATICALLY
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one or many evaluations of a trigger found, beside hits; see ``detect.evaluations``.
+
+    ``evaluations`` is how many it stands for; ``source_offset`` is -1 where no single event is meant.
+    """
+
+    evaluation_id: str
+    trigger_id: str
+    trigger_version: int
+    mode: Mode
+    scope: str
+    account_id: str | None
+    outcome: EvaluationOutcome
+    late: bool
+    observed: float | None
+    threshold: float | None
+    margin: float | None
+    approach_percent: float | None
+    window_ms: int
+    window_samples: int
+    evaluations: int
+    period_ms: int
+    evaluated_at: int
+    detected_at: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +531,7 @@ def targets_service(services: tuple[str, ...], service: str) -> bool:
 
 ControlMessage = (
     Hit
+    | Evaluation
     | Request
     | Command
     | Ack

@@ -30,6 +30,7 @@ TELEMETRY_SYSTEM: Final = "telemetry.system"
 TRIGGERS: Final = "estop.triggers"
 TRIGGER_HISTORY: Final = "estop.trigger-history"
 HITS: Final = "estop.hits"
+EVALUATIONS: Final = "estop.evaluations"
 TICKS: Final = "estop.ticks"
 PARTIALS: Final = "estop.partials"
 REQUESTS: Final = "estop.requests"
@@ -86,8 +87,12 @@ COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
 #: How far detectors are: who sees, and which partition nobody sees.
 FRESHNESS_SPEC: Final = TopicSpec(FRESHNESS, "Freshness", compacted=True, partitions=1)
 
+#: What detectors evaluated. Nothing that stops reads it.
+EVALUATIONS_SPEC: Final = TopicSpec(EVALUATIONS, "Evaluation")
+
 CONTROL: Final[tuple[TopicSpec, ...]] = (
     *COORDINATOR_INPUTS,
+    EVALUATIONS_SPEC,
     TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
     TopicSpec(TRIGGER_HISTORY, "Trigger", compacted=True, partitions=1),
     TopicSpec(HOLDS, "Hold", compacted=True),

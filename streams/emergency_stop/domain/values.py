@@ -127,6 +127,17 @@ class ConditionState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class EvaluationOutcome(StrEnum):
+    """What became of an evaluation, or of many: see ``Evaluation.avsc``."""
+
+    SUPPRESSED = "suppressed"
+    BECAME_TRUE = "became_true"
+    CLEARED = "cleared"
+    UNCHANGED = "unchanged"
+    OTHERS = "others"
+    IN_FORCE = "in_force"
+
+
 class LifecycleKind(StrEnum):
     """The guide's events, under the guide's names."""
 

@@ -37,6 +37,8 @@ CALLS: Final = {
     "service_reliability": "days = 31",
     "hit_outcomes": "days = 31",
     "near_misses": "days = 31",
+    "trigger_evaluations": "days = 31",
+    "approaches": "days = 31",
     "recovery_success": "days = 31",
     "detector_availability": "days = 31, blind_after_ms = 30000",
     "service_availability": "days = 31, lost_after_ms = 30000",

@@ -40,6 +40,10 @@ class World:
         return self.end_ms - self.days * DAY_MS
 
     @property
+    def evaluations(self) -> int:
+        return self.emergencies * 20
+
+    @property
     def beats(self) -> int:
         return self.days * DAY_MS // BEAT_MS
 
@@ -129,6 +133,7 @@ def _consequences(world: World) -> Iterator[tuple[str, int, dict[str, str]]]:
     """(table, rows, column → expression). A hit, its emergency, its commands and answers are of one number."""
     count = world.emergencies
     yield "hits", count + count // 50, _hits(world)
+    yield "evaluations", world.evaluations, _evaluations(world)
     yield "emergencies", count * 5, _emergencies(world)
     one = f"intDiv(number, {len(SERVICES)})"
     service = f"{list(SERVICES)}[1 + number % {len(SERVICES)}]"
@@ -183,6 +188,34 @@ def _hits(world: World) -> dict[str, str]:
         "detected_at": _time(f"{at_ms} + 5"),
         "suppressed_before": f"toInt32({_hash('suppressed', number)} % 3)",
         "reason": "'generated'",
+    }
+
+
+def _evaluations(world: World) -> dict[str, str]:
+    """Two in three are summaries of a minute, the others changes. Every fiftieth is repeated with fewer evaluations, as
+    after a detector's crash.
+    """
+    number = f"(number % {world.evaluations - world.evaluations // 50})"
+    names = [trigger.trigger_id for trigger in default_pack(world.start_ms)]
+    at_ms = f"({world.start_ms} + {_hash('evaluated', number)} % {world.days * DAY_MS})"
+    outcome = f"['unchanged', 'unchanged', 'others', 'others', 'cleared', 'suppressed'][1 + {number} % 6]"
+    near = f"{number} % 6 < 2"
+    return {
+        **_origin("estop.evaluations", at_ms),
+        "evaluation_id": f"concat('evaluation-', toString({number}))",
+        "trigger_id": f"{names}[1 + {_hash('trigger', number)} % {len(names)}]",
+        "trigger_version": "1",
+        "mode": "'enforce'",
+        "outcome": outcome,
+        "scope": f"if({number} % 6 IN (2, 3), 'global', {_scope(world, number)})",
+        "account_id": f"if({number} % 6 IN (2, 3), NULL, substring({_scope(world, number)}, 9))",
+        "observed": f"if({near}, 40 + {_hash('observed', number)} % 40, NULL)",
+        "threshold": f"if({near}, 80, NULL)",
+        "approach_percent": f"if({near}, 100 * (40 + {_hash('observed', number)} % 40) / 80, NULL)",
+        "evaluations": f"if({number} % 6 < 4, 10 + {_hash('count', number)} % 50 - (number != {number}), 1)",
+        "evaluated_at": _time(at_ms),
+        "detected_at": _time(f"{at_ms} + 5"),
+        "source_topic": "'telemetry.health'",
     }
 
 

@@ -32,6 +32,7 @@ TABLES: Final = {
     "PlatformEvent": "platform_events",
     "SystemEvent": "system_events",
     "Hit": "hits",
+    "Evaluation": "evaluations",
     "Request": "requests",
     "Command": "commands",
     "Ack": "acks",
