@@ -72,7 +72,7 @@ class HoldLedger:
             return
         self._judge_lifts(former, hold, kept)
         self._judge_shares(hold, kept)
-        self._enter(hold)
+        self._enter(hold, kept)
 
     def _judge_level(self, hold: Hold) -> None:
         level = LEVEL_SEVERITY[hold.level] if hold.level else 0
@@ -101,18 +101,18 @@ class HoldLedger:
                 if former is None or former[1].shares != cause.shares:
                     self._judge.recoveries.eased(hold, cause, kept)
 
-    def _enter(self, hold: Hold) -> None:
+    def _enter(self, hold: Hold, kept: Kept | None) -> None:
         self.newest[hold.scope] = hold
         self._ever.setdefault(hold.scope, set()).update(cause.emergency_id for cause in hold.causes)
         for cause in hold.causes:
             if cause.level is StopLevel.CASCADING:
-                self._judge_tier(hold, cause)
+                self._judge_tier(hold, cause, kept)
             self.causes[cause.emergency_id] = hold.scope, cause
             severity = max(LEVEL_SEVERITY[cause.level], self.severities.get(cause.emergency_id, 0))
             self.severities[cause.emergency_id] = severity
             self._stop_epochs[hold.scope] = max(cause.epoch, self._stop_epochs.get(hold.scope, 0))
 
-    def _judge_tier(self, hold: Hold, cause: HoldCause) -> None:
+    def _judge_tier(self, hold: Hold, cause: HoldCause, kept: Kept | None) -> None:
         """A further tier is held once the one before has proven its stop, or has had its time."""
         # the hold that the tier began with may have been superseded before it went out: then nobody knows when it did
         at = hold.updated_at if cause.epoch == hold.epoch else 0
@@ -121,10 +121,13 @@ class HoldLedger:
             self._tiers.setdefault(cause.emergency_id, (at, cause.services))
             return
         began_at, tier = self._tiers[cause.emergency_id]
-        waited_ms = hold.updated_at - began_at
+        # of such a hold the tier's own record tells when it was decided: who came up since, owed nothing then
+        noted_at = self._judge.recoveries.newest_at("tier_begun", cause.emergency_id, kept, hold.updated_at)
+        decided_at = noted_at or hold.updated_at
+        waited_ms = decided_at - began_at
         fresh = tuple(name for name in cause.services if name not in former[1].services)
         self._tiers[cause.emergency_id] = at, fresh
-        owing = self._judge.accounts.owing(cause.emergency_id, tier, hold.updated_at)
+        owing = self._judge.accounts.owing(cause.emergency_id, tier, decided_at)
         if owing and waited_ms < self._judge.tier_ms():
             self._judge.violated("early_tier", f"{hold} holds a further tier after {waited_ms} ms; {owing} owe a proof")
 

@@ -189,6 +189,13 @@ class Recoveries:
                 found.add(effect.audit_id)
         return len(found)
 
+    def newest_at(self, action: str, emergency: str, kept: Kept | None, until: int) -> int | None:
+        """When such a decision was made last, until then, of those that are published, or durable and on their way."""
+        on_way = [effect for effect in kept.outbox if isinstance(effect, AuditRecord)] if kept else []
+        known = (*self._audits.values(), *on_way)
+        at = [r.at for r in known if (r.action, r.subject) == (action, emergency) and r.at <= until]
+        return max(at, default=None)
+
     def has_restored(self, emergency: str, kept: Kept | None) -> bool:
         """Whether a recovery has put on record that it lifts the hold; each such record counts once."""
         done = self._restored.get(emergency, 0)
