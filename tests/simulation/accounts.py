@@ -290,8 +290,21 @@ class Accounts:
         words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         for told in emergency.instances:
             key = told.service, told.instance_id
-            if key not in words or self._has_left(key):
+            if key not in words or self._has_left(key) or not self._has_answered_newest(emergency.emergency_id, key):
                 continue
             says_no = max(words[key])[2]
             if says_no is (told.state is AckState.STOPPED):
                 self._judge.violated("false_account", f"{emergency}: the last word of {key} is {max(words[key])}")
+
+    def _has_answered_newest(self, emergency: str, key: tuple[str, str]) -> bool:
+        """Whether it said anything since its service was last commanded anew: after a rollback all owe their proof."""
+        first = (emergency, key[0], Action.STOP, 1)
+        epochs = [
+            one.epoch
+            for one in self._commands.values()
+            if (one.emergency_id, one.service, one.action, one.attempt) == first
+        ]
+        newest = max(epochs, default=0)
+        answers = [one for one in self._acks.get(emergency, {}) if (one.service, one.instance_id) == key]
+        orders = [self._order(one, Action.STOP) for one in answers]
+        return any(order is not None and order.epoch >= newest for order in orders)
