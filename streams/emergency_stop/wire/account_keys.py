@@ -11,9 +11,10 @@ version, and a random name as always.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
 from emergency_stop.domain.messages import AccountKey
@@ -29,11 +30,34 @@ def record_name(key: AccountKey) -> bytes:
     return f"{key.pseudonym}/{key.key_id}".encode()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Account:
-    #: In the order of the log; by key id.
-    keys: dict[str, AccountKey] = field(default_factory=dict)
-    erasures: dict[bytes, AccountKey] = field(default_factory=dict)
+    """Tuples, because there are as many of these as accounts; ``keys`` are in the order of the log."""
+
+    keys: tuple[AccountKey, ...] = ()
+    erasures: tuple[AccountKey, ...] = ()
+
+    def with_record(self, key: AccountKey) -> _Account:
+        """With ``key`` in the place of what has its name, or behind all others."""
+        if key.state is AccountKeyState.ERASED:
+            return _Account(self.keys, _put(self.erasures, key))
+        return _Account(_put(self.keys, key), self.erasures)
+
+    def without(self, name: bytes) -> _Account:
+        keys, erasures = (
+            tuple(one for one in records if record_name(one) != name) for records in (self.keys, self.erasures)
+        )
+        return _Account(keys, erasures)
+
+
+_NONE: Final = _Account()
+
+
+def _put(records: tuple[AccountKey, ...], key: AccountKey) -> tuple[AccountKey, ...]:
+    name = record_name(key)
+    if all(record_name(one) != name for one in records):
+        return (*records, key)
+    return tuple(key if record_name(one) == name else one for one in records)
 
 
 class AccountKeyBook:
@@ -50,21 +74,17 @@ class AccountKeyBook:
         if key is None:
             self._forget(pseudonym, name or b"")
         elif record_name(key) == name:
-            account = self._accounts.setdefault(pseudonym, _Account())
-            if key.state is AccountKeyState.ERASED:
-                account.erasures[name] = key
-            else:
-                account.keys[key.key_id] = key
+            # There are few master keys, and many accounts that name them.
+            key = replace(key, master_id=sys.intern(key.master_id))
+            self._accounts[key.pseudonym] = self._accounts.get(pseudonym, _NONE).with_record(key)
         return pseudonym
 
     def _forget(self, pseudonym: str, name: bytes) -> None:
-        account = self._accounts.get(pseudonym)
-        if account is None:
-            return
-        account.erasures.pop(name, None)
-        account.keys.pop(name.partition(b"/")[2].decode(errors="replace"), None)
-        if not account.keys and not account.erasures:
-            del self._accounts[pseudonym]
+        account = self._accounts.get(pseudonym, _NONE).without(name)
+        if account == _NONE:
+            self._accounts.pop(pseudonym, None)
+        else:
+            self._accounts[pseudonym] = account
 
     def __iter__(self) -> Iterator[str]:
         """The pseudonyms of all accounts."""
@@ -72,14 +92,13 @@ class AccountKeyBook:
 
     def record(self, name: bytes) -> AccountKey | None:
         """What stands under a name; ``None`` where nothing does, or no more."""
-        pseudonym, _, rest = name.partition(b"/")
-        account = self._accounts.get(pseudonym.decode(errors="replace"), _NONE)
-        return account.erasures.get(name) or account.keys.get(rest.decode(errors="replace"))
+        account = self._accounts.get(name.partition(b"/")[0].decode(errors="replace"), _NONE)
+        return next((one for one in (*account.erasures, *account.keys) if record_name(one) == name), None)
 
     def keys(self, pseudonym: str) -> tuple[AccountKey, ...]:
         """Those that open: all live versions, in the order of the log."""
         account, erased = self._accounts.get(pseudonym, _NONE), self.erased_version(pseudonym)
-        return tuple(key for key in account.keys.values() if key.version > erased)
+        return tuple(key for key in account.keys if key.version > erased)
 
     def current(self, pseudonym: str) -> AccountKey | None:
         """The one that seals; ``None`` where one must be made, of ``next_version``."""
@@ -101,23 +120,20 @@ class AccountKeyBook:
     def void(self, pseudonym: str) -> tuple[AccountKey, ...]:
         """Keys that were erased and lie in the log still: to be taken out."""
         account, erased = self._accounts.get(pseudonym, _NONE), self.erased_version(pseudonym)
-        return tuple(key for key in account.keys.values() if key.version <= erased)
+        return tuple(key for key in account.keys if key.version <= erased)
 
     def erased_version(self, pseudonym: str) -> int:
         """All versions up to this one are void; 0: none."""
         account = self._accounts.get(pseudonym, _NONE)
-        return max((one.version for one in account.erasures.values()), default=FIRST_VERSION - 1)
+        return max((one.version for one in account.erasures), default=FIRST_VERSION - 1)
 
     def erasures(self, pseudonym: str) -> tuple[AccountKey, ...]:
         """The erasures of an account, one per version and master key."""
-        return tuple(self._accounts.get(pseudonym, _NONE).erasures.values())
+        return self._accounts.get(pseudonym, _NONE).erasures
 
     def wrapped_by(self) -> Counter[str]:
         """How many live keys each master key wraps."""
         return Counter(key.master_id for pseudonym in self for key in self.keys(pseudonym))
-
-
-_NONE: Final = _Account()
 
 
 def erasures_of(book: AccountKeyBook, pseudonym: str, now_ms: int) -> tuple[AccountKey, ...]:
