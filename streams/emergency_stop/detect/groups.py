@@ -13,9 +13,6 @@ from emergency_stop.detect.crossings import Change, Crossing
 from emergency_stop.detect.judge_kernels import (
     CHANGE_CELLS,
     LAPSED,
-    SHAPE_CHANGES,
-    SHAPE_EVALUATED,
-    SHAPE_KNOWN,
     SHAPE_SUPPRESSED,
     SINCE,
     STATE_CELLS,
@@ -202,11 +199,11 @@ class GroupState:
         members = (self._thresholds, self._limits)
         states = (self.table.rows, self.truth.known, self.truth.table.rows)
         found = judge((slots, moments), first, second, shape, members, self._member_of, states, (*hits, changes))
-        self._suppressed += int(shape[SHAPE_SUPPRESSED])
-        self.evaluated += int(shape[SHAPE_EVALUATED])
-        self.truth.count = int(shape[SHAPE_KNOWN])
-        if shape[SHAPE_CHANGES]:
-            self._note_changes(changes, int(shape[SHAPE_CHANGES]), slots, first[2], seen)
+        suppressed, changed, asked, self.truth.count = shape[SHAPE_SUPPRESSED:].tolist()
+        self._suppressed += suppressed
+        self.evaluated += asked
+        if changed:
+            self._note_changes(changes, changed, slots, first[2], seen)
         return [
             Crossing(
                 row=row,

@@ -36,7 +36,7 @@ _WAITS, _SUPPRESSED_AT_FIRST, _CLEARED, _LAPSED = WAITS, SUPPRESSED_AT_FIRST, CL
 #: A change: row, what, member, moment.
 CHANGE_CELLS: Final = 4
 #: Cells of ``shape``, in and out.
-SHAPE_SUPPRESSED, SHAPE_CHANGES, SHAPE_EVALUATED, SHAPE_KNOWN, SHAPE_CELLS = 3, 4, 5, 6, 7
+SHAPE_SUPPRESSED, SHAPE_CHANGES, SHAPE_EVALUATED, SHAPE_KNOWN = 3, 4, 5, 6
 
 _I64, _I64S, _I64S2 = types.int64, types.int64[::1], types.int64[:, ::1]
 _F64S, _F64S2, _I32S, _U8S = types.float64[::1], types.float64[:, ::1], types.int32[::1], types.uint8[::1]

@@ -261,7 +261,12 @@ class TopicState:
                 rows[first : first + len(arrays[name][0])] = arrays[name][0]
 
     def _stored(self) -> dict[str, I64]:
-        return {series.name: state.table.rows for series, state in self._series.items()} | self._cooldowns()
+        """What there is to write; a table in which nothing is known to be true need not be looked through."""
+        found = {series.name: state.table.rows for series, state in self._series.items()} | self._cooldowns()
+        for name, group in self.groups.items():
+            if not group.truth.count:
+                del found[_TRUE + name]
+        return found
 
     def _cooldowns(self) -> dict[str, I64]:
         found = {name: state.table.rows for name, state in self.groups.items()}
