@@ -29,25 +29,26 @@ from tests.erasure.plant import CANARY, Plant, say
 SEED_MAX: Final = 1 << 30
 ACCOUNTS: Final = 24
 ERASED: Final = 10
+ERASED_SHORT: Final = 4
 EVENTS: Final = 40
 EVENTS_SHORT: Final = 4
 #: How often the first erasing command is killed, and after how many seconds: it takes one to four.
 KILLS: Final = 10
-KILLS_SHORT: Final = 4
+KILLS_SHORT: Final = 3
 KILL_AFTER_S: Final = (0.6, 3.2)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.erasure", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="few events of each account")
+    parser.add_argument("--short", action="store_true", help="few events of each account, few erased")
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
-    parser.add_argument("--erased", type=int, default=ERASED)
+    parser.add_argument("--erased", type=int, help=f"{ERASED}, or {ERASED_SHORT} where it is short")
     parser.add_argument("--seed", type=int, default=os.environ.get("SEED") or random.randrange(SEED_MAX))
     options = parser.parse_args()
     say(f"seed {options.seed}")
-    events, kills = (EVENTS_SHORT, KILLS_SHORT) if options.short else (EVENTS, KILLS)
+    events, kills, erased = (EVENTS_SHORT, KILLS_SHORT, ERASED_SHORT) if options.short else (EVENTS, KILLS, ERASED)
     with tempfile.TemporaryDirectory(prefix="estop-erasure-") as name:
-        campaign = Campaign(Path(name), options.seed, options.accounts, options.erased, kills)
+        campaign = Campaign(Path(name), options.seed, options.accounts, options.erased or erased, kills)
         report = campaign.run(events)
     print(json.dumps(report))
     return 0 if is_proven(report) else 1

@@ -21,6 +21,6 @@ def test_nothing_of_an_erased_account_opens_and_everything_of_the_others_does() 
     result = json.loads(done.stdout)
     assert result["accounts"] >= 20
     assert result["readable_after"] == result["in_the_clear"] == result["rows_left"] == 0
-    assert result["readable_before"] == result["fields"] > 1_000, "the attack must be able to read what is not erased"
+    assert result["readable_before"] == result["fields"] > 400, "the attack must be able to read what is not erased"
     assert result["others_readable"] == result["others_fields"] > 1_000
     assert result["new_readable"] == result["new_fields"] > 0

@@ -20,7 +20,8 @@ from tests.simulation.recovery_faults import Fault
 from tests.simulation.recovery_verdicts import SDK_FAULTS, play, play_with_sdk
 
 SEED = 20_260_701
-EMERGENCIES = 1_000
+#: Of each of the two; `make simulate-recovery` plays a thousand.
+EMERGENCIES = 400
 
 
 def test_whoever_is_well_recovers_and_whoever_is_not_is_stopped_again() -> None:

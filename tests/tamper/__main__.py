@@ -28,7 +28,7 @@ from tests.tamper.plant import RECORDS_PER_SCOPE, Plant, verified
 
 SEED_MAX = 1 << 30
 SCOPES = 60
-EACH_SHORT = 8
+EACH_SHORT = 5
 DATABASE_IS_SLOWER = 20
 BATCHES = 6
 #: Batches during which the sink is killed.
