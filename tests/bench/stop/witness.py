@@ -149,7 +149,9 @@ class Witness:
 
     def _note(self, seen: Seen, ack: Ack, read_ms: int) -> None:
         answers = seen.answers.setdefault((ack.service, ack.instance_id), {})
-        if ack.state is AckState.STOPPED and AckState.STOPPED not in answers and not seen.is_recovering:
+        # an instance that is commanded again, after a deadline, proves it again, and the newest proof counts
+        is_new = (ack.command_id, ack.instance_id) not in seen.verdicts
+        if ack.state is AckState.STOPPED and is_new and not seen.is_recovering:
             seen.last_stopped_seen_ms = max(seen.last_stopped_seen_ms, read_ms)
         answers.setdefault(ack.state, ack)
         if ack.state in VERDICTS:
