@@ -19,8 +19,8 @@ from tests.bench.stop.probes import Probe, Probes
 
 pytestmark = pytest.mark.needs("broker")
 CROWD = 40
-#: Both deadlines of an immediate stop pass within two seconds when somebody is dead.
-DEADLINE_MS = 1_000
+#: Nobody who lives may miss it on a busy machine; both deadlines of an immediate stop pass when somebody is dead.
+DEADLINE_MS = 4_000
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def installation(tmp_path: Path) -> AsyncIterator[Installation]:
             data_dir=tmp_path,
             services=FEW_SERVICES,
             immediate_stop_timeout_ms=DEADLINE_MS,
-            graceful_stop_timeout_ms=10 * DEADLINE_MS,
+            graceful_stop_timeout_ms=5 * DEADLINE_MS,
         )
         sizes = {crowds.BURST: CROWD, crowds.ALL: CROWD}
         async with Installation(settings, tmp_path, accounts=50, crowds=sizes) as running:

@@ -20,5 +20,5 @@ def test_every_tampering_is_found_and_an_untouched_audit_is_whole() -> None:
     assert done.returncode == 0, done.stderr[-6000:]
     result = json.loads(done.stdout)
     assert result["records"] >= 200
-    assert result["tampers"] == result["found"] > 150
+    assert result["tampers"] == result["found"] > 120
     assert result["false_alarms"] == 0 < result["untouched"]
