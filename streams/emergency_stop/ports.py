@@ -43,7 +43,7 @@ class Publisher(Protocol):
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> Awaitable[None]:
         """Enqueue in order; the awaitable ends when the broker has acknowledged, or raises."""
-        ...
+        return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         """As ``publish`` for each of ``records``, in their order, at a fraction of the cost: they travel together."""

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import IncompatibleBrokerVersion, UnknownError, UnsupportedVersionError
 
 from emergency_stop.adapters.kafka_patience import install_patience
-from emergency_stop.ports import Publish
+from emergency_stop.ports import Publish, Publisher
 
 install_patience()
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ BATCH_BYTES_MAX: Final = 512 * 1024
 RECORDS_AT_ONCE: Final = 200
 
 
-class KafkaPublisher:
+class KafkaPublisher(Publisher):
     """A ``ports.Publisher`` on its own connection; the stop path gets an instance to itself.
 
     Records of one partition keep the order of the ``publish`` calls. ``start`` and ``stop`` are
@@ -68,18 +68,6 @@ class KafkaPublisher:
         if self._sending:
             await asyncio.wait([*self._sending])
         await self._running().flush()
-
-    def publish(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        *,
-        partition: int | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Awaitable[None]:
-        """Start sending now, in call order; await the result for the broker's acknowledgement."""
-        return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         """Start sending now, in call order; await the result for the acknowledgement of all. Raises the first error."""

@@ -101,24 +101,12 @@ class EvaluationQueue:
             await asyncio.sleep(_PAUSE_S)
 
 
-class BesidePublisher:
+class BesidePublisher(Publisher):
     """A ``ports.Publisher`` for the worker: evaluations go to ``queue``, all else to ``publisher``, and first."""
 
     def __init__(self, publisher: Publisher, queue: EvaluationQueue) -> None:
         self._publisher = publisher
         self._queue = queue
-
-    def publish(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        *,
-        partition: int | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Awaitable[None]:
-        """See ``ports.Publisher``."""
-        return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         """See ``ports.Publisher``; what is given up of evaluations raises nothing."""

@@ -10,29 +10,18 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from emergency_stop.apps import evaluation_publisher
 from emergency_stop.apps.evaluation_publisher import BesidePublisher, EvaluationQueue
 from emergency_stop.domain.topics import EVALUATIONS, HITS
-from emergency_stop.ports import Publish
+from emergency_stop.ports import Publish, Publisher
 
 WITHIN_S = 10.0
 HIT, EVALUATION = Publish(HITS, b"k", b"hit"), Publish(EVALUATIONS, b"k", b"evaluation")
 
 
-class Broker:
+class Broker(Publisher):
     """Takes records of some topics, and of the others none: ``refused`` says how."""
 
     def __init__(self, refused: str | None = None) -> None:
         self.taken: list[Publish] = []
         self.refused = refused
-
-    def publish(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        *,
-        partition: int | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Awaitable[None]:
-        return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         return asyncio.ensure_future(self._take(records))
