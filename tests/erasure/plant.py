@@ -15,19 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from unittest import mock
 
-from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import TailRecord
-from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.apps.demo.witness import Analyst
-from emergency_stop.config import Settings
 from emergency_stop.control.cli.main import main
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain import topics
@@ -42,8 +37,9 @@ from emergency_stop.domain.telemetry import (
 from emergency_stop.sdk import Telemetry
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
-from tests.campaign.children import Child, Condition
-from tests.tamper.plant import ESTOP, decisions
+from tests.campaign.children import Condition
+from tests.campaign.embedded_sink import ESTOP, EmbeddedSink
+from tests.tamper.plant import decisions
 
 WITHIN_S: Final = 120.0
 SERVICE: Final = "sessionManager"
@@ -52,35 +48,16 @@ CANARY: Final = "canary-"
 
 
 @dataclass
-class Plant(AbstractContextManager["Plant"]):
+class Plant(EmbeddedSink):
     """``secrets`` are the texts that were sealed, by account, as often as each was sent."""
 
-    folder: Path
     rng: random.Random
-    settings: Settings = field(init=False)
-    sink: Child = field(init=False)
     secrets: dict[str, list[str]] = field(default_factory=dict)
     sent: int = 0
     letters: int = 0
 
-    def __enter__(self) -> Self:
-        self._broker = EmbeddedBroker(self.folder)
-        self._broker.start()
-        self.settings = Settings.from_env({
-            "ESTOP_BROKERS": self._broker.bootstrap,
-            "ESTOP_DATA_DIR": str(self.folder / "data"),
-            "ESTOP_PRIVACY_KEYS": str(self.key_file),
-        })  # fmt: skip
-        asyncio.run(ensure_topics(self.settings.brokers, self.settings.topics()))
-        self.sink = Child("sink", [*ESTOP, "sink"], self.settings.as_env(), self.folder)
-        self.sink.join()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.sink.kill()
-        self._broker.stop()
+    def own_settings(self) -> dict[str, str]:
+        return {"ESTOP_PRIVACY_KEYS": str(self.key_file)}
 
     @property
     def key_file(self) -> Path:

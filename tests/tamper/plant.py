@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from confluent_kafka import Producer
 
-from emergency_stop.adapters.embedded_broker import EmbeddedBroker
-from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.apps.demo.witness import Analyst
-from emergency_stop.config import Settings
 from emergency_stop.coordinate.lifecycle import Admit
 from emergency_stop.coordinate.state import ScopeState
 from emergency_stop.coordinate.step import step
@@ -29,11 +22,11 @@ from emergency_stop.domain.messages import AuditRecord
 from emergency_stop.domain.values import AckState
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
-from tests.campaign.children import Child, Condition
+from tests.campaign.children import Condition
+from tests.campaign.embedded_sink import ESTOP, EmbeddedSink
 from tests.unit.coordinate.scenario import ack, command_to, hit, instance, resume, world
 
 WITHIN_S: Final = 120.0
-ESTOP: Final = [sys.executable, "-m", "emergency_stop.control.cli.main"]
 RECORDS_PER_SCOPE: Final = 4
 
 
@@ -56,36 +49,19 @@ def decisions(scope: str, at: int) -> list[AuditRecord]:
 
 
 @dataclass
-class Plant(AbstractContextManager["Plant"]):
+class Plant(EmbeddedSink):
     """Broker, sink, and the files that the sink ships its heads to."""
 
-    folder: Path
     head_records: int = 7
-    settings: Settings = field(init=False)
-    sink: Child = field(init=False)
     sent: int = 0
 
-    def __enter__(self) -> Self:
-        self._broker = EmbeddedBroker(self.folder)
-        self._broker.start()
-        self.settings = Settings.from_env({
-            "ESTOP_BROKERS": self._broker.bootstrap,
-            "ESTOP_DATA_DIR": str(self.folder / "data"),
-            "ESTOP_AUDIT_HEADS_FILE": str(self.folder / "heads.jsonl"),
+    def own_settings(self) -> dict[str, str]:
+        return {
+            "ESTOP_AUDIT_HEADS_FILE": str(self.heads_file),
             "ESTOP_AUDIT_HEAD_RECORDS": str(self.head_records),
             "ESTOP_AUDIT_HEAD_INTERVAL_MS": "500",
             "ESTOP_CONTROL_PARTITIONS": "3",
-        })  # fmt: skip
-        asyncio.run(ensure_topics(self.settings.brokers, self.settings.topics()))
-        self.sink = Child("sink", [*ESTOP, "sink"], self.settings.as_env(), self.folder)
-        self.sink.join()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.sink.kill()
-        self._broker.stop()
+        }
 
     @property
     def heads_file(self) -> Path:
