@@ -24,9 +24,9 @@ REPEATED = 100
 
 def test_ten_thousand_schedules_break_no_promise() -> None:
     tried, found = 0, []
-    for schedules, violations in run_campaign(SEED, SCHEDULES, os.cpu_count() or 1):
-        tried += schedules
-        found += violations
+    for piece in run_campaign(SEED, SCHEDULES, os.cpu_count() or 1):
+        tried += piece.schedules
+        found += piece.violations
     assert (tried, found) == (SCHEDULES, [])
 
 
@@ -47,7 +47,7 @@ def test_a_traced_seed_ends_with_the_campaigns_one_line(
     told = capsys.readouterr()
     assert json.loads(told.out) == {
         "schedules": 1, "violations": 0, "recoveries": 0, "recoveries_violated": 0, "planted_bugs": 0,
-        "planted_bugs_caught": 0, "seed": SEED,
+        "planted_bugs_caught": 0, "seed": SEED, "schedules_cpu_s": 0,
     }  # fmt: skip
     assert "coordinator starts" in told.err
 
