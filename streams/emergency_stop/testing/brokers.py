@@ -7,13 +7,14 @@ Both are context managers with ``bootstrap``, keep their log beside their data, 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -44,7 +45,6 @@ STOP_WITHIN_MS: Final = 20_000
 #: The broker profile of `deploy/` on one node. Nothing is deleted by age, because tests write old event times.
 _PROPERTIES: Final[Mapping[str, str]] = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "PLAINTEXT",
@@ -68,19 +68,27 @@ class ApacheKafka:
     """One KRaft node from Maven's jars on loopback ports that stay the same over restarts.
 
     ``heap_mb`` bounds the Java heap. ``properties`` override server.properties. Data and log live in
-    ``workdir``; without one, in a temporary folder that ``close`` removes. Methods block; start it
-    from a thread that outlives it, because the kernel ties the child's death to that thread.
+    ``workdir``; without one, in a temporary folder that ``close`` removes. ``controllers`` are the addresses of all
+    nodes' controllers, of which this is the one of ``node_id``, from 1; without them it is alone. Methods block; start
+    it from a thread that outlives it, because the kernel ties the child's death to that thread.
     """
 
     def __init__(
-        self, workdir: Path | None = None, *, heap_mb: int = HEAP_MB, properties: Mapping[str, str] | None = None
+        self,
+        workdir: Path | None = None,
+        *,
+        heap_mb: int = HEAP_MB,
+        properties: Mapping[str, str] | None = None,
+        node_id: int = 1,
+        controllers: Sequence[str] = (),
     ) -> None:
         self._own_workdir = workdir is None
         self.workdir = workdir or Path(tempfile.mkdtemp(prefix="estop-kafka-"))
         self.log_path = self.workdir / "kafka.log"
         self.port = free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
-        self._controller_port = free_port()
+        self._node_id = node_id
+        self._controllers = tuple(controllers) or (f"127.0.0.1:{free_port()}",)
         self._heap_mb = heap_mb
         self._overrides = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,19 +103,28 @@ class ApacheKafka:
 
         Raises ``BrokerUnavailableError`` that names what is missing, or shows the log's end.
         """
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self, *, niceness: int = 0) -> None:
+        """Start it without waiting; ``niceness`` leaves the processors to others first."""
         if self._process is not None:
             return
         config = self._configure()
+
+        def prepare() -> None:
+            die_with_parent()
+            os.nice(niceness)
+
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._java(*self._archive().options(), "kafka.Kafka", str(config)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
+                preexec_fn=prepare,
                 start_new_session=True,
             )
-        self._wait_until_ready(self._process)
 
     def stop(self) -> None:
         """End it in good order (SIGTERM); the data stays. Idempotent."""
@@ -165,12 +182,12 @@ class ApacheKafka:
     def _configure(self) -> Path:
         """Write server.properties and, once, format the storage."""
         config, data = self.workdir / "server.properties", self.workdir / "data"
-        controller = f"127.0.0.1:{self._controller_port}"
         properties = {
             **_PROPERTIES,
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "node.id": str(self._node_id),
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controllers[self._node_id - 1]}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "controller.quorum.voters": f"1@{controller}",
+            "controller.quorum.voters": ",".join(f"{node}@{at}" for node, at in enumerate(self._controllers, start=1)),
             "log.dirs": str(data),
             **self._overrides,
         }
@@ -183,9 +200,11 @@ class ApacheKafka:
                 raise BrokerUnavailableError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
         return config
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_until_ready(self) -> None:
+        """Wait until it answers. Raises ``BrokerUnavailableError`` that shows the log's end."""
+        process = self._process
         deadline = time.monotonic() + READY_WITHIN_MS / 1000
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process is not None and process.poll() is None:
             with contextlib.suppress(OSError, struct.error):
                 if _live_brokers(self.port) > 0:
                     return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from emergency_stop.testing.brokers import ApacheKafka
+from emergency_stop.testing.kafka_cluster import KafkaCluster
 from tests.bench.stop.installation import READY_MS, Installation
 from tests.bench.stop.witness import now_ms
 
@@ -21,6 +22,10 @@ _SETTLE_S: Final = 3.0
 _LONGEST_S: Final = 900
 _BEFORE_BOUNCE_S: Final = 5.0
 _STAY_S: Final = 8.0
+#: A killed broker comes back after the others have found that it is gone.
+_AWAY_S: Final = 6.0
+_IN_SYNC_S: Final = 0.5
+_NICENESS: Final = 10
 #: So begin the names of processes that nobody expects back: their group does not wait for them.
 UNNAMED: Final = "unnamed-"
 
@@ -71,6 +76,31 @@ async def bounces(kafka: ApacheKafka, outages: Outages, times: int, every_s: flo
 
     async with asyncio.TaskGroup() as group:
         group.create_task(bounce())
+        yield
+
+
+@contextlib.asynccontextmanager
+async def rolling(cluster: KafkaCluster, outages: Outages, every_s: float, *, kills: bool) -> AsyncIterator[None]:
+    """One broker after the other is ended and started again, in good order or by ``kill -9``; waits for the last one.
+
+    The next one goes when all replicas are in sync again. Each has a machine of its own in production: here it starts
+    with what the others leave of this one.
+    """
+
+    async def roll() -> None:
+        for number, node in enumerate(cluster.nodes):
+            await asyncio.sleep(_BEFORE_BOUNCE_S if number == 0 else every_s)
+            gone = now_ms()
+            await asyncio.to_thread(node.kill if kills else node.stop)
+            await asyncio.sleep(_AWAY_S if kills else 0)
+            node.launch(niceness=_NICENESS)
+            await asyncio.to_thread(node.wait_until_ready)
+            outages.spans.append((gone, now_ms()))
+            while not await cluster.in_sync():  # noqa: ASYNC110  (a broker tells nobody when it is)
+                await asyncio.sleep(_IN_SYNC_S)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(roll())
         yield
 
 

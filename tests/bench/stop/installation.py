@@ -62,7 +62,8 @@ class Installation:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        await ensure_topics(self.settings.brokers, self.settings.topics())
+        replicas = self.settings.replication_factor
+        await ensure_topics(self.settings.brokers, self.settings.topics(), replication=replicas)
         await self.publisher.start()
         self._stack.push_async_callback(self.publisher.stop)
         await publish_versions(self.publisher, Codec(LocalRegistry()), triggers(self.settings.services))

@@ -98,9 +98,12 @@ GOOD: dict[str, Any] = {
         ({"unloaded": {"immediate_ms": {"p99": 500, "max": 600}}}, "within 500 ms; the bound is 500"),
         ({"rebalance": {"immediate_ms": {"max": 5_000}}}, "rebalance: an immediate stop took 5000 ms"),
         (
-            {"broker_bounced": {"immediate_ms": {"max": 7_000}, "outages_ms": [3_000, 6_000]}},
-            "took 7000 ms; the bound is 5000 (the broker itself was away for 6000 ms)",
+            {"lone_broker_bounced": {"immediate_ms": {"max": 9_000}, "after_broker_answers_ms": {"max": 5_000}}},
+            "a stop took 5000 ms after the broker answered; the bound is 5000",
         ),
+        ({"lone_broker_bounced": {"immediate_ms": {"max": 9_000}, "after_broker_answers_ms": {"max": 4_000}}}, ""),
+        ({"cluster": {"broker_killed": {"immediate_ms": {"max": 5_000}}}}, "cluster: broker_killed: an immediate stop"),
+        ({"cluster": {"side_effects_after_stop": 1}}, "cluster: 1 side effects"),
         ({"overload": {"partial": 1}}, "overload: 1 emergencies ended PARTIAL"),
         (
             {"accounting": {"acks_expected": 10, "acks_accounted": 9, "claims_without_ack": 0}},
