@@ -46,17 +46,18 @@ class Sight(Protocol):
         ...
 
 
+@dataclass(slots=True)
 class WorkerSight:
-    """The sight of a lane worker."""
+    """The sight of a lane worker, which needs cores, and so desks, before it can be made."""
 
-    def __init__(self, worker: LaneWorker) -> None:
-        self._worker = worker
+    worker: LaneWorker | None = None
 
     def fresh_at(self, partition: int) -> int:
-        return self._worker.progress.fresh_at(partition, _EVIDENCE)
+        return self.worker.progress.fresh_at(partition, _EVIDENCE) if self.worker is not None else 0
 
     def look_soon(self) -> None:
-        self._worker.look_soon()
+        if self.worker is not None:
+            self.worker.look_soon()
 
 
 @dataclass(slots=True)
