@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from emergency_stop.config import DEFAULT_SERVICES, describe_settings
+from emergency_stop.testing.kafka_cluster import PROFILE
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -150,3 +151,11 @@ def test_panels_have_unique_ids_and_the_provisioned_datasource() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert {panel["datasource"]["uid"] for panel in panels if panel["type"] != "row"} <= uids
+
+
+def test_stops_are_measured_on_the_broker_profile_that_is_shipped() -> None:
+    lines = (ROOT / "deploy/kafka/broker.properties").read_text().splitlines()
+    shipped = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    shared = PROFILE.keys() & shipped.keys()
+    assert {name: shipped[name] for name in shared} == {name: PROFILE[name] for name in shared}
+    assert {"min.insync.replicas", "broker.session.timeout.ms", "controller.quorum.fetch.timeout.ms"} <= shared

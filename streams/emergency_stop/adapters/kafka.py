@@ -15,10 +15,12 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import IncompatibleBrokerVersion, UnknownError, UnsupportedVersionError
 
+from emergency_stop.adapters.kafka_answers import install_answers
 from emergency_stop.adapters.kafka_patience import install_patience
 from emergency_stop.ports import Publish, Publisher
 
 install_patience()
+install_answers()
 log = logging.getLogger(__name__)
 
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024

@@ -20,7 +20,7 @@ NODES: Final = 3
 HEAP_MB: Final = 384
 
 #: The profile of `deploy/kafka/broker.properties`, as far as it says how many replicas there are and who is missing.
-_PROPERTIES: Final[Mapping[str, str]] = {
+PROFILE: Final[Mapping[str, str]] = {
     "default.replication.factor": str(NODES),
     "min.insync.replicas": "2",
     "offsets.topic.replication.factor": str(NODES),
@@ -46,7 +46,7 @@ class KafkaCluster:
             ApacheKafka(
                 self._folder(node_id),
                 heap_mb=HEAP_MB,
-                properties={**_PROPERTIES, **(properties or {})},
+                properties={**PROFILE, **(properties or {})},
                 node_id=node_id,
                 controllers=controllers,
             )

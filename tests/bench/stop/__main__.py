@@ -4,7 +4,8 @@ A detector, a coordinator and two instances of each of five services, all proces
 the broker. Emergencies one after the other: with nothing else to do, with the only broker restarted, beside ten times
 the usual telemetry, and while detectors and coordinators join and leave. Then ten thousand accounts at once, and fifty
 thousand commands while instances are killed. Then the same installation on a cluster of three brokers, as production
-has it: each is restarted in turn, and each is killed. Prints one line of JSON; ends with 1 where a bound is missed.
+has it: each is restarted in turn, each is killed, and each hangs. Prints one line of JSON; ends with 1 where a bound is
+missed.
 """
 
 from __future__ import annotations
@@ -28,13 +29,11 @@ from tests.bench.permit_cost import ASYNC_WITH, HOLDS, WITH, permit_costs_us
 from tests.bench.stop import accounting, crowds, verdict
 from tests.bench.stop.causes import FEW_SERVICES, LEVELS
 from tests.bench.stop.installation import Installation
+from tests.bench.stop.phase_names import ON_A_CLUSTER, ON_ONE_BROKER, UNLOADED
 from tests.bench.stop.phases import WARM_UP, Bench, say
 from tests.bench.stop.probes import Probes
 
-#: The broker is restarted before the overload, whose gigabytes it would have to put away first.
-ONE_BY_ONE: Final = ("unloaded", "lone_broker_bounced", "overload", "rebalance")
-ON_ONE_BROKER: Final = (*ONE_BY_ONE, "accounting", "crowds")
-ON_A_CLUSTER: Final = ("broker_bounced", "broker_killed")
+_ON_ONE_BROKER: Final = (*ON_ONE_BROKER, "accounting", "crowds")
 #: Levels that are measured; all are tried in the warm-up, to tell what becomes of them.
 _MEASURED: Final = (StopLevel.IMMEDIATE.value, StopLevel.GRACEFUL.value, StopLevel.SERVICE_SPECIFIC.value)
 _TIMES: Final = frozenset(f"{level}_ms" for level in LEVELS)
@@ -46,7 +45,7 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers go on purpose
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="estop-stop-") as name:
-        if wanted := [phase for phase in ON_ONE_BROKER if phase in options.phases]:
+        if wanted := [phase for phase in _ON_ONE_BROKER if phase in options.phases]:
             folder = _folder(name, "one")
             with ApacheKafka(_folder(name, "kafka")) as kafka:
                 report |= asyncio.run(_on_one_broker(kafka, folder, wanted, options))
@@ -63,7 +62,7 @@ def main() -> int:
 
 def _headline(report: Mapping[str, Any]) -> dict[str, Any]:
     """What is asked first: times with nothing else to do, and whether all answers are accounted for."""
-    times = {name: found for name, found in report.get("unloaded", {}).items() if name in _TIMES}
+    times = {name: found for name, found in report.get(UNLOADED, {}).items() if name in _TIMES}
     counts = {name: report["accounting"][name] for name in _ACKS if "accounting" in report}
     return times | counts
 
@@ -75,7 +74,7 @@ def _folder(parent: str, name: str) -> Path:
 
 
 def _options() -> argparse.Namespace:
-    phases = (*ON_ONE_BROKER, *ON_A_CLUSTER)
+    phases = (*_ON_ONE_BROKER, *ON_A_CLUSTER)
     parser = argparse.ArgumentParser(prog="python -m tests.bench.stop", description=__doc__)
     parser.add_argument("--emergencies", type=int, default=1_000, help="in each phase that has them one by one")
     parser.add_argument("--gap-ms", type=int, default=100, help="between their events")
@@ -97,14 +96,14 @@ async def _on_one_broker(
 ) -> dict[str, Any]:
     settings = _settings(kafka.bootstrap, folder)
     killed = _emergencies_for(options.commands, options.levels, len(settings.services))
-    accounts = WARM_UP + len(ONE_BY_ONE) * options.emergencies + killed
+    accounts = WARM_UP + len(ON_ONE_BROKER) * options.emergencies + killed
     sizes = {crowds.BURST: options.crowd, crowds.ALL: options.crowd} if "crowds" in phases else {}
     report: dict[str, Any] = {}
     async with Installation(settings, folder, accounts, sizes) as installation:
         probes = Probes(installation, options.levels)
         bench = Bench(kafka, installation, probes, options)
         report["levels"] = await bench.warm_up()
-        for phase in ONE_BY_ONE:
+        for phase in ON_ONE_BROKER:
             if phase in phases:
                 report[phase] = await bench.phase(phase)
         if "accounting" in phases:

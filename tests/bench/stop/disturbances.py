@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from typing import Any, Final
 from emergency_stop.testing.brokers import ApacheKafka
 from emergency_stop.testing.kafka_cluster import KafkaCluster
 from tests.bench.stop.installation import READY_MS, Installation
+from tests.bench.stop.phase_names import Loss
 from tests.bench.stop.witness import now_ms
 
 #: What a detector here is meant to bear every day; overload is ten times as much.
@@ -22,8 +25,8 @@ _SETTLE_S: Final = 3.0
 _LONGEST_S: Final = 900
 _BEFORE_BOUNCE_S: Final = 5.0
 _STAY_S: Final = 8.0
-#: A killed broker comes back after the others have found that it is gone.
-_AWAY_S: Final = 6.0
+#: One that is killed or hangs comes back long after the others have found that it is gone.
+_AWAY_S: Final = 10.0
 _IN_SYNC_S: Final = 0.5
 _NICENESS: Final = 10
 #: So begin the names of processes that nobody expects back: their group does not wait for them.
@@ -80,8 +83,8 @@ async def bounces(kafka: ApacheKafka, outages: Outages, times: int, every_s: flo
 
 
 @contextlib.asynccontextmanager
-async def rolling(cluster: KafkaCluster, outages: Outages, every_s: float, *, kills: bool) -> AsyncIterator[None]:
-    """One broker after the other is ended and started again, in good order or by ``kill -9``; waits for the last one.
+async def rolling(cluster: KafkaCluster, outages: Outages, every_s: float, loss: Loss) -> AsyncIterator[None]:
+    """One broker after the other goes and comes back; waits for the last one.
 
     The next one goes when all replicas are in sync again. Each has a machine of its own in production: here it starts
     with what the others leave of this one.
@@ -91,10 +94,7 @@ async def rolling(cluster: KafkaCluster, outages: Outages, every_s: float, *, ki
         for number, node in enumerate(cluster.nodes):
             await asyncio.sleep(_BEFORE_BOUNCE_S if number == 0 else every_s)
             gone = now_ms()
-            await asyncio.to_thread(node.kill if kills else node.stop)
-            await asyncio.sleep(_AWAY_S if kills else 0)
-            node.launch(niceness=_NICENESS)
-            await asyncio.to_thread(node.wait_until_ready)
+            await _lose(node, loss)
             outages.spans.append((gone, now_ms()))
             while not await cluster.in_sync():  # noqa: ASYNC110  (a broker tells nobody when it is)
                 await asyncio.sleep(_IN_SYNC_S)
@@ -102,6 +102,23 @@ async def rolling(cluster: KafkaCluster, outages: Outages, every_s: float, *, ki
     async with asyncio.TaskGroup() as group:
         group.create_task(roll())
         yield
+
+
+async def _lose(node: ApacheKafka, loss: Loss) -> None:
+    """Returns when it is there again."""
+    if loss is Loss.HUNG:
+        pid = node.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(_AWAY_S)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return
+    await asyncio.to_thread(node.kill if loss is Loss.KILLED else node.stop)
+    await asyncio.sleep(_AWAY_S if loss is Loss.KILLED else 0)
+    node.launch(niceness=_NICENESS)
+    await asyncio.to_thread(node.wait_until_ready)
 
 
 @contextlib.asynccontextmanager

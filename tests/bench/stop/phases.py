@@ -17,6 +17,7 @@ from tests.bench.stop.causes import LEVELS
 from tests.bench.stop.disturbances import NOMINAL_EVENTS_PER_S, Outages, bounces, overload, rebalances, rolling
 from tests.bench.stop.figures import percentiles
 from tests.bench.stop.installation import Installation
+from tests.bench.stop.phase_names import LONE_BOUNCED, OVERLOAD, REBALANCE, Loss
 from tests.bench.stop.probes import Probe, Probes
 from tests.bench.stop.witness import until
 
@@ -68,13 +69,13 @@ class Bench:
         return self._probes.report(sent) | extra | {"took_s": round(time.monotonic() - started)}
 
     def _trouble(self, name: str, outages: Outages, extra: dict[str, Any]) -> AbstractAsyncContextManager[None]:
-        if name == "overload":
+        if name == OVERLOAD:
             return overload(self._kafka.bootstrap, 10 * NOMINAL_EVENTS_PER_S, extra)
-        if name == "rebalance":
+        if name == REBALANCE:
             return rebalances(self._installation, extra)
         if isinstance(self._kafka, KafkaCluster):
-            return rolling(self._kafka, outages, _BOUNCE_EVERY_S, kills=name == "broker_killed")
-        if name == "lone_broker_bounced":
+            return rolling(self._kafka, outages, _BOUNCE_EVERY_S, Loss(name))
+        if name == LONE_BOUNCED:
             return bounces(self._kafka, outages, _BOUNCES, _BOUNCE_EVERY_S)
         return contextlib.nullcontext()
 
