@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
-# Tests start hundreds of processes: where bytecode is not kept, each compiles its imports anew, which is half of its start.
+# Tests start hundreds of processes; without kept bytecode each compiles its imports anew, half of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help

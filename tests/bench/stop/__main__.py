@@ -77,8 +77,7 @@ def _options() -> argparse.Namespace:
 
 
 async def _bench(kafka: ApacheKafka, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    kernels = Path.home() / ".cache" / "emergency-stop" / "kernels"
-    settings = Settings(brokers=kafka.bootstrap, data_dir=folder, kernel_cache_dir=kernels)
+    settings = Settings(brokers=kafka.bootstrap, data_dir=folder)
     killed = _emergencies_for(options.commands, options.levels, len(settings.services))
     accounts = _WARM_UP + 4 * options.emergencies + killed
     sizes = {crowds.BURST: options.crowd, crowds.ALL: options.crowd} if "crowds" in options.phases else {}

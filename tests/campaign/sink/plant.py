@@ -53,7 +53,6 @@ class Plant:
         shared = {
             "ESTOP_BROKERS": self.bootstrap,
             "ESTOP_DATA_DIR": str(self.folder / "data"),
-            "ESTOP_KERNEL_CACHE": str(Path.home() / ".cache" / "emergency-stop" / "kernels"),
             "ESTOP_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
             "RETAIN_EVENT_HISTORY": "3650",
         }
