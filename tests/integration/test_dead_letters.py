@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import json
 import os
@@ -45,7 +46,8 @@ FIELDS: dict[str, Any] = {
 }  # fmt: skip
 
 #: Two who write at once are tried on Apache Kafka, and on the embedded broker where there is none.
-BROKER = ApacheKafka if shutil.which("java") and shutil.which("mvn") else EmbeddedBroker
+HAS_KAFKA = shutil.which("java") and shutil.which("mvn")
+BROKER = functools.partial(ApacheKafka, short_lived=True) if HAS_KAFKA else EmbeddedBroker
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def process(app: str, environment: dict[str, str], folder: Path) -> Iterator[Non
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A broker with a sink, and a detector that watches for ``TRIGGER``."""
     folder = tmp_path_factory.mktemp("interop")
-    with ApacheKafka(heap_mb=512) as broker:
+    with ApacheKafka(heap_mb=512, short_lived=True) as broker:
         asyncio.run(prepare(broker.bootstrap))
         environment = {"ESTOP_BROKERS": broker.bootstrap, "ESTOP_DATA_DIR": str(folder / "data")}
         with process("detector", environment, folder), process("sink.main", environment, folder):

@@ -87,7 +87,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 def apache_plant(tmp_path: Path) -> Iterator[Plant]:
     """On a broker that lets anybody commit for a group without members, as the embedded one does not."""
     (tmp_path / "kafka").mkdir()
-    with ApacheKafka(tmp_path / "kafka") as broker, _planted(broker.bootstrap, tmp_path) as plant:
+    with ApacheKafka(tmp_path / "kafka", short_lived=True) as broker, _planted(broker.bootstrap, tmp_path) as plant:
         yield plant
 
 
