@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from emergency_stop.wire.schemas import load_record_schema
 from tests.campaign.children import Child
 from tests.campaign.log import Log
 from tests.contract.test_registry_http import Server, server
-from tests.integration.test_sink import COMMAND, Plant
+from tests.integration.test_sink import COMMAND, RETENTION_DAYS, Plant
 
 __all__ = ["server"]  # a fixture
 pytestmark = pytest.mark.needs("broker", "chdb")
@@ -51,10 +51,13 @@ BROKER = functools.partial(ApacheKafka, short_lived=True) if HAS_KAFKA else Embe
 
 
 @pytest.fixture
-def plant(request: pytest.FixtureRequest, tmp_path: Path, server: Server) -> Iterator[Plant]:
+def plant(
+    request: pytest.FixtureRequest, tmp_path: Path, server: Server, lay_tables: Callable[[Path, int], None]
+) -> Iterator[Plant]:
     """A broker (the embedded one by default), a sink, and a registry that knows the committed schemas."""
+    lay_tables(tmp_path / "data", RETENTION_DAYS)
     with getattr(request, "param", EmbeddedBroker)(tmp_path) as broker:
-        own = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "RETAIN_EVENT_HISTORY": "3650"}
+        own = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "RETAIN_EVENT_HISTORY": str(RETENTION_DAYS)}
         settings = Settings.from_env({"ESTOP_BROKERS": broker.bootstrap, "ESTOP_REGISTRY_URL": server.url} | own)
         asyncio.run(ensure_topics(broker.bootstrap, topics.all_topics(settings.services)))
         register_committed(HttpRegistry(server.url), topics.all_topics(settings.services))

@@ -34,6 +34,8 @@ from tests.unit.coordinate.scenario import hit
 pytestmark = pytest.mark.needs("broker", "chdb")
 
 WITHIN_S = 180.0
+#: The events are of 2023, so that they are the same in every run.
+RETENTION_DAYS = 3_650
 COMMAND = [sys.executable, "-m", "emergency_stop.control.cli.main", "sink"]
 HEALTH = topics.TELEMETRY_HEALTH
 
@@ -78,23 +80,24 @@ class Plant:
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
+def plant(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[Plant]:
+    lay_tables(tmp_path / "data", RETENTION_DAYS)
     with EmbeddedBroker(tmp_path) as broker, _planted(broker.bootstrap, tmp_path) as plant:
         yield plant
 
 
 @pytest.fixture
-def apache_plant(tmp_path: Path) -> Iterator[Plant]:
+def apache_plant(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[Plant]:
     """On a broker that lets anybody commit for a group without members, as the embedded one does not."""
     (tmp_path / "kafka").mkdir()
+    lay_tables(tmp_path / "data", RETENTION_DAYS)
     with ApacheKafka(tmp_path / "kafka", short_lived=True) as broker, _planted(broker.bootstrap, tmp_path) as plant:
         yield plant
 
 
 @contextmanager
 def _planted(brokers: str, folder: Path) -> Iterator[Plant]:
-    # The events are of 2023, so that they are the same in every run.
-    own = {"ESTOP_DATA_DIR": str(folder / "data"), "RETAIN_EVENT_HISTORY": "3650"}
+    own = {"ESTOP_DATA_DIR": str(folder / "data"), "RETAIN_EVENT_HISTORY": str(RETENTION_DAYS)}
     settings = Settings.from_env({"ESTOP_BROKERS": brokers} | own)
     asyncio.run(ensure_topics(brokers, topics.all_topics(settings.services)))
     plant = Plant(settings, Child("sink", COMMAND, settings.as_env(), folder))
