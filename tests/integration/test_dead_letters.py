@@ -56,7 +56,8 @@ def plant(
 ) -> Iterator[Plant]:
     """A broker (the embedded one by default), a sink, and a registry that knows the committed schemas."""
     lay_tables(tmp_path / "data", RETENTION_DAYS)
-    with getattr(request, "param", EmbeddedBroker)(tmp_path) as broker:
+    (tmp_path / "broker").mkdir()
+    with getattr(request, "param", EmbeddedBroker)(tmp_path / "broker") as broker:
         own = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "RETAIN_EVENT_HISTORY": str(RETENTION_DAYS)}
         settings = Settings.from_env({"ESTOP_BROKERS": broker.bootstrap, "ESTOP_REGISTRY_URL": server.url} | own)
         asyncio.run(ensure_topics(broker.bootstrap, topics.all_topics(settings.services)))
