@@ -28,7 +28,7 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import Signer
 
-WITHIN_S = 20.0
+WITHIN_S = 90.0
 LEASE_MS = 30_000
 
 

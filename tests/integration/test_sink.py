@@ -194,7 +194,7 @@ def _committed(plant: Plant) -> int:
 def test_a_second_sink_on_the_same_store_is_refused(plant: Plant) -> None:
     plant.until(lambda: plant.ask("SELECT 1"), "the first sink is up")
     environment = {**os.environ, **plant.settings.as_env(), "ESTOP_INSTANCE_ID": "second"}
-    second = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert second.returncode == 69
     assert "another process has the embedded ClickHouse" in second.stderr
     assert plant.ask("SELECT 1") == [[1]]

@@ -38,7 +38,7 @@ KAFKA_ARTIFACTS: Final = (
 )
 CLUSTER_ID: Final = "ZW1lcmdlbmN5LXN0b3AtMQ"
 HEAP_MB: Final = 768
-READY_WITHIN_MS: Final = 60_000
+READY_WITHIN_MS: Final = 180_000
 STOP_WITHIN_MS: Final = 20_000
 
 #: The broker profile of `deploy/` on one node. Nothing is deleted by age, because tests write old event times.
@@ -107,9 +107,7 @@ class ApacheKafka:
         config = self._configure()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                self._java(
-                    *self._archive().options(), "kafka.Kafka", str(config), once_compiled=self._short_lived
-                ),
+                self._java(*self._archive().options(), "kafka.Kafka", str(config), once_compiled=self._short_lived),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -26,7 +26,7 @@ TICK_S: Final = 0.05
 POLL_S: Final = 0.3
 TABLES: Final = (*TABLE_OF_TELEMETRY.values(), "dead_letters")
 WITHIN_S: Final = 240.0
-_ANSWER_S: Final = 10
+_ANSWER_S: Final = 60
 
 
 class Deadline(Exception):
