@@ -96,7 +96,7 @@ def apache_kafka() -> Iterator[ApacheKafka]:
         if not is_there(part):
             pytest.skip(LACKS + PARTS[part][0])
     try:
-        with ApacheKafka() as broker:
+        with ApacheKafka(short_lived=True) as broker:
             yield broker
     except BrokerUnavailableError as error:
         pytest.fail(str(error))

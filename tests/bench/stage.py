@@ -34,7 +34,6 @@ def settings_for(bootstrap: str, folder: Path) -> Settings:
         {
             "ESTOP_BROKERS": bootstrap,
             "ESTOP_DATA_DIR": str(folder / "data"),
-            "ESTOP_KERNEL_CACHE": str(Path.home() / ".cache" / "emergency-stop" / "kernels"),
             "ESTOP_METRICS_PORT": "0",
         }
     )

@@ -40,7 +40,7 @@ def main() -> int:
     print(
         f"seed {options.seed} (SEED={options.seed} repeats the agenda and the load); logs in {workdir}", file=sys.stderr
     )
-    with ApacheKafka(workdir / "kafka") as kafka:
+    with ApacheKafka(workdir / "kafka", short_lived=options.short) as kafka:
         findings = run(scale, kafka.bootstrap, workdir)
     failures = findings.failures()
     for failure in failures:

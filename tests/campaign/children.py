@@ -20,7 +20,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 #: Long enough for a restart storm to be seen in the log, short enough not to idle the campaign.
 RESTART_DELAY_S = 0.3
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 60.0
 
 
 class Condition(StrEnum):

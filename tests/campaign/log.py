@@ -14,6 +14,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from tests.campaign.telemetry import Record
 
 READ_TIMEOUT_S = 30.0
+#: Of one question; a broker that was just started on a busy machine takes its time.
+ANSWER_TIMEOUT_S = 60.0
 FLUSH_TIMEOUT_S = 60.0
 _OFFSET_INVALID = -1001
 
@@ -63,14 +65,14 @@ class Log:
 
     def partitions(self, topic: str) -> list[int]:
         """Partition numbers of ``topic``; empty where there is no such topic."""
-        found = self._consumer.list_topics(topic, timeout=10).topics[topic]
+        found = self._consumer.list_topics(topic, timeout=ANSWER_TIMEOUT_S).topics[topic]
         return [] if found.error else sorted(found.partitions)
 
     def topics(self) -> list[str]:
-        return sorted(self._consumer.list_topics(timeout=10).topics)
+        return sorted(self._consumer.list_topics(timeout=ANSWER_TIMEOUT_S).topics)
 
     def end(self, topic: str, partition: int) -> int:
-        low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_TIMEOUT_S)
         return int(low_high[1])
 
     def read(self, *topics: str, only: Sequence[int] | None = None) -> Iterator[Message]:
@@ -105,7 +107,7 @@ class Log:
         wanted = [TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)]
         consumer = self._open(group)  # a group's name is fixed per consumer; this one never joins
         try:
-            committed = consumer.committed(wanted, timeout=10)
+            committed = consumer.committed(wanted, timeout=ANSWER_TIMEOUT_S)
         finally:
             consumer.close()
         return [

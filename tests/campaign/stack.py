@@ -36,7 +36,6 @@ def settings(bootstrap: str, workdir: Path) -> Settings:
         {
             "ESTOP_BROKERS": bootstrap,
             "ESTOP_DATA_DIR": str(workdir / "data"),
-            "ESTOP_KERNEL_CACHE": str(Path.home() / ".cache" / "emergency-stop" / "kernels"),
             "HEALTH_MONITORING_INTERVAL": "2000",
             "GRACEFUL_STOP_TIMEOUT": "10000",
             "MAX_CONCURRENT_STOPS": "1000",

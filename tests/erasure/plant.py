@@ -193,7 +193,8 @@ class Plant(EmbeddedSink):
         return asyncio.run(self._all_records())
 
     async def _all_records(self) -> dict[str, list[TailRecord]]:
-        return {spec.name: await self.records(spec.name) for spec in self.settings.topics()}
+        names = [spec.name for spec in self.settings.topics()]
+        return dict(zip(names, await asyncio.gather(*map(self.records, names)), strict=True))
 
 
 async def _until(holds: Callable[[], bool], what: str) -> None:

@@ -90,15 +90,14 @@ class CoordinatorOffice:
         await self.publisher.start()
         for tail in self._tails:
             await tail.start()
-            await tail.caught_up()
+        await asyncio.gather(*(tail.caught_up() for tail in self._tails))
         self.leases.clear()  # of coordinators before this office's
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for name in [*self._processes]:
             self.kill(name)
-        for tail in self._tails:
-            await tail.stop()
+        await asyncio.gather(*(tail.stop() for tail in self._tails))
         await self.publisher.stop()
 
     def start(self, name: str = "c1", **variables: str) -> None:

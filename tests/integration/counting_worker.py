@@ -106,6 +106,7 @@ def lane_worker(
     static_member: bool = True,
     sibling: str | None = None,
     blind_after_ms: int = 30_000,
+    session_timeout_ms: int = SESSION_TIMEOUT_MS,
 ) -> LaneWorker:
     spec = LaneSpec(
         app_id=names.group,
@@ -115,7 +116,7 @@ def lane_worker(
         core_factory=lambda _: CountingCore(names.effects),
         instance_id=instance_id,
         static_member=static_member,
-        session_timeout_ms=SESSION_TIMEOUT_MS,
+        session_timeout_ms=session_timeout_ms,
         checkpoint_interval_ms=300,
         blind_after_ms=blind_after_ms,
         standby=StandbyReader(brokers, names.state, client_id=f"{instance_id}-standby", bytes_max=1 << 20),

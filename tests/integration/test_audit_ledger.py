@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from emergency_stop.adapters import clickhouse_migrations as migrations
 from emergency_stop.adapters.audit_ledger import HEAD_COLUMNS, HEADS, AuditReader, append_chain, last_head
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.sink_ledger import SinkLedger, StoredRange
@@ -35,10 +34,10 @@ SIGNER = Signer.generate()
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[ClickHouse]:
+def database(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[ClickHouse]:
+    lay_tables(tmp_path, 30)
     database = ClickHouse(None, tmp_path)
     try:
-        migrations.apply(database, 30, None)
         yield database
     finally:
         database.close()

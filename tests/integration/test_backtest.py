@@ -43,7 +43,7 @@ from emergency_stop.wire.registry import LocalRegistry
 
 pytestmark = pytest.mark.needs("broker", "chdb")
 
-READY_MS, DEADLINE_S = 60_000, 60
+READY_MS, DEADLINE_S = 180_000, 90
 NORMAL_EVENTS = 4_000
 COMMON: dict[str, Any] = {"cooldownPeriod": 600_000, "stopLevel": "graceful", "priority": 1}
 OWN_TRIGGERS: list[dict[str, Any]] = [

@@ -82,7 +82,7 @@ async def test_a_blind_partition_holds_once_through_a_restart_and_what_it_holds_
 
     office.kill()
     office.start(**BLIND)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not _audited(office, "partition_sees_again", 0):
             await _says(office, 0)
             await asyncio.sleep(0.2)

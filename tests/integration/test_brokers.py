@@ -35,7 +35,7 @@ async def test_the_embedded_broker_answers_once_started(tmp_path: Path) -> None:
 
 @pytest.mark.needs("java", "maven")
 async def test_apache_kafka_keeps_what_it_acknowledged_over_a_kill_and_a_restart(tmp_path: Path) -> None:
-    with ApacheKafka(tmp_path, heap_mb=256) as broker:
+    with ApacheKafka(tmp_path, heap_mb=256, short_lived=True) as broker:
         await ensure_topics(broker.bootstrap, [TopicSpec("t", None, partitions=1)])
         await write(broker.bootstrap, "t", b"before the kill")
         broker.kill()

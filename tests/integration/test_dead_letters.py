@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from emergency_stop.wire.schemas import load_record_schema
 from tests.campaign.children import Child
 from tests.campaign.log import Log
 from tests.contract.test_registry_http import Server, server
-from tests.integration.test_sink import COMMAND, Plant
+from tests.integration.test_sink import COMMAND, RETENTION_DAYS, Plant
 
 __all__ = ["server"]  # a fixture
 pytestmark = pytest.mark.needs("broker", "chdb")
@@ -45,14 +46,19 @@ FIELDS: dict[str, Any] = {
 }  # fmt: skip
 
 #: Two who write at once are tried on Apache Kafka, and on the embedded broker where there is none.
-BROKER = ApacheKafka if shutil.which("java") and shutil.which("mvn") else EmbeddedBroker
+HAS_KAFKA = shutil.which("java") and shutil.which("mvn")
+BROKER = functools.partial(ApacheKafka, short_lived=True) if HAS_KAFKA else EmbeddedBroker
 
 
 @pytest.fixture
-def plant(request: pytest.FixtureRequest, tmp_path: Path, server: Server) -> Iterator[Plant]:
+def plant(
+    request: pytest.FixtureRequest, tmp_path: Path, server: Server, lay_tables: Callable[[Path, int], None]
+) -> Iterator[Plant]:
     """A broker (the embedded one by default), a sink, and a registry that knows the committed schemas."""
-    with getattr(request, "param", EmbeddedBroker)(tmp_path) as broker:
-        own = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "RETAIN_EVENT_HISTORY": "3650"}
+    lay_tables(tmp_path / "data", RETENTION_DAYS)
+    (tmp_path / "broker").mkdir()
+    with getattr(request, "param", EmbeddedBroker)(tmp_path / "broker") as broker:
+        own = {"ESTOP_DATA_DIR": str(tmp_path / "data"), "RETAIN_EVENT_HISTORY": str(RETENTION_DAYS)}
         settings = Settings.from_env({"ESTOP_BROKERS": broker.bootstrap, "ESTOP_REGISTRY_URL": server.url} | own)
         asyncio.run(ensure_topics(broker.bootstrap, topics.all_topics(settings.services)))
         register_committed(HttpRegistry(server.url), topics.all_topics(settings.services))

@@ -24,7 +24,7 @@ from emergency_stop.wire.codec import Codec, encode_record
 from emergency_stop.wire.registry import LocalRegistry
 
 pytestmark = pytest.mark.needs("broker")
-READY_MS, DEADLINE_S = 60_000, 30
+READY_MS, DEADLINE_S = 180_000, 90
 COMMON: dict[str, Any] = {"cooldownPeriod": 600_000, "stopLevel": "graceful", "priority": 1}
 TRIGGERS_IN_FORCE: list[dict[str, Any]] = [
     {"triggerId": "rule", "triggerType": "custom_rule_trigger",

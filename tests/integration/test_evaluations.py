@@ -28,7 +28,7 @@ from tests.oracle.streams import random_events, random_triggers
 
 pytestmark = pytest.mark.needs("broker", "chdb")
 SEED: Final = int(os.environ.get("SEED", "7"))
-READY_MS, DEADLINE_S = 60_000, 90
+READY_MS, DEADLINE_S = 180_000, 90
 ROWS_MAX: Final = 4
 SUMMARIES: Final = """
     SELECT trigger_id, if(outcome = 'others', '', splitByString(':', scope)[2]), outcome, evaluations, approach_percent,

@@ -39,8 +39,8 @@ pytestmark = pytest.mark.needs("java", "maven", "chdb")
 ROOT = Path(__file__).parents[2]
 JAVA_CLIENT = ("org.apache.kafka:kafka-clients:4.1.1", "org.apache.avro:avro:1.12.0", "org.slf4j:slf4j-nop:1.7.36")
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
-HIT_WITHIN_S = 60
-ROWS_WITHIN_S = 60
+HIT_WITHIN_S = 180
+ROWS_WITHIN_S = 180
 EVENTS = 5
 CODEC = Codec(LocalRegistry())
 
@@ -97,7 +97,7 @@ def process(app: str, environment: dict[str, str], folder: Path) -> Iterator[Non
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A broker with a sink, and a detector that watches for ``TRIGGER``."""
     folder = tmp_path_factory.mktemp("interop")
-    with ApacheKafka(heap_mb=512) as broker:
+    with ApacheKafka(heap_mb=512, short_lived=True) as broker:
         asyncio.run(prepare(broker.bootstrap))
         environment = {"ESTOP_BROKERS": broker.bootstrap, "ESTOP_DATA_DIR": str(folder / "data")}
         with process("detector", environment, folder), process("sink.main", environment, folder):
@@ -152,7 +152,7 @@ def readme_block() -> str:
 def confluent(stack: Stack) -> Stack:
     """The README's own block has run."""
     environment = {**os.environ, "BROKERS": stack.bootstrap}
-    subprocess.run([sys.executable, "-c", readme_block()], cwd=ROOT, env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", readme_block()], cwd=ROOT, env=environment, check=True, timeout=180)
     return stack
 
 

@@ -174,7 +174,7 @@ async def test_leases_of_a_coordinator_that_is_not_trusted_start_nobody(office: 
 async def test_a_takeover_by_another_coordinator_costs_nobody_the_lease(tmp_path: Path) -> None:
     """Default lease, default session: who dies is missed for six seconds, and half of a lease is left at the worst."""
     (tmp_path / "kafka").mkdir()
-    with ApacheKafka(tmp_path / "kafka", heap_mb=256) as kafka:
+    with ApacheKafka(tmp_path / "kafka", heap_mb=256, short_lived=True) as kafka:
         async with CoordinatorOffice(kafka.bootstrap, tmp_path) as office:
             office.start("c1")
             office.start("c2")

@@ -46,7 +46,7 @@ def notice(notice_id: str, kind: NoticeKind = PAGE, scope: str = "account:a", **
 
 
 def metrics(office: NotifierOffice) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{office.health_port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{office.health_port}/metrics", timeout=30) as answer:
         return str(answer.read().decode())
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from emergency_stop.adapters import clickhouse_migrations as migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.control.privacy import rows as module
 from emergency_stop.control.privacy.rows import count_rows, delete_rows, quoted, read_rows, tables_of
@@ -22,10 +21,10 @@ PLACE = "'t', 0, {0}, fromUnixTimestamp64Milli(toInt64(1700000000000 + {0}), 'UT
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[ClickHouse]:
+def database(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[ClickHouse]:
+    lay_tables(tmp_path, 3_650)
     database = ClickHouse(None, tmp_path)
     try:
-        migrations.apply(database, 3_650, None)
         yield database
     finally:
         database.close()

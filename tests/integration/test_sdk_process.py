@@ -85,7 +85,7 @@ async def test_killed_and_restarted_under_a_hold_it_does_nothing_for_the_held_ac
 
 @pytest.mark.needs("java", "maven")
 async def test_a_broker_that_is_killed_and_comes_back_neither_loses_nor_delays_a_stop(tmp_path: Path) -> None:
-    with ApacheKafka(tmp_path, heap_mb=256) as kafka:
+    with ApacheKafka(tmp_path, heap_mb=256, short_lived=True) as kafka:
         async with Office(kafka.bootstrap, "behavioralEngine") as office:
             service = Process(office.service, "one", kafka.bootstrap, tmp_path)
             try:

@@ -34,6 +34,8 @@ from tests.unit.coordinate.scenario import hit
 pytestmark = pytest.mark.needs("broker", "chdb")
 
 WITHIN_S = 180.0
+#: The events are of 2023, so that they are the same in every run.
+RETENTION_DAYS = 3_650
 COMMAND = [sys.executable, "-m", "emergency_stop.control.cli.main", "sink"]
 HEALTH = topics.TELEMETRY_HEALTH
 
@@ -78,23 +80,24 @@ class Plant:
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
+def plant(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[Plant]:
+    lay_tables(tmp_path / "data", RETENTION_DAYS)
     with EmbeddedBroker(tmp_path) as broker, _planted(broker.bootstrap, tmp_path) as plant:
         yield plant
 
 
 @pytest.fixture
-def apache_plant(tmp_path: Path) -> Iterator[Plant]:
+def apache_plant(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[Plant]:
     """On a broker that lets anybody commit for a group without members, as the embedded one does not."""
     (tmp_path / "kafka").mkdir()
-    with ApacheKafka(tmp_path / "kafka") as broker, _planted(broker.bootstrap, tmp_path) as plant:
+    lay_tables(tmp_path / "data", RETENTION_DAYS)
+    with ApacheKafka(tmp_path / "kafka", short_lived=True) as broker, _planted(broker.bootstrap, tmp_path) as plant:
         yield plant
 
 
 @contextmanager
 def _planted(brokers: str, folder: Path) -> Iterator[Plant]:
-    # The events are of 2023, so that they are the same in every run.
-    own = {"ESTOP_DATA_DIR": str(folder / "data"), "RETAIN_EVENT_HISTORY": "3650"}
+    own = {"ESTOP_DATA_DIR": str(folder / "data"), "RETAIN_EVENT_HISTORY": str(RETENTION_DAYS)}
     settings = Settings.from_env({"ESTOP_BROKERS": brokers} | own)
     asyncio.run(ensure_topics(brokers, topics.all_topics(settings.services)))
     plant = Plant(settings, Child("sink", COMMAND, settings.as_env(), folder))
@@ -191,7 +194,7 @@ def _committed(plant: Plant) -> int:
 def test_a_second_sink_on_the_same_store_is_refused(plant: Plant) -> None:
     plant.until(lambda: plant.ask("SELECT 1"), "the first sink is up")
     environment = {**os.environ, **plant.settings.as_env(), "ESTOP_INSTANCE_ID": "second"}
-    second = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert second.returncode == 69
     assert "another process has the embedded ClickHouse" in second.stderr
     assert plant.ask("SELECT 1") == [[1]]

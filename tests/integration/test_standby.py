@@ -20,7 +20,7 @@ from tests.integration.counting_worker import Names, lane_worker
 pytestmark = pytest.mark.needs("java", "maven")
 PARTITIONS = 2
 NUMBERS = itertools.count(1)
-DEADLINE_S = 30
+DEADLINE_S = 90
 
 
 class Office:

@@ -204,7 +204,7 @@ async def test_a_recovery_tells_whether_it_came_to_its_end(
             assert (asked.scope, asked.procedure) == ("account:recovers", "critical_recovery")
             await recoverer.answer(asked, RecoveryOutcome.UNDER_WAY)
             await recoverer.answer(asked, outcome)
-            assert await asyncio.wait_for(recovering, 30) is (outcome is RecoveryOutcome.COMPLETED)
+            assert await asyncio.wait_for(recovering, 90) is (outcome is RecoveryOutcome.COMPLETED)
     after = system.get_system_status().metrics
     assert (after.successful_recoveries, after.failed_recoveries) == (
         before.successful_recoveries + 1, before.failed_recoveries + 1,
@@ -219,7 +219,7 @@ async def test_a_recovery_that_is_refused_says_why_and_one_without_an_answer_is_
     async with Recoverer(office) as recoverer:
         await recoverer.refuse(await recoverer.request(known_as), "a newer stop holds the scope")
     with pytest.raises(RecoveryRefusedError, match="a newer stop"):
-        await asyncio.wait_for(recovering, 30)
+        await asyncio.wait_for(recovering, 90)
     with pytest.raises(TimeoutError, match="is not known"):
         await system.start_recovery(known_as, within_ms=300)
     with pytest.raises(ValueError, match="get_active_emergencies"):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from emergency_stop.adapters import clickhouse_migrations as migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredRange
 from emergency_stop.apps.sink.intake import Intake, Intaker
@@ -29,10 +28,10 @@ SCHEMA = json.loads((schemas_root() / "avro" / "ids.json").read_text())["HealthE
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[ClickHouse]:
+def database(tmp_path: Path, lay_tables: Callable[[Path, int], None]) -> Iterator[ClickHouse]:
+    lay_tables(tmp_path, 3_650)
     database = ClickHouse(None, tmp_path)
     try:
-        migrations.apply(database, 3_650, None)
         yield database
     finally:
         database.close()

@@ -162,14 +162,18 @@ async def test_a_worker_without_a_name_hands_its_partitions_over_as_it_leaves(ap
     _prepare(brokers, names, 0)
     publisher = KafkaPublisher(brokers, client_id="handed-over")
     await publisher.start()
-    lanes = [lane_worker(brokers, names, f"unnamed-{n}", publisher, static_member=False) for n in range(2)]
+    session_ms = 120_000  # so long that a busy machine, too, hands over within a half of it
+    lanes = [
+        lane_worker(brokers, names, f"unnamed-{n}", publisher, static_member=False, session_timeout_ms=session_ms)
+        for n in range(2)
+    ]
     stops = [asyncio.Event() for _ in lanes]
     serving = [asyncio.create_task(lane.serve(stop)) for lane, stop in zip(lanes, stops, strict=True)]
     try:
         await _until(lambda: all(0 < len(lane._restored()) < PARTITIONS for lane in lanes))
         stops[0].set()
         assert await serving[0] == 0
-        async with asyncio.timeout(SESSION_TIMEOUT_MS / 1000 / 2):
+        async with asyncio.timeout(session_ms / 1000 / 2):
             while len(lanes[1]._restored()) < PARTITIONS:  # noqa: ASYNC110  (a state to poll, not an event)
                 await asyncio.sleep(0.05)
     finally:
@@ -180,7 +184,7 @@ async def test_a_worker_without_a_name_hands_its_partitions_over_as_it_leaves(ap
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         while not true():  # noqa: ASYNC110  (a state to poll, not an event)
             await asyncio.sleep(0.05)
 

@@ -33,6 +33,8 @@ DATABASE_IS_SLOWER = 20
 BATCHES = 6
 #: Batches during which the sink is killed.
 KILLS = (2, 4)
+#: Before these are stored with all that belongs to them.
+AMID_POLL_S = 0.02
 
 
 def main() -> int:
@@ -96,7 +98,7 @@ class Campaign:
                 before = plant.sent
                 plant.decide(batch * SCOPES // BATCHES, SCOPES // BATCHES)
                 if batch in KILLS:
-                    plant.until(_stored_at_least(plant, before + 1), "the first of these")
+                    plant.until(_stored_at_least(plant, before + 1), "the first of these", AMID_POLL_S)
                     plant.sink.kill()
                 plant.until(lambda: plant.covered() == plant.sent, f"heads cover {plant.sent} records")
                 if batch == 0:

@@ -27,6 +27,8 @@ from tests.campaign.embedded_sink import ESTOP, EmbeddedSink
 from tests.unit.coordinate.scenario import ack, command_to, hit, instance, resume, world
 
 WITHIN_S: Final = 120.0
+#: Asking takes the sink's time.
+POLL_S: Final = 0.1
 RECORDS_PER_SCOPE: Final = 4
 
 
@@ -61,6 +63,8 @@ class Plant(EmbeddedSink):
             "ESTOP_AUDIT_HEAD_RECORDS": str(self.head_records),
             "ESTOP_AUDIT_HEAD_INTERVAL_MS": "500",
             "ESTOP_CONTROL_PARTITIONS": "3",
+            # the group soon goes on without a sink that was killed
+            "ESTOP_SESSION_TIMEOUT_MS": "3000",
         }
 
     @property
@@ -97,14 +101,14 @@ class Plant(EmbeddedSink):
         except (OSError, ValueError):
             return 0
 
-    def until(self, holds: Callable[[], bool], what: str) -> None:
+    def until(self, holds: Callable[[], bool], what: str, poll_s: float = POLL_S) -> None:
         """Wait, and start the sink again where it was killed."""
         deadline = time.monotonic() + WITHIN_S
         while not holds():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what}: not within {WITHIN_S} s\n{self.sink.log_path.read_text()[-3000:]}")
             self.sink.look_after()
-            time.sleep(0.02)
+            time.sleep(poll_s)
 
     def leave(self) -> None:
         """End the sink in good order: its last heads cover everything."""

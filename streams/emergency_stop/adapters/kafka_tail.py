@@ -135,6 +135,8 @@ class CompactedTail:
         goals = await consumer.end_offsets([TopicPartition(self._topic, number) for number in partitions])
         if self._from_end and not self._caught_up.is_set():
             self._start_at(consumer, goals)
+        if not any(goals.values()):
+            self._caught_up.set()  # nothing was ever written: there is no answer to wait for
         rescan_at = time.monotonic() + RESCAN_MS / 1000
         while True:
             if self._room is not None:

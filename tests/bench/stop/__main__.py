@@ -17,7 +17,6 @@ import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,15 +85,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(brokers: str, folder: Path) -> Settings:
-    kernels = Path.home() / ".cache" / "emergency-stop" / "kernels"
-    return Settings(brokers=brokers, data_dir=folder, kernel_cache_dir=kernels)
-
-
 async def _on_one_broker(
     kafka: ApacheKafka, folder: Path, phases: Sequence[str], options: argparse.Namespace
 ) -> dict[str, Any]:
-    settings = _settings(kafka.bootstrap, folder)
+    settings = Settings(brokers=kafka.bootstrap, data_dir=folder)
     killed = _emergencies_for(options.commands, options.levels, len(settings.services))
     accounts = WARM_UP + len(ON_ONE_BROKER) * options.emergencies + killed
     sizes = {crowds.BURST: options.crowd, crowds.ALL: options.crowd} if "crowds" in phases else {}
@@ -119,7 +113,7 @@ async def _on_one_broker(
 async def _on_a_cluster(
     cluster: KafkaCluster, folder: Path, phases: Sequence[str], options: argparse.Namespace
 ) -> dict[str, Any]:
-    settings = replace(_settings(cluster.bootstrap, folder), replication_factor=NODES)
+    settings = Settings(brokers=cluster.bootstrap, data_dir=folder, replication_factor=NODES)
     accounts = WARM_UP + len(phases) * options.emergencies
     async with Installation(settings, folder, accounts, {}) as installation:
         bench = Bench(cluster, installation, Probes(installation, options.levels), options)

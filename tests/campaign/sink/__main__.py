@@ -56,8 +56,8 @@ def main() -> int:
     _say(f"seed {options.seed} (SEED={options.seed} repeats the agenda and the load); logs in {workdir}")
     on_server, embedded = (3, 1) if options.short else (40, 12)
     found = [
-        _campaign(workdir / "server", options.seed, on_server, is_embedded=False),
-        _campaign(workdir / "embedded", options.seed, embedded, is_embedded=True),
+        _campaign(workdir / "server", options.seed, on_server, is_embedded=False, short=options.short),
+        _campaign(workdir / "embedded", options.seed, embedded, is_embedded=True, short=options.short),
     ]
     failures = [failure for one in found for failure in one.failures]
     for failure in failures:
@@ -71,11 +71,11 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def _campaign(folder: Path, seed: int, rounds: int, *, is_embedded: bool) -> Found:
+def _campaign(folder: Path, seed: int, rounds: int, *, is_embedded: bool, short: bool) -> Found:
     (folder / "kafka").mkdir(parents=True)
     ended = threading.Event()
     load = Load(seed, accounts=500, backlog=20_000, rate_per_s=RATE_PER_S, duration_s=LOAD_S)
-    with ApacheKafka(folder / "kafka") as kafka, Log(kafka.bootstrap) as log:
+    with ApacheKafka(folder / "kafka", short_lived=short) as kafka, Log(kafka.bootstrap) as log:
         plant = Plant(kafka.bootstrap, folder, embedded=is_embedded)
         found = Found()
         try:

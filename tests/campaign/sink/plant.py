@@ -26,7 +26,7 @@ TICK_S: Final = 0.05
 POLL_S: Final = 0.3
 TABLES: Final = (*TABLE_OF_TELEMETRY.values(), "dead_letters")
 WITHIN_S: Final = 240.0
-_ANSWER_S: Final = 10
+_ANSWER_S: Final = 60
 
 
 class Deadline(Exception):
@@ -53,7 +53,6 @@ class Plant:
         shared = {
             "ESTOP_BROKERS": self.bootstrap,
             "ESTOP_DATA_DIR": str(self.folder / "data"),
-            "ESTOP_KERNEL_CACHE": str(Path.home() / ".cache" / "emergency-stop" / "kernels"),
             "ESTOP_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
             "RETAIN_EVENT_HISTORY": "3650",
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
 
 from emergency_stop.adapters.kafka_tail import REBUILD_AFTER_MS, RESCAN_MS, RETRY_MS, CompactedTail
 
@@ -36,3 +38,29 @@ async def test_a_broker_that_is_away_for_a_moment_is_waited_for_with_what_is_kno
 async def test_one_that_stays_away_is_looked_for_at_the_bootstrap_addresses() -> None:
     with pytest.raises(KafkaError):
         await Tail(None, REBUILD_AFTER_MS + 1_000)._rescan(None, {0})
+
+
+class SilentConsumer:
+    """Knows the ends of the two partitions, and waits for ever for records."""
+
+    def __init__(self, *ends: int) -> None:
+        self._ends = dict(enumerate(ends))
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {one: self._ends[one.partition] for one in partitions}
+
+    async def getmany(self, **_: Any) -> dict[TopicPartition, list[Any]]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("ends", "is_caught_up"), [((0, 0), True), ((0, 1), False)])
+async def test_who_follows_a_topic_that_never_had_a_record_waits_for_none(
+    ends: tuple[int, ...], is_caught_up: bool
+) -> None:
+    tail = Tail({0, 1}, 0)
+    following = asyncio.create_task(tail._follow(SilentConsumer(*ends)))
+    for _ in range(5):  # turns of the loop, of which following needs three until it waits
+        await asyncio.sleep(0)
+    assert tail.is_caught_up == is_caught_up
+    following.cancel()
