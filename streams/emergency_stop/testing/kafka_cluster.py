@@ -38,7 +38,7 @@ PROFILE: Final[Mapping[str, str]] = {
 class KafkaCluster:
     """Nodes that are brokers and controllers alike. A context manager; methods block, as those of ``ApacheKafka``.
 
-    Each is ``short_lived``: three of Java's optimising compilers would take this machine from all that runs beside them.
+    Each is ``short_lived``: three optimising compilers would take this machine from whatever runs beside them.
     """
 
     def __init__(self, workdir: Path | None = None, *, properties: Mapping[str, str] | None = None) -> None:
