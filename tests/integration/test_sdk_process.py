@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,8 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
+from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.config import Settings
+from emergency_stop.domain.topics import ACTIVITY
 from emergency_stop.domain.values import AckState, Action, InstanceState, StopLevel
 from emergency_stop.integrations.run import SERVICES, account_names
 from emergency_stop.testing.brokers import ApacheKafka
@@ -38,7 +42,7 @@ class Process:
 
     def end(self, how: signal.Signals) -> int:
         self._process.send_signal(how)
-        return self._process.wait(20)
+        return self._process.wait(60)
 
 
 @pytest.fixture
@@ -102,3 +106,20 @@ async def test_a_broker_that_is_killed_and_comes_back_neither_loses_nor_delays_a
             assert max(act.performed_at for act in office.acts()) <= proof.acked_at
             numbers = [act.sequence for act in office.acts()]
             assert len(numbers) == len(set(numbers)), "a retried record must not appear twice"
+
+
+@pytest.mark.needs("java", "maven")
+async def test_who_is_told_to_end_ends_without_a_broker_too(tmp_path: Path) -> None:
+    """A producer that numbers its records tries for ever: so would a process that waited for it."""
+    with ApacheKafka(tmp_path, heap_mb=256, short_lived=True) as kafka:
+        publisher = KafkaPublisher(kafka.bootstrap, client_id="test")
+        await publisher.start()
+        async with Office(kafka.bootstrap, "behavioralEngine") as office:
+            service = Process(office.service, "one", kafka.bootstrap, tmp_path)
+            await until(lambda: len(office.acts()) > 20, "it acts")
+            kafka.kill()
+            publishing = asyncio.ensure_future(publisher.publish(ACTIVITY, b"k", b"v"))
+            assert await asyncio.to_thread(service.end, signal.SIGTERM) == 1, "it could not say goodbye"
+            await publisher.stop()
+            with pytest.raises(KafkaConnectionError, match="stopped before a broker took the record"):
+                await publishing

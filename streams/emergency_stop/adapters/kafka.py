@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import IncompatibleBrokerVersion, UnknownError, UnsupportedVersionError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, UnknownError, UnsupportedVersionError
 
 from emergency_stop.adapters.kafka_answers import install_answers
 from emergency_stop.adapters.kafka_patience import install_patience
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
+#: How long a producer that is stopped goes on trying. One that numbers its records would for ever.
+DELIVER_WITHIN_MS: Final = 5_000
 #: Of many records so many are enqueued before the event loop has its turn, about five milliseconds.
 RECORDS_AT_ONCE: Final = 200
 
@@ -58,12 +60,16 @@ class KafkaPublisher(Publisher):
             self._producer = await _start_idempotent(self._settings)
 
     async def stop(self) -> None:
-        """Deliver what is enqueued, then disconnect."""
+        """Deliver what is enqueued, then disconnect; what is not delivered within ``DELIVER_WITHIN_MS`` fails."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DELIVER_WITHIN_MS / 1000
         if self._sending:
-            await asyncio.wait([*self._sending])
+            await asyncio.wait([*self._sending], timeout=DELIVER_WITHIN_MS / 1000)
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await _stop_producer(producer, max(0.0, deadline - loop.time()))
+        for waiting in self._sending:  # for a partition, or for room
+            waiting.cancel()
 
     async def flush(self) -> None:
         """Wait until everything published so far is acknowledged, or has failed."""
@@ -79,6 +85,14 @@ class KafkaPublisher(Publisher):
         return sending
 
     async def _send(self, records: Sequence[Publish]) -> None:
+        try:
+            await self._send_in_order(records)
+        except asyncio.CancelledError:
+            if self._producer is not None:
+                raise
+            raise _undelivered() from None
+
+    async def _send_in_order(self, records: Sequence[Publish]) -> None:
         """In one task and without a pause per record, so that whole batches are full when the sender looks."""
         if not records:  # nothing need wait for its turn
             return
@@ -138,6 +152,24 @@ async def _started(settings: dict[str, Any]) -> AIOKafkaProducer:
         await producer.stop()
         raise
     return producer
+
+
+async def _stop_producer(producer: AIOKafkaProducer, within_s: float) -> None:
+    """As its own ``stop``, which waits for the broker for ever; a process that is told to end must end without one."""
+    stopping = asyncio.ensure_future(producer.stop())
+    await asyncio.wait({stopping}, timeout=within_s)
+    if stopping.done():
+        stopping.result()
+        return
+    log.warning("records were not delivered: no broker took them within %d ms of the end", DELIVER_WITHIN_MS)
+    stopping.cancel()
+    producer._message_accumulator.fail_all(_undelivered())  # noqa: SLF001  # what stop() does not do
+    await producer.client.close()
+    await asyncio.wait({asyncio.ensure_future(producer._sender.close())}, timeout=1.0)  # noqa: SLF001
+
+
+def _undelivered() -> KafkaConnectionError:
+    return KafkaConnectionError("the producer was stopped before a broker took the record")
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import difflib
 import logging
 import signal
@@ -115,13 +114,20 @@ async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Seq
         finally:
             quiet = await guard.stop(GRACE_MS_MAX)
             work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await publisher.stop()  # before work ends: it waits for what it did to be on record, or lost
+            await _ended(work)
     finally:
         await publisher.stop()
         health.stop()
     log.info("%s performed %d side effects, was refused %d", kind.service, service.performed, service.refused)
     return 0 if quiet else 1
+
+
+async def _ended(work: asyncio.Task[None]) -> None:
+    await asyncio.wait({work})
+    error = None if work.cancelled() else work.exception()
+    if error is not None:
+        log.warning("work ended with %r", error)
 
 
 def _conditions(guard: StopGuard) -> dict[str, bool]:
