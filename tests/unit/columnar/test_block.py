@@ -82,7 +82,8 @@ def encoded(schema: dict[str, Any], rows: list[dict[str, Any]]) -> list[bytes]:
 
 def naively(schema: dict[str, Any], rows: list[dict[str, Any]]) -> bytes:
     if any(field["name"] == "account_id" for field in schema["fields"]):
-        shared = len(os.path.commonprefix([row["account_id"].encode() for row in rows]))
+        keys = [row["account_id"].encode() for row in rows]
+        shared = max(at for at in range(len(keys[0]) + 1) if all(key.startswith(keys[0][:at]) for key in keys))
         rows = sorted(rows, key=lambda row: row["account_id"].encode()[shared : shared + 40].ljust(40, b"\0"))
     columns = []
     for field in schema["fields"]:

@@ -126,7 +126,10 @@ class Intake:
 
 
 class Intaker:
-    """Decides about every record of every topic. Not thread-safe; may ask the registry."""
+    """Decides about every record of every topic; may ask the registry.
+
+    ``take`` is for one thread. Another one may make blocks meanwhile: those are of schemas that ``take`` has asked for.
+    """
 
     def __init__(self, registry: Registry, records: dict[str, str | None]) -> None:
         """``records`` is the Avro record by topic; ``None`` for the dead-letter topic."""
