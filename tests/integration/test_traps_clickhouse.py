@@ -13,7 +13,8 @@ from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredR
 from emergency_stop.apps.sink.intake import Intake, Intaker
 from emergency_stop.apps.sink.ranges import Place
 from emergency_stop.apps.sink.store import RangeInsert, Storing, freeze, plan_inserts, take_over
-from emergency_stop.columnar.container import row_from_body
+from emergency_stop.columnar.block import Block
+from emergency_stop.columnar.container import container, row_from_body
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.schemas import schemas_root
 from tests.unit.columnar.test_bad_inputs import GOOD
@@ -50,6 +51,11 @@ def block(first: int, following: int, partition: int = 0) -> RangeInsert:
     return insert
 
 
+def rows_of(insert: RangeInsert) -> Block:
+    assert insert.block is not None
+    return insert.block
+
+
 def store(database: ClickHouse, first: int, following: int, cluster: str = "main") -> None:
     Storing([block(first, following)], [intake(first, following)], cluster, late=lambda: False).run(database)
 
@@ -60,12 +66,8 @@ def counts(database: ClickHouse) -> tuple[int, int]:
 
 
 def test_a_reused_token_drops_other_rows_and_a_range_is_no_token_for_another(database: ClickHouse) -> None:
-    container = block(0, 10).block
-    other = block(10, 30).block
-    assert container is not None
-    assert other is not None
-    database.insert_avro(TABLE, container, "one token")
-    database.insert_avro(TABLE, other, "one token")
+    database.insert_block(TABLE, rows_of(block(0, 10)), "one token")
+    database.insert_block(TABLE, rows_of(block(10, 30)), "one token")
     assert counts(database) == (10, 10), "the trap: twenty rows are gone, and no error says so"
     store(database, 10, 30)
     store(database, 30, 35)
@@ -122,12 +124,22 @@ def test_a_range_that_was_frozen_in_time_is_repeated_by_whoever_comes_next(datab
     assert counts(database) == (25, 25)
 
 
+def test_a_range_is_the_same_insert_in_another_format(database: ClickHouse) -> None:
+    """A sink of a former version, which wrote Avro, died in this range."""
+    intaker = Intaker(LocalRegistry(), {TOPIC: "HealthEvent"})
+    rows = container(intaker.container_schema(SCHEMA), 10, intake(0, 10).rows[SCHEMA])
+    database.insert_block(TABLE, Block("Avro", rows), f"main:{block(0, 10).token}")
+    assert rows_of(block(0, 10)).form == "Native"
+    store(database, 0, 10)
+    assert counts(database) == (10, 10)
+
+
 def test_what_is_stored_is_not_pending_whether_or_not_it_was_recorded(database: ClickHouse) -> None:
     """Of a range with rows all is stored, also its last offsets that became none."""
     ledger = SinkLedger(database, "main")
     claim = take_over(database, "main", [HERE], "a", TABLES)[HERE].claim
     assert freeze(ledger, [FrozenRange(*HERE, 0, 12, claim)])  # two of them are dead letters
-    database.insert_avro(TABLE, block(0, 10).block or b"", f"main:{block(0, 10).token}")
+    database.insert_block(TABLE, rows_of(block(0, 10)), f"main:{block(0, 10).token}")
     after_rows = take_over(database, "main", [HERE], "b", TABLES)[HERE]
     assert (after_rows.position, after_rows.pending) == (12, ())
     ledger.record([StoredRange(*HERE, 12, 10, 2)])
@@ -137,5 +149,5 @@ def test_what_is_stored_is_not_pending_whether_or_not_it_was_recorded(database: 
 
 def test_rows_from_before_there_were_claims_are_not_read_again(database: ClickHouse) -> None:
     """An installation that is brought up to date after a crash between rows and position."""
-    database.insert_avro(TABLE, block(0, 10).block or b"", "a former token")
+    database.insert_block(TABLE, rows_of(block(0, 10)), "a former token")
     assert take_over(database, "main", [HERE], "a", TABLES)[HERE].position == 10

@@ -1,10 +1,12 @@
-"""ClickHouse's Native format, written value by value: the naive twin of what reads it."""
+"""ClickHouse's Native format, written value by value: the naive twin of what reads and what writes it."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+_NUMBERS: Final = {"Int32": "<i", "Int64": "<q", "Float64": "<d", "DateTime64(3, 'UTC')": "<q"}
 
 
 def varint(number: int) -> bytes:
@@ -25,9 +27,11 @@ def block(columns: Sequence[tuple[str, str, Sequence[Any]]]) -> bytes:
     out = [varint(len(columns)), varint(rows)]
     for name, kind, values in columns:
         out += [text(name.encode()), text(kind.encode())]
+        if kind.startswith("Nullable"):
+            out.append(bytes(value is None for value in values))
         for value in values:
-            if kind == "String":
-                out.append(text(value))
+            if kind in _NUMBERS:
+                out.append(struct.pack(_NUMBERS[kind], value))
             else:
-                out.append(struct.pack("<q" if kind == "Int64" else "<d", value))
+                out.append(text(value or b""))
     return b"".join(out)

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import clickhouse_connect
 
+from emergency_stop.columnar.block import Block
+
 #: Every insert is one synchronous, deduplicated block: all of it is stored, or nothing.
 INSERT_SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,
@@ -62,10 +64,10 @@ class ClickHouse:
         if self._lock is not None:
             self._lock.close()
 
-    def insert_avro(self, table: str, container: bytes, token: str) -> None:
-        """Insert one container as one block. Repeating it with the same token changes nothing."""
+    def insert_block(self, table: str, block: Block, token: str) -> None:
+        """Insert a block; columns that it lacks get defaults. Repeating it with the same token changes nothing."""
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
-        self._client.raw_insert(table, insert_block=container, fmt="Avro", settings=settings)
+        self._client.raw_insert(table, insert_block=block.data, fmt=block.form, settings=settings)
 
     def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], token: str) -> None:
         """Insert few rows as one block; for tables without an Avro record."""

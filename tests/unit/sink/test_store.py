@@ -9,6 +9,7 @@ import pytest
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.apps.sink.intake import Intake
 from emergency_stop.apps.sink.store import RangeInsert, Storing
+from emergency_stop.columnar.block import Block
 
 
 class Forgetful:
@@ -22,8 +23,8 @@ class Forgetful:
         self.fail_after: set[int] = set()
         self.fail_before: set[int] = set()
 
-    def insert_avro(self, table: str, container: bytes, token: str) -> None:
-        first = int(container)
+    def insert_block(self, table: str, block: Block, token: str) -> None:
+        first = int(block.data)
         if first in self.fail_before:
             self.fail_before.discard(first)
             raise OSError("no connection")
@@ -43,7 +44,10 @@ class Forgetful:
 
 
 def storing(*, late: bool = False) -> Storing:
-    inserts = [RangeInsert("t", "topic", 0, first, first + 10, 10, str(first).encode()) for first in (0, 10, 20)]
+    inserts = [
+        RangeInsert("t", "topic", 0, first, first + 10, 10, Block("Native", str(first).encode()))
+        for first in (0, 10, 20)
+    ]
     return Storing(inserts, [Intake("topic", 0, 0, 30)], "main", late=lambda: late)
 
 

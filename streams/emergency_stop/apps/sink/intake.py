@@ -14,7 +14,8 @@ from aiokafka.record.default_records import DefaultRecordBatch
 
 from emergency_stop.apps.sink.letter_headers import HEADER, SOURCE_TIMESTAMP
 from emergency_stop.columnar.batches import CorruptBatchError
-from emergency_stop.columnar.container import container_schema, row_from_body, rows_from_columns
+from emergency_stop.columnar.block import Block, BlockForm, block_form, native_block
+from emergency_stop.columnar.container import container, container_schema, row_from_body, rows_from_columns
 from emergency_stop.columnar.decoder import ColumnDecoder
 from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.domain import topics
@@ -125,7 +126,10 @@ class Intake:
 
 
 class Intaker:
-    """Decides about every record of every topic. Not thread-safe; may ask the registry."""
+    """Decides about every record of every topic; may ask the registry.
+
+    ``take`` is for one thread. Another one may make blocks meanwhile: those are of schemas that ``take`` has asked for.
+    """
 
     def __init__(self, registry: Registry, records: dict[str, str | None]) -> None:
         """``records`` is the Avro record by topic; ``None`` for the dead-letter topic."""
@@ -134,6 +138,7 @@ class Intaker:
         self._decoders: dict[str, ColumnDecoder] = {}
         self._readers: dict[tuple[int | str, str], Any] = {}
         self._fits: dict[tuple[str, int | str], bool] = {}
+        self._forms: dict[int | str, tuple[dict[str, Any], BlockForm | None]] = {}
 
     def take(self, batch: FetchedBatch, start: int, stop: int) -> Intake:
         """Everything of ``batch`` from offset ``start`` to ``stop`` (excluded)."""
@@ -245,10 +250,23 @@ class Intaker:
             )
         return self._fits[name, schema]
 
-    def uniform(self, name: str, rows: list[tuple[int | str, bytes]]) -> list[bytes]:
+    def block(self, schema: int | str, count: int, rows: list[bytes]) -> Block:
+        """``count`` rows of one writer's schema as a block."""
+        if schema not in self._forms:
+            written = self.container_schema(schema)
+            self._forms[schema] = written, block_form(written)
+        return _block(*self._forms[schema], count, rows)
+
+    def uniform(self, name: str, count: int, rows: list[tuple[int | str, bytes]]) -> Block:
         """Rows of several writer's schemas, written anew by the committed one, so that one block takes them."""
-        target = fastavro.parse_schema(container_schema(load_record_schema(name)), named_schemas={})
-        return [_rewritten(self.container_schema(schema), target, data) for schema, data in rows]
+        committed = container_schema(load_record_schema(name))
+        target = fastavro.parse_schema(committed, named_schemas={})
+        written = [_rewritten(self.container_schema(schema), target, data) for schema, data in rows]
+        return _block(committed, block_form(committed), count, written)
+
+
+def _block(schema: dict[str, Any], form: BlockForm | None, count: int, rows: list[bytes]) -> Block:
+    return native_block(form, count, rows) if form else Block("Avro", container(schema, count, rows))
 
 
 def nested_names(kind: Any) -> list[Any]:

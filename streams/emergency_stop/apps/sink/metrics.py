@@ -15,7 +15,7 @@ class SinkMetrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._rows = Counter("estop_sink_rows_total", "Rows stored.", ["table"], registry=registry)
-        self._bytes = Counter("estop_sink_bytes_total", "Bytes of Avro stored.", ["table"], registry=registry)
+        self._bytes = Counter("estop_sink_bytes_total", "Bytes of blocks stored.", ["table"], registry=registry)
         self._inserts = Counter("estop_sink_inserts_total", "Blocks stored.", ["table"], registry=registry)
         self._dead = Counter("estop_dead_letters_total", "Records refused.", ["topic", "reason"], registry=registry)
         self._retries = Counter("estop_sink_retries_total", "Failed calls of the database.", registry=registry)
@@ -25,7 +25,7 @@ class SinkMetrics:
         for one in inserts:
             self._rows.labels(one.table).inc(one.rows)
             self._inserts.labels(one.table).inc()
-            self._bytes.labels(one.table).inc(len(one.block or b""))
+            self._bytes.labels(one.table).inc(len(one.block.data) if one.block else 0)
         for letter in dead:
             self._dead.labels(letter.topic, letter.reason.label).inc()
 

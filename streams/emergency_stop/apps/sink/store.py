@@ -18,9 +18,8 @@ from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredRange
 from emergency_stop.apps.sink.intake import DEAD_LETTER_COLUMNS, DEAD_LETTERS, TABLES, Intake, Intaker
 from emergency_stop.apps.sink.ranges import Place, Standing, still_pending
-from emergency_stop.columnar.container import container, container_schema
+from emergency_stop.columnar.block import Block
 from emergency_stop.wire.audit_chain import RawRecord
-from emergency_stop.wire.schemas import load_record_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class RangeInsert:
     first_offset: int
     next_offset: int
     rows: int
-    block: bytes | None
+    block: Block | None
     raw_rows: tuple[tuple[object, ...], ...] = ()
     chained: tuple[RawRecord, ...] = ()
 
@@ -69,11 +68,9 @@ def _insert(intaker: Intaker, intake: Intake, record: str | None) -> RangeInsert
     if not schemas:
         return RangeInsert(*where, 0, None)
     if len(schemas) == 1 and intaker.fits(record, schemas[0]):
-        block = container(intaker.container_schema(schemas[0]), count, intake.rows[schemas[0]])
-    else:
-        rows = [(schema, data) for schema, pieces in intake.rows.items() for data in pieces]
-        block = container(container_schema(load_record_schema(record)), count, intaker.uniform(record, rows))
-    return RangeInsert(*where, count, block)
+        return RangeInsert(*where, count, intaker.block(schemas[0], count, intake.rows[schemas[0]]))
+    rows = [(schema, data) for schema, pieces in intake.rows.items() for data in pieces]
+    return RangeInsert(*where, count, intaker.uniform(record, count, rows))
 
 
 class Storing:
@@ -119,7 +116,7 @@ def _insert_range(database: ClickHouse, one: RangeInsert, token: str) -> None:
     if one.chained:
         append_chain(database, one.topic, one.partition, one.first_offset, one.chained, token)
     elif one.block is not None:
-        database.insert_avro(one.table, one.block, token)
+        database.insert_block(one.table, one.block, token)
     else:
         database.insert_rows(one.table, DEAD_LETTER_COLUMNS, one.raw_rows, token)
 

@@ -1,4 +1,4 @@
-"""The sink's shell: poll, decide, dead-letter, store, commit; one flush at a time, in bounded memory."""
+"""The sink's shell: poll, decide, dead-letter, store, commit; one flush at a time, the next taken in meanwhile."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from emergency_stop.adapters.kafka_ranges import ranges
 from emergency_stop.adapters.lane_consumer import lane_consumer
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger
 from emergency_stop.apps.sink.heads import HeadKeeper
+from emergency_stop.apps.sink.in_flight import InFlight
 from emergency_stop.apps.sink.intake import DEAD_LETTERS, TABLES, Intake, Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.ranges import Place, Standing, Waiting
@@ -44,7 +45,9 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkSpec:
-    """``flush_interval_ms`` bounds a row's wait, ``flush_bytes`` the memory that waiting rows take."""
+    """``flush_interval_ms`` bounds a row's wait. ``flush_bytes`` bounds what waits for the next flush; the one that is
+    on its way has as much again.
+    """
 
     brokers: str
     group: str
@@ -103,6 +106,7 @@ class SinkWorker:
         self._positions: dict[TopicPartition, int] = {}
         self._standings: dict[Place, Standing] = {}
         self._waiting = Waiting()
+        self._in_flight = InFlight()
         self._consumer: AIOKafkaConsumer | None = None
         self._storing = True
         #: Partitions whose log ends before what is stored of them.
@@ -144,10 +148,23 @@ class SinkWorker:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _consume(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        try:
+            await self._take_in(consumer, stop)
+            await self._in_flight.ended()
+            if self._waiting and not self._assignments.changed:
+                await self._flush_whole(consumer)
+            if not self._assignments.changed:
+                await self._sign_heads(at_once=True)
+        finally:
+            await self._in_flight.abandon()
+
+    async def _take_in(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        """Poll until ``stop``; nothing more while two flushes' worth is in memory."""
         loop = asyncio.get_running_loop()
         flush_at = loop.time()
         while not stop.is_set():
             if self._assignments.changed:
+                await self._in_flight.ended()
                 await self._reposition(consumer)
             fetched = await consumer.getmany(timeout_ms=_POLL_MS)
             if self._assignments.changed:
@@ -155,18 +172,19 @@ class SinkWorker:
             for where, messages in fetched.items():
                 for message in messages:
                     self._take(where, message.value)
-            if self._waiting.size >= self._spec.flush_bytes or (self._waiting and loop.time() >= flush_at):
-                await self._flush_whole(consumer)
-                flush_at = loop.time() + self._spec.flush_interval_ms / 1000
+            full = self._waiting.size >= self._spec.flush_bytes
+            if self._in_flight.running and not full:
+                continue
+            await self._in_flight.ended()
+            # Between two flushes: what a flush notes of the audit must not come while a head is made.
             if not self._assignments.changed:
                 await self._sign_heads()
-        if self._waiting and not self._assignments.changed:
-            await self._flush_whole(consumer)
-        if not self._assignments.changed:
-            await self._sign_heads(at_once=True)
+            if full or (self._waiting and loop.time() >= flush_at):
+                await self._in_flight.begin(self._flush_whole(consumer))
+                flush_at = loop.time() + self._spec.flush_interval_ms / 1000
 
     async def _reposition(self, consumer: AIOKafkaConsumer) -> None:
-        """After a rebalance only the database knows what is stored; whatever waited is read again."""
+        """After a rebalance only the database knows what is stored; whatever waited is read again. No flush runs."""
         self._assignments.changed = False
         self._waiting.reset()
         tables = {topic: TABLES[record] if record else DEAD_LETTERS for topic, record in self._spec.records.items()}
@@ -312,7 +330,7 @@ class SinkWorker:
                 await consumer.commit(dict(offsets))
 
     async def until_done(self, what: str, work: Callable[[ClickHouse], T]) -> T:
-        """The same work until the database takes it. Meanwhile nothing is polled, so memory stays bounded.
+        """The same work until the database takes it. Meanwhile no more than another flush is polled.
 
         Raises ``StoppedError`` when the process is told to stop while the database refuses.
         """
