@@ -12,6 +12,7 @@ from typing import Final
 
 from confluent_kafka import Producer
 
+from emergency_stop.adapters.embedded_broker import die_with_parent
 from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.config import Settings
 from emergency_stop.domain.default_triggers import default_pack
@@ -62,6 +63,7 @@ def run_metered(command: Sequence[str], environment: Mapping[str, str], log_path
             timeout=TIMEOUT_S,
             check=False,
             text=True,
+            preexec_fn=die_with_parent,  # a benchmark that is killed leaves no peer behind
         )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:

@@ -29,6 +29,8 @@ from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import Signer
 
 WITHIN_S = 90.0
+#: An immediate stop is proven within this, on a machine that has much else to do.
+PROMPT_MS = 10_000
 LEASE_MS = 30_000
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
+from emergency_stop.domain.messages import Hold
 from emergency_stop.domain.values import Action, EmergencyState, HoldState, Mode, NoticeKind, StopLevel
 from emergency_stop.sdk import StopGuard, Stopped
 from emergency_stop.wire.signing import SignatureVerdict
@@ -50,6 +51,7 @@ async def test_a_hit_becomes_a_proven_stop_and_a_resume_ends_it(office: Coordina
     account, cause = where.partition(":")[2], emergency_id(hit_cause(f"h-{where}"))
     await office.send(hit(f"h-{where}", where, occurred_at=now_ms()))
     await _reaches(office, cause, EmergencyState.STOPPED)
+    await until(lambda: office.hold(where) and _is_commanded(office, cause), "held, and commanded")
     stopped, hold = office.emergency(cause), office.hold(where)
     assert stopped is not None
     assert hold is not None
@@ -63,9 +65,11 @@ async def test_a_hit_becomes_a_proven_stop_and_a_resume_ends_it(office: Coordina
 
     await office.send(resume(f"r-{where}", hold.epoch, scope=where))
     await _reaches(office, cause, EmergencyState.RESOLVED)
+    await until(lambda: (now := office.hold(where)) is not None and now.epoch > hold.epoch, "lifted")
     lifted = office.hold(where)
     assert lifted is not None
     assert (lifted.state, lifted.epoch) == (HoldState.RUNNING, hold.epoch + 1)
+    await until(lambda: office.guards["alpha"].stopped_by(account) is None, "the service knows it")
     async with office.guards["alpha"].permit(account):
         pass
 
@@ -83,7 +87,8 @@ async def test_a_stop_under_a_bad_key_or_in_a_foreign_partition_is_not_lost(offi
         await office.send(stop, key="nonsense", partition=partition)
     for cause in wanted:
         await _reaches(office, cause, EmergencyState.STOPPED)
-        assert len([h for h in office.holds if cause in {c.emergency_id for c in h.causes}]) == 1
+        await until(partial(_holds_of, office, cause), "held")
+        assert len(_holds_of(office, cause)) == 1
 
 
 async def test_other_modes_and_garbage_disturb_nobody(office: CoordinatorOffice) -> None:
@@ -108,9 +113,8 @@ async def test_a_cascade_holds_one_tier_after_the_other(office: CoordinatorOffic
     stopped = office.emergency(cause)
     assert stopped is not None
     assert (stopped.success, stopped.level, stopped.asked_level) == (True, StopLevel.CASCADING, StopLevel.CASCADING)
-    # each topic is read on its own: the end of the emergency may be seen before what led to it
     await until(lambda: any(hold.scope == where and hold.epoch == stopped.epoch for hold in office.holds), "held")
-    await until(lambda: any(c.emergency_id == cause and c.service == "beta" for c in office.commands), "commanded")
+    await until(lambda: _is_commanded(office, cause), "commanded")
     held = [(hold.epoch, hold.causes[0].services) for hold in office.holds if hold.scope == where]
     assert held == [(1, ("alpha",)), (2, ("all",))]
     sent = [(c.service, c.epoch) for c in office.commands if c.emergency_id == cause]
@@ -155,12 +159,22 @@ async def test_every_hit_is_one_proven_stop_through_kills(office: CoordinatorOff
     causes = {emergency_id(hit_cause(f"h-{where}")): where for where in scopes}
     for cause, where in causes.items():
         await _reaches(office, cause, EmergencyState.STOPPED)
+        await until(partial(office.hold, where), "held")
         holds = [hold for hold in office.holds if hold.scope == where]
         assert {(hold.state, hold.epoch) for hold in holds} == {(HoldState.HELD, 1)}, "one stop, decided once"
-        stops = {c.command_id for c in office.commands if c.emergency_id == cause and c.action is Action.STOP}
-        assert len(stops) >= len(SERVICES)
+        await until(partial(_is_commanded, office, cause), "commanded")
         await until(partial(_is_told, office, cause), "its begin and its end are told, though it died in between")
     assert {e.emergency_id for e in office.emergencies if e.scope in scopes} == set(causes)
+
+
+def _holds_of(office: CoordinatorOffice, cause: str) -> list[Hold]:
+    return [hold for hold in office.holds if cause in {one.emergency_id for one in hold.causes}]
+
+
+def _is_commanded(office: CoordinatorOffice, cause: str) -> bool:
+    """Whether every service was told to stop."""
+    stops = [one for one in office.commands if one.emergency_id == cause and one.action is Action.STOP]
+    return {one.service for one in stops} == set(SERVICES)
 
 
 def _is_told(office: CoordinatorOffice, cause: str) -> bool:
@@ -168,6 +182,8 @@ def _is_told(office: CoordinatorOffice, cause: str) -> bool:
 
 
 async def _reaches(office: CoordinatorOffice, cause: str, state: EmergencyState) -> None:
+    """Each topic is read on its own: this may be seen before the holds and commands that led to it."""
+
     def reached() -> bool:
         found = office.emergency(cause)
         return found is not None and found.state is state

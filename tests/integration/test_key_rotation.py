@@ -115,6 +115,8 @@ async def _stops(office: CoordinatorOffice, request_id: str) -> None:
     stop = request(request_id, scope="account:a", level=StopLevel.IMMEDIATE, requested_at=now_ms())
     await office.send(stop)
     await _reaches(office, EmergencyState.STOPPED)
+    # each topic is read on its own: the end of the emergency may be seen before what led to it
+    await until(lambda: office.hold("account:a"), "held")
     assert all(guard.stopped_by("a") is not None for guard in office.guards.values())
 
 
@@ -122,6 +124,8 @@ async def _resumes(office: CoordinatorOffice, request_id: str, epoch: int) -> No
     await office.send(resume(request_id, epoch, scope="account:a"))
     await _reaches(office, EmergencyState.RESOLVED)
     await until(lambda: not any(guard.stopped_by("a") for guard in office.guards.values()), "they work again")
+    await until(lambda: _newest_hold(office).epoch > epoch, "lifted")
+    await until(lambda: office.commands[-1].action is Action.RESUME, "commanded")
     signed = {office.commands[-1].key_id, _newest_hold(office).key_id}
     assert len(signed) == 1
 

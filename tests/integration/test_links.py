@@ -25,7 +25,7 @@ from emergency_stop.sdk import StopGuard, Stopped, Telemetry
 from emergency_stop.sdk.httpx import GuardedTransport, account_from_extensions
 from emergency_stop.testing.brokers import EmbeddedBroker
 from emergency_stop.wire.schemas import committed_ids, load_record_schema
-from tests.integration.sdk_office import Office, until
+from tests.integration.sdk_office import PROMPT_MS, Office, until
 from tests.platform_server import PlatformServer
 from tests.twikit_account import SETTINGS, twikit_client
 
@@ -104,7 +104,7 @@ async def test_a_stop_command_ends_the_requests_of_twikit_and_a_resume_lets_them
             await under_way
         assert (proof.in_flight, manager.stopped_by) == (0, ["corr"])
         assert proof.last_side_effect_at is not None
-        assert proof.acked_at - stop.issued_at < 2_000
+        assert proof.acked_at - stop.issued_at < PROMPT_MS
         asked = len(platform.requests)
         with pytest.raises(Stopped, match="a test"):
             await client.v11.settings()

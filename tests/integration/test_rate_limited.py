@@ -104,4 +104,5 @@ async def _is_on_record(scene: Scene, emergency_id: str) -> None:
     assert (emergency.trigger_id, emergency.trigger_type) == ("limited", TriggerType.RATE_LIMIT_VIOLATION)
     assert (emergency.success, emergency.target_services) == (True, (SERVICE,))
     assert emergency.correlation_id == "corr-429", "from the request to the stop"
+    await until(lambda: scene.office.holds, "held")
     assert {hold.scope for hold in scene.office.holds} == {"account:acc-limited"}

@@ -84,7 +84,7 @@ async def test_the_same_request_is_the_same_stop_and_needs_no_start(office: Coor
     finally:
         await system.stop()
     (known_as,) = ids
-    await until(lambda: office.emergency(known_as), "opened")
+    await until(lambda: office.emergency(known_as) and office.hold("account:again"), "opened and held")
     assert {one.epoch for one in office.holds if one.scope == "account:again"} == {1}
 
 
