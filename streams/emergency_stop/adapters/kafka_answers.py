@@ -4,8 +4,8 @@ aiokafka waits for every answer as long as for the slowest, 30 to 40 s, because 
 other. A broker of a cluster that hangs, or whose machine is gone without a word, would delay a stop by as much, though
 its partitions have other leaders by then. Here a question that nobody else can delay is given up after ``ANSWER_MS``:
 its connection is closed, as aiokafka does in that case, and for as long again there is no new one to that broker, so
-that the next question, who leads now, goes to another. A broker that is slow and alive is waited for: each answer in
-vain doubles the patience with its kind of question, and a late answer leaves twice its time. A broker that is alone is
+that the next question, who leads now, goes to another. A broker that is slow and alive is waited for: in vain or not,
+the next question of that kind gets twice the time that this one took. A broker that is alone is
 waited for as ever: there is no other.
 """
 
@@ -29,6 +29,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 #: Three times what the slowest answer takes beside all that a broker can bear.
 ANSWER_MS: Final = 2_000
+PATIENCE_MS_MAX: Final = 16_000
 #: Kinds of questions are the protocol's numbers. These wait for other members of a group.
 _OF_A_GROUP: Final = frozenset({JoinGroupRequest.API_KEY, SyncGroupRequest.API_KEY})
 #: Changes for which a broker may take its time; nobody else makes them sooner.
@@ -65,15 +66,15 @@ class Patience:
     def answered(self, broker: Broker, kind: int, took_ms: int) -> None:
         """An answer came in time."""
         if 2 * took_ms > ANSWER_MS:
-            self._granted[broker, kind] = 2 * took_ms
+            self._granted[broker, kind] = min(2 * took_ms, PATIENCE_MS_MAX)
         else:
             self._granted.pop((broker, kind), None)
 
-    def missed(self, broker: Broker, kind: int, now_ms: int) -> None:
-        """None did."""
-        waited_ms = self._granted.get((broker, kind), ANSWER_MS)
-        self._granted[broker, kind] = 2 * waited_ms
-        self._shunned_until[broker] = now_ms + waited_ms
+    def missed(self, broker: Broker, kind: int, waited_ms: int, now_ms: int) -> None:
+        """None did. All clients of a process may say so at once, which means no more than one of them."""
+        longer_ms = min(2 * waited_ms, PATIENCE_MS_MAX)
+        self._granted[broker, kind] = max(longer_ms, self._granted.get((broker, kind), ANSWER_MS))
+        self._shunned_until[broker] = now_ms + ANSWER_MS
 
     def shuns(self, broker: Broker, now_ms: int) -> bool:
         return broker in self._peers and now_ms < self._shunned_until.get(broker, 0)
@@ -97,7 +98,8 @@ async def _connect(connection: Any) -> Any:
     try:
         opened = await _CONNECT(connection)
     except TimeoutError:
-        _patience.missed(broker, OPENING, _steady_ms())
+        now_ms = _steady_ms()
+        _patience.missed(broker, OPENING, now_ms - started_ms, now_ms)
         raise
     finally:
         connection._request_timeout = usual_s  # noqa: SLF001
@@ -134,7 +136,8 @@ async def _noted(answer: Awaitable[Any], broker: Broker, kind: int) -> Any:
     try:
         found = await answer
     except TimeoutError:
-        _patience.missed(broker, kind, _steady_ms())
+        now_ms = _steady_ms()
+        _patience.missed(broker, kind, now_ms - started_ms, now_ms)
         raise
     if kind == MetadataRequest.API_KEY:
         _patience.know((one[1], one[2]) for one in found.brokers)

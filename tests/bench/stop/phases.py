@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 import time
 from collections import Counter
@@ -66,7 +67,9 @@ class Bench:
             sent = await self._probes.run(self._count, self._gap_s)
         if outages.spans:
             extra |= self._about(outages, sent)
-        return self._probes.report(sent) | extra | {"took_s": round(time.monotonic() - started)}
+        found = self._probes.report(sent) | extra | {"took_s": round(time.monotonic() - started)}
+        say(json.dumps(found))
+        return found
 
     def _trouble(self, name: str, outages: Outages, extra: dict[str, Any]) -> AbstractAsyncContextManager[None]:
         if name == OVERLOAD:

@@ -102,7 +102,12 @@ GOOD: dict[str, Any] = {
             "a stop took 5000 ms after the broker answered; the bound is 5000",
         ),
         ({"lone_broker_bounced": {"immediate_ms": {"max": 9_000}, "after_broker_answers_ms": {"max": 4_000}}}, ""),
-        ({"cluster": {"broker_killed": {"immediate_ms": {"max": 5_000}}}}, "cluster: broker_killed: an immediate stop"),
+        (
+            {"cluster": {"broker_bounced": {"immediate_ms": {"max": 5_000}}}},
+            "cluster: broker_bounced: an immediate stop",
+        ),
+        ({"cluster": {"broker_killed": {"immediate_ms": {"max": 9_999}}}}, ""),
+        ({"cluster": {"broker_hung": {"immediate_ms": {"max": 10_000}}}}, "broker_hung: an immediate stop took 10000"),
         ({"cluster": {"side_effects_after_stop": 1}}, "cluster: 1 side effects"),
         ({"overload": {"partial": 1}}, "overload: 1 emergencies ended PARTIAL"),
         (
