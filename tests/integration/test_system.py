@@ -23,6 +23,7 @@ from emergency_stop.sdk import (
     SystemStartError,
     TriggerChangeError,
 )
+from emergency_stop.testing.brokers import EmbeddedBroker
 from tests.integration.coordinator_office import SERVICES, CoordinatorOffice, now_ms, until
 from tests.unit.coordinate.scenario import hit
 from tests.unit.domain.test_trigger_definitions import GUIDE_HEALTH
@@ -124,8 +125,18 @@ async def test_triggers_come_change_and_go(office: CoordinatorOffice, system: Em
 
 
 async def test_it_runs_while_a_coordinator_leads_and_detectors_see_every_partition_that_they_ever_saw(
-    office: CoordinatorOffice, system: EmergencyStopSystem
+    tmp_path: Path,
 ) -> None:
+    """On a broker of its own: coordinators of other tests would be heard here as well."""
+    with EmbeddedBroker(tmp_path) as own:
+        async with (
+            CoordinatorOffice(own.bootstrap, tmp_path) as office,
+            EmergencyStopSystem(own.bootstrap, requested_by="a test", services=SERVICES) as system,
+        ):
+            await _lead_and_see(office, system)
+
+
+async def _lead_and_see(office: CoordinatorOffice, system: EmergencyStopSystem) -> None:
     async def says(partition: int, fresh_at: int) -> None:
         word = Freshness("a", partition, "d", (), fresh_at, now_ms())
         value = office.codec.encode(word, topics.FRESHNESS)
