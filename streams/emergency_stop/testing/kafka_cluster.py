@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -41,15 +38,13 @@ class KafkaCluster:
     Each is ``short_lived``: three optimising compilers would take this machine from whatever runs beside them.
     """
 
-    def __init__(self, workdir: Path | None = None, *, properties: Mapping[str, str] | None = None) -> None:
-        self._own_workdir = workdir is None
-        self.workdir = workdir or Path(tempfile.mkdtemp(prefix="estop-kafka-cluster-"))
+    def __init__(self, workdir: Path) -> None:
         controllers = [f"127.0.0.1:{free_port()}" for _ in range(NODES)]
         self.nodes = [
             ApacheKafka(
-                self._folder(node_id),
+                _made(workdir / f"node-{node_id}"),
                 heap_mb=HEAP_MB,
-                properties={**PROFILE, **(properties or {})},
+                properties=PROFILE,
                 short_lived=True,
                 node_id=node_id,
                 controllers=controllers,
@@ -57,34 +52,20 @@ class KafkaCluster:
             for node_id in range(1, NODES + 1)
         ]
         self.bootstrap = ",".join(node.bootstrap for node in self.nodes)
-
-    def _folder(self, node_id: int) -> Path:
-        folder = self.workdir / f"node-{node_id}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        try:
+        with contextlib.ExitStack() as stack:
             for node in self.nodes:
+                stack.callback(node.kill)  # in good order, the last ones would wait for others to lead
                 node.launch()
             for node in self.nodes:
                 node.wait_until_ready()
-        except BaseException:
-            self.close()
-            raise
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all at once: in good order, the last ones would wait for others to lead. Then remove what is ours."""
-        for node in self.nodes:
-            node.kill()
-        if self._own_workdir:
-            shutil.rmtree(self.workdir, ignore_errors=True)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     async def in_sync(self) -> bool:
         """Whether every replica of every partition has what its leader has; else one more lost node may stop it."""
@@ -99,3 +80,8 @@ class KafkaCluster:
                 await admin.close()
         partitions = [partition for topic in topics for partition in topic["partitions"]]
         return all(len(partition["isr"]) == len(partition["replicas"]) for partition in partitions)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
