@@ -10,6 +10,7 @@ import json
 import os
 import random
 import sys
+from collections.abc import Iterable
 from typing import Final
 
 from tests.simulation.campaign import run_campaign, run_schedule
@@ -24,7 +25,8 @@ SCHEDULES_PER_RECOVERY: Final = 20
 RECOVERIES_MAX: Final = 2_000
 RECOVERIES_PER_SDK: Final = 5
 #: More violations are counted, and not told one by one.
-TOLD_MAX: Final = 20
+TOLD_MAX: Final = 200
+PROGRESS_EVERY: Final = 50_000
 
 
 def main() -> int:
@@ -32,15 +34,12 @@ def main() -> int:
     schedules = int(os.environ.get("N") or SCHEDULES)
     if "--trace" in sys.argv:
         violations = run_schedule(seed, tell=lambda line: print(line, file=sys.stderr))
+        _tell(violations)
         cpu_s, caught, planted, schedules, recoveries, bad_recoveries = 0.0, 0, 0, 1, 0, 0
     else:
-        pieces = [*run_campaign(seed, schedules, os.cpu_count() or 1)]
-        violations = [violation for piece in pieces for violation in piece.violations]
-        cpu_s = sum(piece.cpu_s for piece in pieces)
+        violations, cpu_s = _schedules(seed, schedules)
         recoveries, bad_recoveries = _recoveries(seed, schedules)
         caught, planted = _planted(seed), len(BUGS)
-    for violation in violations[:TOLD_MAX]:
-        _tell(violation)
     print(
         json.dumps(
             {
@@ -58,6 +57,19 @@ def main() -> int:
     return 1 if violations or bad_recoveries or caught < planted else 0
 
 
+def _schedules(seed: int, schedules: int) -> tuple[list[Violation], float]:
+    """(each schedule's violation, the processor time of all of them); told as they are found."""
+    violations, cpu_s, done = list[Violation](), 0.0, 0
+    for piece in run_campaign(seed, schedules, os.cpu_count() or 1):
+        _tell(piece.violations[: max(0, TOLD_MAX - len(violations))])
+        violations += piece.violations
+        cpu_s += piece.cpu_s
+        if (done + piece.schedules) // PROGRESS_EVERY > done // PROGRESS_EVERY:
+            print(f"{done + piece.schedules:,} of {schedules:,}, {len(violations)} violated", file=sys.stderr)
+        done += piece.schedules
+    return violations, cpu_s
+
+
 def _recoveries(seed: int, schedules: int) -> tuple[int, int]:
     """(how many were played, how many broke a promise)."""
     count = min(RECOVERIES_MAX, max(1, schedules // SCHEDULES_PER_RECOVERY))
@@ -73,8 +85,9 @@ def _planted(seed: int) -> int:
     return caught
 
 
-def _tell(violation: Violation) -> None:
-    print(f"SEED={violation.seed} N=1 at {violation.at} ms: {violation.kind}: {violation.text}", file=sys.stderr)
+def _tell(violations: Iterable[Violation]) -> None:
+    for one in violations:
+        print(f"SEED={one.seed} N=1 at {one.at} ms: {one.kind}: {one.text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ _ENDED: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL, Emerg
 _CLAIMS: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL})
 _LIFTED: Final = frozenset({EmergencyState.RECOVERING, EmergencyState.RESOLVED})
 _SAYS_NO: Final = frozenset({AckState.FAILED, AckState.REFUSED, AckState.UNKNOWN})
-Word = tuple[int, int, bool]
+#: Epoch and attempt of the command, when it was said, and whether it says no.
+Word = tuple[int, int, int, bool]
 #: An instance that a coordinator knows for so long counts in whatever it decides.
 KNOWN_FOR_MS: Final = 1_000
 #: One that a coordinator has seen it sees ever after, but for so long: what it reads has a lag that changes.
@@ -33,6 +34,9 @@ class Accounts:
         self._acks: dict[str, dict[Ack, Ack]] = {}
         self._newest: dict[str, Emergency] = {}
         self._once_stopped: set[str] = set()
+        #: By emergency: when it was planned, and when it began.
+        self._planned_at: dict[str, int] = {}
+        self._began_at: dict[str, int] = {}
 
     def caused(self, message: Hit | Request) -> None:
         """The broker has a cause: from here on its stop must not be lost."""
@@ -60,9 +64,7 @@ class Accounts:
         # what never was can prove nothing and act no more; one that left and came again read the hold before it acted
         here = {one.key for one in self._world.instances}
         return [
-            key
-            for key in keys
-            if key in here and not self._has_left(key) and all(no for _, _, no in words.get(key, ()))
+            key for key in keys if key in here and not self._has_left(key) and all(no for *_, no in words.get(key, ()))
         ]
 
     def acked(self, ack: Ack) -> None:
@@ -116,18 +118,19 @@ class Accounts:
         return [one for one in seen if one.key not in proven and one.is_alive]
 
     def _seen_before(self, service: str, at: int) -> list[Instance]:
-        """Instances of a service that a coordinator knew well before, and that have not left."""
-        here = [one for one in self._world.instances if one.service == service and one.left_at is None]
+        """Instances of a service that a coordinator knew well before, and that have not left.
+
+        Of those under one id the last: what was before it has ended.
+        """
+        newest = {one.key: one for one in self._world.instances if self._world.seen_at(one) is not None}
+        here = [one for one in newest.values() if one.service == service and one.left_at is None]
         return [one for one in here if (self._world.seen_at(one) or at) < at - KNOWN_FOR_MS]
 
     # -------------------------------------------------------------------------- each account as it is published
 
     def told(self, emergency: Emergency) -> None:
-        former = self._newest.get(emergency.emergency_id)
         self._newest[emergency.emergency_id] = emergency
-        is_planned = former is not None and former.state is EmergencyState.SCHEDULED
-        if former is not None and not is_planned and former.started_at != emergency.started_at:
-            self._judge.violated("decided_twice", f"{former} and {emergency}")
+        self._judge_beginning(emergency)
         if emergency.drill:
             return
         if emergency.state in _CLAIMS:
@@ -138,19 +141,27 @@ class Accounts:
         elif emergency.state is EmergencyState.RESOLVED:
             self._judge_confirmations(emergency)
 
+    def _judge_beginning(self, emergency: Emergency) -> None:
+        """It began once, and was planned once before, if at all; both may be told again after a crash."""
+        known = emergency.emergency_id
+        is_planned = emergency.state is EmergencyState.SCHEDULED
+        if emergency.state is EmergencyState.RESOLVED and self._planned_at.get(known) == emergency.started_at:
+            return  # called off before it began
+        began = self._planned_at if is_planned else self._began_at
+        if began.setdefault(known, emergency.started_at) != emergency.started_at:
+            self._judge.violated("decided_twice", f"began at {began[known]}, and {emergency}")
+
     def _note_stop(self, emergency: Emergency) -> None:
-        """Of a STOPPED emergency every instance is stopped that lived in the coordinator's eyes when it said so."""
+        """Of a STOPPED emergency every instance is stopped that the coordinator had seen when it said so.
+
+        One that had ended by then is too: whoever follows it under its id finds the hold.
+        """
         if emergency.state is EmergencyState.PARTIAL:
             return self._judge.proofs.unclaim(emergency.scope, emergency.emergency_id)
         decided_at = emergency.completed_at or 0
         for instance in self._world.instances:
             seen_at = self._world.seen_at(instance)
-            if (
-                seen_at is not None
-                and seen_at <= decided_at
-                and instance.is_alive
-                and self._concerns(emergency, instance.service)
-            ):
+            if seen_at is not None and seen_at <= decided_at and self._concerns(emergency, instance.service):
                 self._judge.proofs.claim(instance, emergency.scope, emergency.emergency_id, emergency.epoch)
         return None
 
@@ -167,7 +178,7 @@ class Accounts:
             stopped = told.state is AckState.STOPPED
             if emergency.state is EmergencyState.STOPPED and not stopped:
                 self._judge.violated("false_account", f"{emergency} is STOPPED without {key}")
-            if stopped and not self._has_left(key) and not any(not no for _, _, no in words.get(key, ())):
+            if stopped and not self._has_left(key) and not any(not no for *_, no in words.get(key, ())):
                 self._judge.violated("false_account", f"{emergency}: {key} never proved the stop")
             if emergency.state is EmergencyState.PARTIAL and not stopped and not told.reason:
                 self._judge.violated("false_account", f"{emergency} gives no reason for {key}")
@@ -208,7 +219,7 @@ class Accounts:
         return command
 
     def _verdicts(self, emergency: str, epoch: int, scope: str) -> dict[tuple[str, str], list[Word]]:
-        """By instance (attempt, when it was said, whether it says no), of all verdicts on commands that were given.
+        """By instance all verdicts on commands that were given.
 
         Of a stop of ``epoch`` that a recovery had let run before, only those on commands given since.
         """
@@ -221,7 +232,9 @@ class Accounts:
             bad_proof = ack.in_flight > 0 or ack.epoch < command.epoch or unsaved
             if ack.state in _SAYS_NO or ack.state is AckState.STOPPED:
                 no = ack.state in _SAYS_NO or bad_proof
-                words.setdefault((ack.service, ack.instance_id), []).append((command.attempt, ack.acked_at, no))
+                words.setdefault((ack.service, ack.instance_id), []).append(
+                    (command.epoch, command.attempt, ack.acked_at, no)
+                )
         return words
 
     # ------------------------------------------------------------------------------------------------- the end
@@ -290,21 +303,19 @@ class Accounts:
         words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         for told in emergency.instances:
             key = told.service, told.instance_id
-            if key not in words or self._has_left(key) or not self._has_answered_newest(emergency.emergency_id, key):
-                continue
-            says_no = max(words[key])[2]
-            if says_no is (told.state is AckState.STOPPED):
-                self._judge.violated("false_account", f"{emergency}: the last word of {key} is {max(words[key])}")
+            newest = self._anew_at(emergency.emergency_id, told.service)
+            # nor does what was said under its id before it began tell anything of it
+            began_at = max((one.started_at for one in self._world.instances if one.key == key), default=0)
+            valid = [word for word in words.get(key, ()) if word[0] >= newest and word[2] >= began_at]
+            if valid and not self._has_left(key) and max(valid)[-1] is (told.state is AckState.STOPPED):
+                self._judge.violated("false_account", f"{emergency}: the last word of {key} is {max(valid)}")
 
-    def _has_answered_newest(self, emergency: str, key: tuple[str, str]) -> bool:
-        """Whether it said anything since its service was last commanded anew: after a rollback all owe their proof."""
-        first = (emergency, key[0], Action.STOP, 1)
+    def _anew_at(self, emergency: str, service: str) -> int:
+        """Epoch with which the service was last commanded anew: after a rollback all owe their proof."""
+        first = (emergency, service, Action.STOP, 1)
         epochs = [
             one.epoch
             for one in self._commands.values()
             if (one.emergency_id, one.service, one.action, one.attempt) == first
         ]
-        newest = max(epochs, default=0)
-        answers = [one for one in self._acks.get(emergency, {}) if (one.service, one.instance_id) == key]
-        orders = [self._order(one, Action.STOP) for one in answers]
-        return any(order is not None and order.epoch >= newest for order in orders)
+        return max(epochs, default=0)

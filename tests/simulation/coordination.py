@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
+from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.snapshot import scope_key, scope_record
 from emergency_stop.coordinate.state import Effect, ScopeState, World
 from emergency_stop.coordinate.tables import RefusedMessageError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 Input = Hit | Request | Ack | ConditionAnswer
-CRASH_POINTS: Final = ("before records", "amid records", "before effects", "amid effects", "before positions")
 #: How long one that stalls is away before it is succeeded, and how much longer until it wakes.
 SUCCEEDED_AFTER_MS: Final = 3_000
 WAKES_WITHIN_MS: Final = 6_000
@@ -97,6 +97,10 @@ class CoordinatorProcess:
         if self.granting is not None:
             self.granting.is_over = True
 
+    def is_called(self, published: PublishedHolds) -> bool:
+        """Whether what the holds' topic tells is news to it."""
+        return bool(self._core.to_restate(published.overtaken) or self._core.to_conclude(published.has))
+
     def wake(self) -> None:
         """There is something to read."""
         if not self._is_awake and self._is_alive:
@@ -130,7 +134,8 @@ class CoordinatorProcess:
 
     def _pass_time(self, where: World) -> None:
         due = self._core.next_deadline()
-        if (due is not None and due <= self._engine.now_ms) or self._core.to_restate(where.overtaken):
+        called = self._core.to_restate(where.overtaken) or self._core.to_conclude(where.is_published)
+        if called or (due is not None and due <= self._engine.now_ms):
             self._core.tick(self._engine.now_ms, where)
             self._touched = True
 
@@ -167,7 +172,7 @@ class CoordinatorProcess:
     def _crash_point(self) -> str:
         if not self._engine.chance(self._world.weather.crash):
             return ""
-        return self._engine.random.choice(CRASH_POINTS)
+        return self._engine.random.choice(self._world.weather.crash_points)
 
     def _later(self, act: Callable[..., None], *args: object) -> None:
         """Writing takes time: other things may happen meanwhile."""

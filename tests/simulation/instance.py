@@ -43,7 +43,8 @@ class Instance:
         self.acting: set[Action] = set()
         self._attempts = 0
         #: Paused: nothing runs. Cut off: it runs, and nothing comes in or goes out.
-        self._paused_until = self._cut_until = self._silent_from = 0
+        self.paused_until = self._cut_until = self._silent_from = 0
+        self.started_at = 0
         self.announced_at: int | None = None
         self._last_beat: ServiceInstance | None = None
         self._beats_until: int | None = None
@@ -67,14 +68,16 @@ class Instance:
     def _run(self, act: Callable[..., object], args: tuple[Any, ...]) -> None:
         if not self.is_alive:
             return
-        if self._engine.now_ms < self._paused_until:
-            self._engine.after(self._paused_until - self._engine.now_ms, self._run, act, args)
+        if self._engine.now_ms < self.paused_until:
+            self._engine.after(self.paused_until - self._engine.now_ms, self._run, act, args)
         else:
             act(*args)
 
     # ---------------------------------------------------------------------------------------- its own life
 
     def start(self) -> None:
+        self.started_at = self._engine.now_ms
+        self._stops.start(self.started_at)
         self._next_command = len(self._commands)
         self._commands.readers.append(self.wake_commands)
         self.online(self._connect_holds)
@@ -127,7 +130,7 @@ class Instance:
 
     def pause(self, for_ms: int) -> None:
         self.cut_off(for_ms)
-        self._paused_until = max(self._paused_until, self._engine.now_ms + for_ms)
+        self.paused_until = max(self.paused_until, self._engine.now_ms + for_ms)
 
     def cut_off(self, for_ms: int) -> None:
         if self._engine.now_ms >= self._cut_until:
@@ -136,7 +139,7 @@ class Instance:
 
     @property
     def disturbed_until(self) -> int:
-        return max(self._paused_until, self._cut_until)
+        return max(self.paused_until, self._cut_until)
 
     def leave(self) -> None:
         """In good order: shut, wait, cancel, and announce it only where nothing is in flight."""
@@ -171,7 +174,7 @@ class Instance:
         if announced is None or announced > now_ms:
             return None
         if self.left_at is not None and self.left_at <= now_ms:
-            return ServiceInstance(*self.key, InstanceState.LEFT, announced, self.left_at, 0, 0)
+            return ServiceInstance(*self.key, InstanceState.LEFT, self.started_at, self.left_at, 0, 0)
         last = now_ms if self._beats_until is None else min(now_ms, self._beats_until)
         if self._silent_from < last <= self._cut_until:
             last = max(announced, self._silent_from)
@@ -188,8 +191,7 @@ class Instance:
         """Its heartbeat of that time, made once."""
         if self._last_beat is None or self._last_beat.heartbeat_at != beat:
             needs = self._world.weather.depends_on.get(self.service, ())
-            announced = self.announced_at or beat
-            self._last_beat = ServiceInstance(*self.key, InstanceState.UP, announced, beat, 0, 0, needs)
+            self._last_beat = ServiceInstance(*self.key, InstanceState.UP, self.started_at, beat, 0, 0, needs)
         return self._last_beat
 
     def fall_ill(self, for_ms: int) -> None:

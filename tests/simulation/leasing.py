@@ -115,7 +115,8 @@ class Leasing:
 
     def judge(self) -> None:
         """When a lease and its delay are over, whatever still acts has been asked to end; looked at once per end."""
-        over_at = self.until + HOLD_DELAY_MS + ASKED_WITHIN_MS
+        # one that stood still finds out when it wakes
+        over_at = max(self.until + HOLD_DELAY_MS, self._instance.paused_until) + ASKED_WITHIN_MS
         if self._engine.now_ms >= over_at:
             unasked = [action for action in self._instance.acting if not action.was_asked]
             if unasked:

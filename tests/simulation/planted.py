@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any, Final
 
 from emergency_stop.coordinate import cascade, holds, instances, lifecycle, resume, step
+from emergency_stop.coordinate.instances import all_proved
 from emergency_stop.coordinate.lifecycle import Change
-from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
-from emergency_stop.coordinate.tables import Phase
-from emergency_stop.domain.messages import Ack, AuditRecord, Command, Hold, Request
+from emergency_stop.coordinate.state import Case, Effect, ScopeState, Target, World
+from emergency_stop.coordinate.tables import Phase, Standing
+from emergency_stop.domain.messages import Ack, AuditRecord, Command, Hold, Request, ServiceInstance
 from emergency_stop.domain.values import LEVEL_SEVERITY, AckState
 from emergency_stop.sdk.effects import Effect as StopEffect
 from emergency_stop.sdk.gate import Verdict
@@ -27,7 +28,7 @@ from tests.simulation.planted_undoing import UNDOING_BUGS
 from tests.simulation.planting import SDK_KINDS as _SDK
 from tests.simulation.planting import Planted
 from tests.simulation.violation import Violation
-from tests.simulation.weather import CROWD_AT, SPECIAL_EVERY
+from tests.simulation.weather import BEREFT_AT, CROWD_AT, SPECIAL_EVERY
 from tests.simulation.world import Parts
 
 # ------------------------------------------------------------------------------------------------- in the SDK
@@ -120,7 +121,7 @@ class CoordinatorWithoutAfterthought(KeepingCoordinator):
 
 
 _refusal, _resume, _hold_of = resume._refusal, resume.resume, holds.hold_of
-_event, _enlist = instances._event, instances.enlist
+_event, _enlist, _began_anew = instances._event, instances.enlist, instances._began_anew
 
 
 def _refuses_no_old_epoch(state: ScopeState, request: Request) -> str:
@@ -161,6 +162,15 @@ def _nobody_came(case: Case, now_ms: int, world: World) -> tuple[Case, list[Effe
 
 def _only_the_living(case: Case, world: World, now_ms: int) -> Any:
     return tuple(t for t in _enlist(case, world, now_ms) if t.reason != "heartbeat lost")
+
+
+def _whoever_may_come(case: Case, world: World) -> bool:
+    del world
+    return all_proved(case)
+
+
+def _only_who_owes(target: Target, instance: ServiceInstance) -> bool:
+    return target.standing is not Standing.STOPPED and _began_anew(target, instance)
 
 
 def _covers_all(*_: object) -> bool:
@@ -216,6 +226,14 @@ BUGS: Final = (
     Planted(
         "one whose heartbeat is lost need not prove it", frozenset({"acted_after_stop"}),
         patches=((cascade, "enlist", _only_the_living), (lifecycle, "enlist", _only_the_living)),
+    ),
+    Planted(
+        "a stop is claimed before its hold is on record", frozenset({"acted_after_stop"}),
+        patches=((lifecycle, "proven", _whoever_may_come),), every=SPECIAL_EVERY, at=BEREFT_AT,
+    ),
+    Planted(
+        "a proof binds whoever comes again under the id", frozenset({"acted_after_stop"}),
+        patches=((instances, "_began_anew", _only_who_owes),), every=SPECIAL_EVERY, at=BEREFT_AT,
     ),
     Planted(
         "a hit joins whatever its trigger has open", frozenset({"stop_lost", "milder_hold"}),

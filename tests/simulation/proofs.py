@@ -62,8 +62,16 @@ class View:
         self._seen.add(command.command_id)
         if command.action is Action.STOP:
             self.orders[command.scope] = max(command.epoch, self.orders.get(command.scope, 0))
-        elif command.action is Action.RESUME and self.orders.get(command.scope, 0) <= command.epoch:
-            self.orders.pop(command.scope, None)
+        elif command.action is Action.RESUME:
+            if self.orders.get(command.scope, 0) <= command.epoch:
+                self.orders.pop(command.scope, None)
+            self._undo(command)
+
+    def _undo(self, command: Command) -> None:
+        """A resume lets it act again, also where the hold that says so is not there yet: its decision is on record."""
+        for standing in (self.proven.get(command.scope, {}), self.claimed.get(command.scope, {})):
+            if standing.get(command.emergency_id, command.epoch) < command.epoch:
+                del standing[command.emergency_id]
 
     def attempt(self, account_id: str | None) -> None:
         """Count an attempt, wherever its account is half open."""
@@ -92,12 +100,18 @@ class Proofs:
         self._views: dict[Instance, View] = {}
 
     def started(self, instance: Instance) -> None:
-        """A process that knows nothing yet; what those before it under its id proved forbids it to act all the same."""
+        """A process that knows nothing yet. What those before it under its id proved forbids it to act all the same, as
+        long as it can know: once the stop's hold is there to be read. What its emergency claims forbids it in any case.
+        """
         view = self._views[instance] = View(instance.service)
         for former, known in self._views.items():
             if former.key == instance.key and former is not instance:
-                view.proven = {scope: dict(standing) for scope, standing in known.proven.items()}
+                view.proven = {scope: self._on_record(scope, standing) for scope, standing in known.proven.items()}
                 view.claimed = {scope: dict(standing) for scope, standing in known.claimed.items()}
+
+    def _on_record(self, scope: str, standing: dict[str, int]) -> dict[str, int]:
+        newest = self._judge.newest_holds.get(scope)
+        return {one: epoch for one, epoch in standing.items() if newest is not None and newest.epoch >= epoch}
 
     def view(self, instance: Instance) -> View:
         return self._views[instance]
@@ -162,7 +176,7 @@ class Proofs:
 
     def claim(self, instance: Instance, scope: str, emergency_id: str, epoch: int) -> None:
         """Its emergency says that the stop is proven, for this instance among others."""
-        running = acting_in(instance, scope)
+        running = acting_in(instance, scope) if instance.is_alive else 0
         if running and not self._judge.ledger.is_lifted(scope, emergency_id, epoch, instance.service):
             self._judge.violated("acted_after_stop", f"{scope} is STOPPED, and {instance} has {running} in flight")
         view = self.view(instance)

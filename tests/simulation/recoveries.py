@@ -111,7 +111,8 @@ class Recoveries:
             self._judge.violated("no_right", f"{recovery} began, and nobody had asked for it")
         elif recovery.scope == "global" and people([r for r in asked if r.epoch is not None]) < PEOPLE_FOR_GLOBAL:
             self._judge.violated("one_person", f"{recovery} undoes everything for one person")
-        self.judge_latch(emergency, recovery.scope, recovery.started_at, None)
+        # a crash may let the recovery through before the audit record of its reset, which is durable
+        self.judge_latch(emergency, recovery.scope, recovery.started_at, self._world.durable.record(recovery.scope))
 
     def hit_of(self, emergency: str) -> Hit | None:
         """The hit that opened it."""

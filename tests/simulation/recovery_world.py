@@ -112,7 +112,7 @@ class RecoveryWorld:
         return ended and (case is None or case.phase in (Phase.STOPPED, Phase.PARTIAL, Phase.RESOLVED))
 
     def _one(self) -> None:
-        due = self._core.next_deadline()
+        due = self.now if self._core.to_conclude(self._is_published) else self._core.next_deadline()
         at = self._events[0][0]
         if due is not None and due < at:
             self.now = max(self.now, due)
@@ -140,7 +140,12 @@ class RecoveryWorld:
     def _world(self) -> World:
         hold = self.published.hold
         epochs = {} if hold is None else {hold.scope: hold.epoch}
-        return World(POLICY, Services(self._known, self.instances.values()), epochs, wide_holds=self._wide)
+        services = Services(self._known, self.instances.values())
+        return World(POLICY, services, self._is_published, epochs, wide_holds=self._wide)
+
+    def _is_published(self, scope: str, epoch: int) -> bool:
+        hold = self.published.hold
+        return hold is not None and hold.scope == scope and hold.epoch >= epoch
 
     def apply(self, message: Any) -> None:
         try:

@@ -41,6 +41,7 @@ HEARTBEAT_MS = 1_000
 COMPACTION_LAG_MS = 10_000
 
 
+CRASH_POINTS: Final = ("before records", "amid records", "before effects", "amid effects", "before positions")
 _CHAIN: Final = {"x": ("y",), "y": ("z",)}
 _CIRCLE: Final = {"x": ("y",), "y": ("z",), "z": ("y",)}
 
@@ -105,6 +106,8 @@ class Weather:
     anew: bool = False
     #: With most stops an instance starts, a little before or after.
     crowd: bool = False
+    #: Where in a checkpoint a crash comes.
+    crash_points: tuple[str, ...] = CRASH_POINTS
 
 
 #: One schedule of so many undoes more than by a resume.
@@ -116,6 +119,8 @@ ANEW_AT: Final = 2
 ANEW_UNDOING_AT: Final = 3
 CROWD_AT: Final = 4
 PLANS_AT: Final = 6
+#: Coordinators crash all the time, and stay away, while instances come and go under their ids.
+BEREFT_AT: Final = 7
 PARTITIONS_MAX: Final = 3
 #: Cohorts 8 and 37: the one is admitted at 10 %, the other at 50 %.
 _COHORTS: Final = ("4", "2")
@@ -130,6 +135,11 @@ def special(seed: int, weather: Weather) -> Weather:
         weather = replace(weather, anew=True)
     elif rest == CROWD_AT:
         weather = replace(weather, crowd=True)
+    elif rest == BEREFT_AT:
+        weather = replace(
+            weather, services=weather.services[:1], instances_each=1, accounts=("1",), operations=12, trouble=0.6,
+            anew=True, crash=0.6, downtime_ms=8_000, crash_points=("before effects", "amid effects"),
+        )  # fmt: skip
     if seed % UNDOING_EVERY:
         return weather
     drawn = random.Random(f"undoing {seed}")

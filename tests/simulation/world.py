@@ -166,8 +166,8 @@ class SimulatedWorld:
             self._held_at.append(self.engine.now_ms)
             self.holds.append(effect)
             self._published.take(effect)
-            if self._published.overtaken:
-                self._wake_coordinator()
+            if self.coordinator is not None and self.coordinator.is_called(self._published):
+                self.coordinator.wake()
         elif isinstance(effect, Command):
             self.commands[effect.service].append(effect)
         elif isinstance(effect, ConditionQuestion):
@@ -242,7 +242,7 @@ class SimulatedWorld:
                 found.append(known)
         published = self._published
         services = Services(self.weather.services, found)
-        return World(self.policy, services, published.epochs, published.overtaken, published.wide)
+        return World(self.policy, services, published.has, published.epochs, published.overtaken, published.wide)
 
     def seen_at(self, instance: Instance) -> int | None:
         """When a coordinator first knew of it."""

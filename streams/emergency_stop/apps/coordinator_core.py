@@ -146,7 +146,7 @@ class CoordinatorCore:
         return ()
 
     def next_deadline(self) -> int | None:
-        if self.coordinator.to_restate(self._overtaken()):
+        if self.coordinator.to_restate(self._overtaken()) or self.coordinator.to_conclude(self._published.has):
             return 0
         deadlines = (self.coordinator.next_deadline(), self.watches.next_deadline())
         return min((at for at in deadlines if at is not None), default=None)
@@ -194,7 +194,9 @@ class CoordinatorCore:
 
     def _world(self) -> World:
         published = self._published
-        return World(self._policy, self._book.services(), published.epochs, self._overtaken(), published.wide)
+        return World(
+            self._policy, self._book.services(), published.has, published.epochs, self._overtaken(), published.wide
+        )
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""

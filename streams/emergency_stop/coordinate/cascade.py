@@ -107,7 +107,7 @@ def _begin_next(state: ScopeState, case: Case, now_ms: int, world: World) -> Cha
         correlation_id=case.correlation_id, cause=f"tier {begun}", before=before, after=state,
     )  # fmt: skip
     held = [] if case.drill else [changed_hold(before, state, HoldEvent.CAUSE_RAISED, case.reason, now_ms)]
-    state, settled = settle(state, case, now_ms)
+    state, settled = settle(state, case, now_ms, world)
     return state, [*held, *sent, *(settled or [to_wire_emergency(case)]), note]
 
 

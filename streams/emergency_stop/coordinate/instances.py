@@ -53,9 +53,14 @@ def to_wire(target: Target) -> InstanceStop:
     )
 
 
-def proven(case: Case) -> bool:
+def all_proved(case: Case) -> bool:
     """Every instance of every target service has proven the stop, and there is at least one."""
     return case.is_whole and bool(case.targets) and all(target.standing is Standing.STOPPED for target in case.targets)
+
+
+def proven(case: Case, world: World) -> bool:
+    """All have proven the stop, and its hold is on record: whoever starts from here on reads it before it acts."""
+    return all_proved(case) and (case.drill or world.is_published(case.scope, case.epoch))
 
 
 def recovered(case: Case) -> bool:
@@ -117,7 +122,8 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
 
     An instance that comes up during a stop is a target too, and its service's command is sent again; also to one
     that comes up again under its name, which reads commands from when it began. So is one that came up and was lost
-    before anybody looked: it may run all the same.
+    before anybody looked: it may run all the same. What the process before it proved, or that it left, binds only
+    itself: its successor may have read the holds before this stop's was there.
     """
     targets: list[Target] = []
     newcomers: set[str] = set()
@@ -131,7 +137,7 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
             elif liveness is Liveness.LOST:
                 present[instance_id] = _concluded(present[instance_id], InstanceEvent.LOST, "heartbeat lost", now_ms)
             elif _began_anew(present[instance_id], instance):
-                present[instance_id] = replace(present[instance_id], reason=BEGAN_ANEW, at=instance.started_at)
+                present[instance_id] = _anew(present[instance_id], instance)
                 newcomers.add(service)
         fresh = {key: liveness for key, (_, liveness) in found.items() if key not in present}
         came = [
@@ -155,9 +161,17 @@ def _left(case: Case, target: Target, instance: ServiceInstance) -> Target:
 
 
 def _began_anew(target: Target, instance: ServiceInstance) -> bool:
-    """Whether an instance that owes its proof was started after what is last known of it: it never saw its command."""
-    owes = target.standing in OWING or target.standing is Standing.UNKNOWN
-    return owes and bool(target.instance_id) and instance.started_at > target.at
+    """Whether it was started after what is last known of it, by its own clock: it never saw its command.
+
+    One that failed to stop is commanded again by the escalation, and keeps its reason until then.
+    """
+    failed = target.standing is Standing.FAILED or target.standing in _RESUME_SIDE
+    return not failed and bool(target.instance_id) and instance.started_at > target.at
+
+
+def _anew(target: Target, instance: ServiceInstance) -> Target:
+    standing = INSTANCE.next(target.standing, InstanceEvent.ANEW)
+    return replace(target, standing=standing, reason=BEGAN_ANEW, in_flight=0, at=instance.started_at, order=0)
 
 
 def silence(targets: tuple[Target, ...], now_ms: int) -> tuple[Target, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.holds import changed_hold
-from emergency_stop.coordinate.instances import enlist, proven, recovered, refresh, silence, to_wire
+from emergency_stop.coordinate.instances import all_proved, enlist, proven, recovered, refresh, silence, to_wire
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, Order, ScopeState, World
 from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, EmergencyEvent, HoldEvent, Phase, Standing
 from emergency_stop.domain.frozen import replace
@@ -134,15 +134,15 @@ def admit(state: ScopeState, emergency_id: str, now_ms: int, world: World) -> Ch
     order = Order(Action.DRILL if case.drill else Action.STOP, 1, case.epoch, case.level, now_ms, deadline_at)
     case = replace(case, orders=(order,), tier_deadline_at=None if case.is_whole else deadline_at)
     sent = commands(case, order, (target.service for target in case.targets), world)
-    state, settled = settle(state, case, now_ms)
+    state, settled = settle(state, case, now_ms, world)
     return state, [*sent, *(settled or [to_wire_emergency(case)])]
 
 
-def settle(state: ScopeState, case: Case, now_ms: int) -> Change:
+def settle(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
     """Put ``case`` into ``state`` and draw what follows from its instances; effects where its phase changed."""
-    if case.phase in (*UNDER_WAY, Phase.PARTIAL) and proven(case):
+    if case.phase in (*UNDER_WAY, Phase.PARTIAL) and proven(case, world):
         return _complete(state, case, EmergencyEvent.PROVEN, now_ms)
-    if case.phase is Phase.STOPPED and not proven(case):
+    if case.phase is Phase.STOPPED and not all_proved(case):
         return _complete(state, case, EmergencyEvent.DOUBT, now_ms)
     if case.phase is Phase.RECOVERING and case.recovering is None and recovered(case):
         return resolve(state, case, EmergencyEvent.CONFIRMED, now_ms)
@@ -178,12 +178,15 @@ def muster(case: Case, now_ms: int, world: World) -> tuple[Case, list[Effect]]:
 
 
 def _pass_stop(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
+    known = case
     case, told = muster(case, now_ms, world)
-    if not proven(case) and now_ms >= case.deadline_at:
+    if all_proved(case) and not proven(case, world):  # however late it is: what is missing is the hold's record
+        return (state, []) if case is known else (state.with_case(case), told)
+    if not all_proved(case) and now_ms >= case.deadline_at:
         over = _escalate if case.phase is Phase.STOPPING else _give_up
         state, more = over(state, case, now_ms, world)
     else:
-        state, more = settle(state, case, now_ms)
+        state, more = settle(state, case, now_ms, world)
     return state, [*told, *more]
 
 

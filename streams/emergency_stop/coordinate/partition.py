@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from emergency_stop.coordinate.holds import hold_of
-from emergency_stop.coordinate.instances import OWING
+from emergency_stop.coordinate.instances import OWING, all_proved
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick
 from emergency_stop.coordinate.services import Member
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
-from emergency_stop.coordinate.tables import TIMED, Phase, RefusedMessageError
+from emergency_stop.coordinate.tables import TIMED, UNDER_WAY, Phase, RefusedMessageError
 from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import Ack, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
@@ -78,6 +78,8 @@ class Coordinator:
         self._watched_at = 0
         self._deadlines_from: int | None = 0
         self._census: Counter[tuple[str, str]] = Counter()
+        #: Scopes of which every proof is in and the hold is not yet read back, with its epoch.
+        self._unconcluded: dict[str, int] = {}
         #: The last occasion on which each scope's hold was said again.
         self._restated: dict[str, int] = {}
 
@@ -116,7 +118,7 @@ class Coordinator:
         if self._deadlines_from is None:
             self._deadlines_from = now_ms + RESTART_GRACE_MS
         if now_ms >= self._deadlines_from:
-            for scope in self._scopes_to_visit(now_ms, world):
+            for scope in self._scopes_to_visit(now_ms, world, self.to_conclude(world.is_published)):
                 change = step(self.state(scope), Tick(scope), now_ms, self._seen(world))
                 self._adopt(change)
                 if not change[0].cases and not change[0].seen:
@@ -130,6 +132,10 @@ class Coordinator:
     def to_restate(self, overtaken: Mapping[str, int]) -> list[str]:
         """Scopes of ``overtaken`` whose hold is to be said again; while there is one, a tick is due."""
         return [scope for scope, occasion in overtaken.items() if self._restated.get(scope) != occasion]
+
+    def to_conclude(self, is_published: Callable[[str, int], bool]) -> list[str]:
+        """Scopes with a stop that every instance has proven, whose hold is on record now; a tick then ends the stop."""
+        return [scope for scope, epoch in self._unconcluded.items() if is_published(scope, epoch)]
 
     def take_effects(self) -> list[Effect]:
         """What may be published now: everything decided before the last ``take_dirty``.
@@ -182,9 +188,9 @@ class Coordinator:
     def _seen(self, world: World) -> World:
         return replace(world, stops_wait=True) if self._queued else world
 
-    def _scopes_to_visit(self, now_ms: int, world: World) -> list[str]:
+    def _scopes_to_visit(self, now_ms: int, world: World, concluded: Iterable[str]) -> list[str]:
         membership = world.services.membership(now_ms, world.policy.heartbeat_lost_ms)
-        visit = set(self._timed) if membership != self._membership else set[str]()
+        visit = set(self._timed) if membership != self._membership else set(concluded)
         self._membership = membership
         while self._due_heap and self._due_heap[0][0] <= now_ms:
             due, scope = heapq.heappop(self._due_heap)
@@ -214,6 +220,11 @@ class Coordinator:
             elif case.emergency_id not in self._queued:
                 self._queued[case.emergency_id] = state.scope
                 heapq.heappush(self._queue, (-case.priority, case.started_at, case.emergency_id))
+        unconcluded = [case.epoch for case in state.cases if case.phase in UNDER_WAY and all_proved(case)]
+        if unconcluded:
+            self._unconcluded[state.scope] = min(unconcluded)
+        else:
+            self._unconcluded.pop(state.scope, None)
         timed = any(case.phase in _WATCHED for case in state.cases)
         (self._timed.add if timed else self._timed.discard)(state.scope)
         self._schedule(state)

@@ -29,6 +29,10 @@ class PublishedHolds:
         """The newest epoch by scope, whoever wrote it."""
         return self._epochs
 
+    def has(self, scope: str, epoch: int) -> bool:
+        """Whether the scope's hold of ``epoch`` was read, or a newer one, which says all that it said."""
+        return self._epochs.get(scope, 0) >= epoch
+
     @property
     def overtaken(self) -> Mapping[str, int]:
         """Scopes whose last record is older than one before it, each with a number that no other occasion has."""

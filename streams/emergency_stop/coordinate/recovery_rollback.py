@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from emergency_stop.coordinate.holds import changed_hold
-from emergency_stop.coordinate.instances import enlist, proven
+from emergency_stop.coordinate.instances import all_proved, enlist
 from emergency_stop.coordinate.lifecycle import Change, commands, recovers_by_itself, settle, to_wire_emergency
 from emergency_stop.coordinate.recovery_records import moved, recovery_note, to_wire_recovery, under_way
 from emergency_stop.coordinate.recovery_state import FAILED_RECOVERIES_MAX
@@ -73,7 +73,7 @@ def overtaken(case: Case, why: str, now_ms: int, world: World) -> tuple[Case, li
 def _held_again(state: ScopeState, case: Case, now_ms: int, world: World, *, admitted: bool) -> Change:
     """The case as it stands without its recovery, which has ended. ``admitted``: something ran because of it."""
     if not admitted:
-        event = EmergencyEvent.PROVEN if proven(case) else EmergencyEvent.DOUBT
+        event = EmergencyEvent.PROVEN if all_proved(case) else EmergencyEvent.DOUBT
         case = replace(case, phase=EMERGENCY.next(case.phase, event))
         if case.phase is Phase.STOPPED and recovers_by_itself(case):
             case = replace(case, recover_at=case.recover_at or now_ms)
@@ -85,7 +85,7 @@ def _held_again(state: ScopeState, case: Case, now_ms: int, world: World, *, adm
     hold = changed_hold(before, state, added, case.reason, now_ms)
     sent = commands(case, case.orders[-1], (target.service for target in case.targets), world)
     told = _told(case, now_ms, world, before, state)
-    state, settled = settle(state, case, now_ms)
+    state, settled = settle(state, case, now_ms, world)
     return state, [hold, *sent, *told, to_wire_emergency(case), *settled]
 
 

@@ -91,5 +91,5 @@ def clear(state: ScopeState, case: Case, still_held: frozenset[str], now_ms: int
         orders=(*case.orders, order),
         targets=ask_to_resume(case, freed, world, now_ms),
     )
-    state, settled = settle(state, case, now_ms)
+    state, settled = settle(state, case, now_ms, world)
     return state, [*commands(case, order, freed, world), to_wire_emergency(case), *settled]

@@ -6,7 +6,7 @@ between two records can then never leave half a decision behind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -66,6 +66,8 @@ class World:
 
     policy: Policy
     services: Services
+    #: ``(scope, epoch)``: whether the scope's hold of that epoch, or a newer one, has been read back from the topic.
+    is_published: Callable[[str, int], bool]
     #: The newest epoch per scope on ``estop.holds``. A predecessor may have published more than it saved,
     #: and a scope may have been forgotten; both must not make an epoch stand for two different holds.
     published_epochs: Mapping[str, int] = field(default_factory=dict)

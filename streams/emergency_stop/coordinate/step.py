@@ -18,7 +18,7 @@ from emergency_stop.coordinate.authority import reset, reset_refusal
 from emergency_stop.coordinate.cascade import begin_tiers, planned
 from emergency_stop.coordinate.drills import drill_under_way, open_drill
 from emergency_stop.coordinate.holds import covers
-from emergency_stop.coordinate.instances import fold_ack, proven
+from emergency_stop.coordinate.instances import all_proved, fold_ack
 from emergency_stop.coordinate.levels import begins_later, in_force
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick, admit, muster, pass_time, settle
 from emergency_stop.coordinate.lifecycle import to_wire_emergency as to_wire
@@ -190,10 +190,10 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
     if folded is case:
         return state, []
     told: list[Effect] = []
-    if folded.phase in (*UNDER_WAY, Phase.PARTIAL) and proven(folded):
+    if folded.phase in (*UNDER_WAY, Phase.PARTIAL) and all_proved(folded):
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
-    state, effects = settle(state, folded, now_ms)
+    state, effects = settle(state, folded, now_ms, world)
     state, tiers = begin_tiers(state, now_ms, world)
     state, recovering = advance(state, folded.emergency_id, now_ms, world)
     return state, [*told, *(effects or [to_wire(folded)]), *tiers, *recovering]

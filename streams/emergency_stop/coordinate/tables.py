@@ -83,6 +83,8 @@ class InstanceEvent(StrEnum):
     LEFT = "left"
     LOST = "lost"
     SILENT = "silent"
+    #: It was started anew under its name: what it proved before binds nobody who runs now.
+    ANEW = "anew"
     #: An operator's resume was accepted.
     RESUME = "resume"
 
@@ -99,6 +101,8 @@ def _instance_table() -> dict[tuple[Standing, InstanceEvent], Standing]:
         table[waiting, e.LEFT] = s.STOPPED
         table[waiting, e.LOST] = s.UNKNOWN
         table[waiting, e.SILENT] = s.UNKNOWN
+        table[waiting, e.ANEW] = s.PENDING
+    table[s.STOPPED, e.ANEW] = s.PENDING
     for verdict in (s.STOPPED, s.FAILED):
         for kept in (e.RECEIVED, e.STOPPING, e.LOST, e.SILENT):
             table[verdict, kept] = verdict

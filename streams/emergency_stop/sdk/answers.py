@@ -20,6 +20,8 @@ class Answers:
     def __init__(self, gate: Gate, instance_id: str) -> None:
         self._gate = gate
         self._instance_id = instance_id
+        #: When the instance was started; no answer is older, should the clock be set back.
+        self.started_at = 0
         self._last: dict[str, Ack] = {}
         #: How often each was said, a repetition not counted.
         self.counts: Counter[tuple[Action, AckState]] = Counter()
@@ -47,7 +49,7 @@ class Answers:
             in_flight=self._gate.in_flight(scope),
             last_side_effect_at=last_at,
             saved_state=saved_state,
-            acked_at=max(now_ms, last_at or 0),
+            acked_at=max(now_ms, last_at or 0, self.started_at),
         )
         self.counts[command.action, state] += 1
         self._last.pop(command.command_id, None)

@@ -243,6 +243,7 @@ class StopGuard:
         """
         self._gate.loop = asyncio.get_running_loop()
         self._presence.started_at = self.now_ms()
+        self._stops.start(self._presence.started_at)
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self._connect()

@@ -77,6 +77,10 @@ class Stops:
         #: When what a hold without a command left running is cancelled.
         self._holds_due: dict[str, int] = {}
 
+    def start(self, now_ms: int) -> None:
+        """The instance is announced as started now: what it says from here on is newer."""
+        self._answers.started_at = now_ms
+
     @property
     def active(self) -> int:
         """Stops that are neither proven nor given up."""

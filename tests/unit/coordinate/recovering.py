@@ -28,7 +28,7 @@ from emergency_stop.domain.values import (
     RecoveryPhase,
     StopLevel,
 )
-from tests.unit.coordinate.scenario import SCOPE, ack, command_to, instance, opened, request
+from tests.unit.coordinate.scenario import SCOPE, ack, command_to, instance, on_record, opened, request
 
 #: Two checks one second apart, two shares, each watched for two seconds.
 QUICK = Procedure(
@@ -61,7 +61,7 @@ class Scene:
     @property
     def world(self) -> World:
         services = Services(("x", "y"), self.instances)
-        return World(self.policy, services, wide_holds=self.wide, stops_wait=self.stops_wait)
+        return World(self.policy, services, on_record, wide_holds=self.wide, stops_wait=self.stops_wait)
 
     @property
     def told(self) -> Recovery:

@@ -25,6 +25,7 @@ from tests.unit.coordinate.scenario import (
     hit,
     holds,
     instance,
+    on_record,
     request,
     resume,
 )
@@ -41,7 +42,7 @@ def where(at: int = 0, *more: ServiceInstance, absent: tuple[str, ...] = ()) -> 
         for name in SERVICES
         if name not in absent
     ]
-    return World(POLICY, Services(SERVICES, [*live, *more]))
+    return World(POLICY, Services(SERVICES, [*live, *more]), on_record)
 
 
 def cascading(world: World | None = None) -> ScopeState:
@@ -125,7 +126,7 @@ def test_the_last_deadline_escalates_and_then_ends_partial() -> None:
 
 def test_services_in_a_circle_share_a_tier() -> None:
     circle = [replace(instance(name), depends_on=(other,)) for name, other in (("x", "y"), ("y", "x"))]
-    ends = World(POLICY, Services(("x", "y", "z"), [*circle, replace(instance("z"), depends_on=("x",))]))
+    ends = World(POLICY, Services(("x", "y", "z"), [*circle, replace(instance("z"), depends_on=("x",))]), on_record)
     assert cascading(ends).cases[0].tiers == (("z",), ("x", "y"))
 
 

@@ -273,11 +273,46 @@ class TestInstances:
         state = after(state, [ack(command_to(case, s), D) for s in "xy"])
         assert state.cases[0].phase.value == "stopped"
 
-    def test_one_that_proved_its_stop_and_starts_anew_is_kept_by_the_hold_alone(self) -> None:
+    def test_what_one_proved_binds_nobody_who_starts_anew_under_its_name(self) -> None:
+        """Its successor may have read the holds before this stop's was there, and its old proof may come late::
+
+        y/1      command ── stopped ── kill -9 ── up ── command ── stopped
+        at       0          10                    500   501        510
+        """
         state = opened(hit())
-        state = after(state, [ack(command_to(state.cases[0], "y"), D, at=10)])
-        anew = world(instance("x"), instance("y", started_at=500, heartbeat_at=501))
-        assert commands(step(state, Tick(SCOPE), 501, anew)[1]) == []
+        case = state.cases[0]
+        old = ack(command_to(case, "y"), D, at=10)
+        state = after(state, [old])
+        anew = world(instance("x", heartbeat_at=501), instance("y", started_at=500, heartbeat_at=501))
+        state, effects = step(state, Tick(SCOPE), 501, anew)
+        assert [c.command_id for c in commands(effects)] == [command_to(case, "y").command_id]
+        state = after(state, [ack(command_to(case, "x"), D, at=502), old], at=505, where=anew)
+        assert state.cases[0].phase.value == "stopping"
+        state = after(state, [ack(command_to(case, "y"), D, at=510)], at=510, where=anew)
+        assert state.cases[0].phase.value == "stopped"
+
+    def test_one_that_left_and_starts_anew_under_its_name_owes_a_proof(self) -> None:
+        gone = world(instance("x"), instance("y", heartbeat_at=5, state=InstanceState.LEFT))
+        state = opened(hit(), where=gone)
+        back = world(instance("x"), instance("y", started_at=500, heartbeat_at=501))
+        state = after(state, [ack(command_to(state.cases[0], "x"), D, at=10)], at=501, where=back)
+        assert state.cases[0].phase.value == "stopping"
+        state = after(state, [ack(command_to(state.cases[0], "y"), D, at=510)], at=510, where=back)
+        assert state.cases[0].phase.value == "stopped"
+
+    def test_a_stop_is_claimed_only_once_its_hold_is_on_record(self) -> None:
+        """Whoever starts before that reads nothing of it. However long it takes: all that could be escalated is done."""
+        unread = dataclasses.replace(world(), is_published=lambda scope, epoch: False)
+        state = opened(hit(), where=unread)
+        case = state.cases[0]
+        state = after(state, [ack(command_to(case, s), D) for s in "xy"], where=unread)
+        assert state.cases[0].phase.value == "stopping"
+        late = case.deadline_at + 1
+        there = world(instance("x", heartbeat_at=late), instance("y", heartbeat_at=late))
+        state, effects = step(state, Tick(SCOPE), late, dataclasses.replace(there, is_published=unread.is_published))
+        assert (state.cases[0].phase.value, effects) == ("stopping", [])
+        state, effects = step(state, Tick(SCOPE), late, there)
+        assert (state.cases[0].phase.value, state.cases[0].success) == ("stopped", True)
 
     def test_one_that_was_lost_and_comes_back_under_its_name_is_commanded_again(self) -> None:
         lost = world(instance("x", heartbeat_at=29_000), instance("y"))

@@ -20,19 +20,19 @@ from emergency_stop.coordinate.tables import (
     Phase,
 )
 
-#              received   stopping   stopped    failed     left       lost       silent     resume     resumed   refused
+#           received  stopping  stopped   failed    left      lost      silent    anew      resume    resumed   refused
 INSTANCE_ROWS = """
-pending        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
-received       received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
-stopping       stopping   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
-unknown        received   stopping   stopped    failed     stopped    unknown    unknown    resuming   -         -
-stopped        stopped    stopped    stopped    failed     stopped    stopped    stopped    resuming   -         -
-failed         failed     failed     stopped    failed     stopped    failed     failed     resuming   -         -
-resuming       resuming   resuming   resuming   resuming   resuming   resuming   resuming   -          resumed   refused
-resumed        resumed    resumed    resumed    resumed    resumed    resumed    resumed    -          resumed   resumed
-refused        refused    refused    refused    refused    refused    refused    refused    -          resumed   refused
+pending     received  stopping  stopped   failed    stopped   unknown   unknown   pending   resuming  -         -
+received    received  stopping  stopped   failed    stopped   unknown   unknown   pending   resuming  -         -
+stopping    stopping  stopping  stopped   failed    stopped   unknown   unknown   pending   resuming  -         -
+unknown     received  stopping  stopped   failed    stopped   unknown   unknown   pending   resuming  -         -
+stopped     stopped   stopped   stopped   failed    stopped   stopped   stopped   pending   resuming  -         -
+failed      failed    failed    stopped   failed    stopped   failed    failed    -         resuming  -         -
+resuming    resuming  resuming  resuming  resuming  resuming  resuming  resuming  -         -         resumed   refused
+resumed     resumed   resumed   resumed   resumed   resumed   resumed   resumed   -         -         resumed   resumed
+refused     refused   refused   refused   refused   refused   refused   refused   -         -         resumed   refused
 """
-INSTANCE_EVENTS = "received stopping stopped failed left lost silent resume resumed refused".split()
+INSTANCE_EVENTS = "received stopping stopped failed left lost silent anew resume resumed refused".split()
 
 #          begin  cancel   admit    proven  deadline  doubt   recover   roll_back resume     release  confirmed super.
 EMERGENCY_ROWS = """
