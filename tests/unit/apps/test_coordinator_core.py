@@ -77,6 +77,7 @@ class Bench:
         for service in SERVICES:
             book.record(service.encode(), self.codec.encode(instance(service), topics.SERVICES))
         metrics = CoordinatorMetrics(self.counters)
+        self.published = published or PublishedHolds()
 
         def make(watches: Watches | None = None, scope: str = SCOPE) -> CoordinatorCore:
             return CoordinatorCore(
@@ -84,7 +85,7 @@ class Bench:
                 partitions=partitions,
                 policy=Policy(),
                 book=book,
-                published=published or PublishedHolds(),
+                published=self.published,
                 codec=self.codec,
                 signer=self.signer,
                 metrics=metrics,
@@ -108,10 +109,13 @@ class Bench:
         return FetchedBatch(topic, HOME, start, end, (bytes(raw),))
 
     def hear(self, topic: str, *values: bytes | None, **where: Any) -> list[Publish]:
-        """One batch and the checkpoint after it: everything that is published."""
+        """One batch and the checkpoint after it: everything that is published, of which the holds are read back."""
         effects = list(self.core.on_batch(self.batch(topic, *values, **where), 1_000))
         taken(self.core)
-        return effects + list(self.core.on_durable()) + list(self.core.on_published())
+        sent = effects + list(self.core.on_durable()) + list(self.core.on_published())
+        for hold in self.read(Hold, sent, topics.HOLDS):
+            self.published.take(hold)
+        return sent
 
     def read(self, kind: type[Any], records: list[Publish], prefix: str) -> list[Any]:
         return [self.codec.decode(kind, record.value) for record in records if record.topic.startswith(prefix)]

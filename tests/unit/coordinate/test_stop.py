@@ -301,8 +301,8 @@ class TestInstances:
         assert state.cases[0].phase.value == "stopped"
 
     def test_a_stop_is_claimed_only_once_its_hold_is_on_record(self) -> None:
-        """Whoever starts before that reads nothing of it. However long it takes: all that could be escalated is done."""
-        unread = dataclasses.replace(world(), is_published=lambda scope, epoch: False)
+        """Whoever starts before that reads nothing of it. However long it takes, there is nothing to escalate."""
+        unread = dataclasses.replace(world(), is_published=lambda *_: False)
         state = opened(hit(), where=unread)
         case = state.cases[0]
         state = after(state, [ack(command_to(case, s), D) for s in "xy"], where=unread)
