@@ -304,11 +304,13 @@ class Accounts:
         for told in emergency.instances:
             key = told.service, told.instance_id
             newest = self._anew_at(emergency.emergency_id, told.service)
-            # nor does what was said under its id before it began tell anything of it
+            last = max((word for word in words.get(key, ()) if word[0] >= newest), default=None)
+            if last is None or self._has_left(key):
+                continue
+            # what was said under its id before it began may stand, or be asked for anew
             began_at = max((one.started_at for one in self._world.instances if one.key == key), default=0)
-            valid = [word for word in words.get(key, ()) if word[0] >= newest and word[2] >= began_at]
-            if valid and not self._has_left(key) and max(valid)[-1] is (told.state is AckState.STOPPED):
-                self._judge.violated("false_account", f"{emergency}: the last word of {key} is {max(valid)}")
+            if last[2] >= began_at and last[-1] is (told.state is AckState.STOPPED):
+                self._judge.violated("false_account", f"{emergency}: the last word of {key} is {last}")
 
     def _anew_at(self, emergency: str, service: str) -> int:
         """Epoch with which the service was last commanded anew: after a rollback all owe their proof."""
