@@ -59,6 +59,17 @@ async def test_a_tail_from_the_end_hands_over_only_what_comes_after_it(broker: s
     await tail.stop()
 
 
+async def test_who_reads_up_has_all_that_was_acknowledged_before(broker: str) -> None:
+    await ensure_topics(broker, [TopicSpec("states", None, compacted=True)])
+    tail, records = await read_all(broker, "states")
+    await tail.read_up()
+    for number in range(1, 21):
+        await publish(broker, "states", str(number).encode())
+        await tail.read_up()
+        assert len(records) == number
+    await tail.stop()
+
+
 async def test_a_record_that_its_reader_cannot_take_in_does_not_end_the_tail(broker: str) -> None:
     await ensure_topics(broker, [TopicSpec("poison", None)])
     seen: list[bytes | None] = []

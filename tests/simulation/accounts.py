@@ -159,11 +159,16 @@ class Accounts:
         if emergency.state is EmergencyState.PARTIAL:
             return self._judge.proofs.unclaim(emergency.scope, emergency.emergency_id)
         decided_at = emergency.completed_at or 0
+        self._judge.proofs.claim_all(emergency.scope, emergency.emergency_id, emergency.epoch)
         for instance in self._world.instances:
             seen_at = self._world.seen_at(instance)
             if seen_at is not None and seen_at <= decided_at and self._concerns(emergency, instance.service):
                 self._judge.proofs.claim(instance, emergency.scope, emergency.emergency_id, emergency.epoch)
         return None
+
+    def concerns(self, emergency_id: str, service: str) -> bool:
+        """Whether the emergency stops the service."""
+        return self._concerns(self._newest[emergency_id], service)
 
     @staticmethod
     def _concerns(emergency: Emergency, service: str) -> bool:

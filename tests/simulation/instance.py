@@ -115,11 +115,13 @@ class Instance:
             return self.after(10, self._open)
         if self.leasing is not None:
             self.leasing.judge()
+        return self.read_up(self._begin)
+
+    def _begin(self) -> None:
         self.gate.open()
         self.is_open = True
         self._world.note("%s opens", self)
         self.after(self._random.randrange(50), self._work)
-        return None
 
     def die(self) -> None:
         """Kill -9: what it does ends with it."""
@@ -237,6 +239,16 @@ class Instance:
             self._on_hold(hold)
         if end < len(self._holds):
             self.wake_holds()
+
+    def read_up(self, then: Callable[[], None]) -> None:
+        """Once all holds that are there now have been taken over."""
+        self.online(self._read_up_to, len(self._holds), then)
+
+    def _read_up_to(self, end: int, then: Callable[[], None]) -> None:
+        start, self._next_hold = self._next_hold, max(self._next_hold, end)
+        for hold in self._holds.records[start:end]:
+            self._on_hold(hold)
+        then()
 
     def read_holds_anew(self) -> None:
         """Its position was lost: every record comes again."""

@@ -87,8 +87,8 @@ class Leasing:
         gate = self._instance.gate
         for state in states:
             self._world.note("%s: lease %s", self._instance, state.value)
-            if state is LeaseState.HELD:
-                gate.give_lease_back()
+            if state is LeaseState.HELD and gate.lacks_lease:
+                self._instance.read_up(self._return)
             elif state is LeaseState.HOLDING:
                 gate.take_lease_away(StopLevel.GRACEFUL, "no lease")
             elif state is LeaseState.LOST:
@@ -98,6 +98,10 @@ class Leasing:
         if due is not None and due != self._armed_at:
             self._armed_at = due
             self._instance.after(max(0, due - self._engine.now_ms), self._timer, due)
+
+    def _return(self) -> None:
+        if self.is_obtained:
+            self._instance.gate.give_lease_back()
 
     def _timer(self, at: int) -> None:
         if self._armed_at == at:

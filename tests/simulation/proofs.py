@@ -35,6 +35,8 @@ class View:
         #: By scope: emergencies whose stop the instance has proven, or its emergency claims for it, with their epochs.
         self.proven: dict[str, dict[str, int]] = {}
         self.claimed: dict[str, dict[str, int]] = {}
+        #: By emergency: epoch of the newest resume command.
+        self.resumed: dict[str, int] = {}
 
     def scopes(self, account_id: str | None) -> Iterable[str]:
         return self.wide if account_id is None else (*self.wide, f"account:{account_id}")
@@ -69,6 +71,7 @@ class View:
 
     def _undo(self, command: Command) -> None:
         """A resume lets it act again, also where the hold that says so is not there yet: its decision is on record."""
+        self.resumed[command.emergency_id] = max(command.epoch, self.resumed.get(command.emergency_id, 0))
         for standing in (self.proven.get(command.scope, {}), self.claimed.get(command.scope, {})):
             if standing.get(command.emergency_id, command.epoch) < command.epoch:
                 del standing[command.emergency_id]
@@ -98,6 +101,8 @@ class Proofs:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._views: dict[Instance, View] = {}
+        #: By scope: emergencies that count as STOPPED, with their epochs.
+        self._claims: dict[str, dict[str, int]] = {}
 
     def started(self, instance: Instance) -> None:
         """A process that knows nothing yet. What those before it under its id proved forbids it to act all the same, as
@@ -120,6 +125,8 @@ class Proofs:
         view = self.view(instance)
         if instance.leasing is not None and self._judge.now_ms >= instance.leasing.until:
             self._judge.violated("acted_without_lease", f"{instance} for {account_id}")
+        if instance.leasing is not None:
+            self._judge_claims(instance, view, account_id)
         if not view.is_concerned:
             return
         for scope in view.scopes(account_id):
@@ -134,6 +141,17 @@ class Proofs:
                 self._judge.violated("beyond_share", f"{instance} for {account_id}; {scope} admits {percent} %")
             if view.orders.get(scope, 0) > view.epochs.get(scope, 0):
                 self._judge.violated("acted_while_held", f"{instance} for {account_id}, ordered to stop {scope}")
+
+    def _judge_claims(self, instance: Instance, view: View, account_id: str | None) -> None:
+        """With leases a claim binds whoever runs, known to the coordinator or not."""
+        for scope in view.scopes(account_id):
+            for emergency, epoch in self._claims.get(scope, {}).items():
+                if (
+                    self._judge.accounts.concerns(emergency, view.service)
+                    and view.resumed.get(emergency, 0) <= epoch
+                    and not self._judge.ledger.is_lifted(scope, emergency, epoch, view.service)
+                ):
+                    self._judge.violated("acted_after_stop", f"{instance} for {account_id}; {scope} is STOPPED for all")
 
     def told(self, instance: Instance, ack: Ack) -> None:
         view = self.view(instance)
@@ -182,7 +200,12 @@ class Proofs:
         view = self.view(instance)
         self._stand(view, view.claimed, scope, emergency_id, epoch)
 
+    def claim_all(self, scope: str, emergency_id: str, epoch: int) -> None:
+        """Its emergency says that the stop is proven."""
+        self._claims.setdefault(scope, {})[emergency_id] = epoch
+
     def unclaim(self, scope: str, emergency_id: str) -> None:
+        self._claims.get(scope, {}).pop(emergency_id, None)
         for view in self._views.values():
             view.claimed.get(scope, {}).pop(emergency_id, None)
 

@@ -236,7 +236,9 @@ class SimulatedWorld:
         now_ms = self.engine.now_ms
         found: list[ServiceInstance] = []
         for instance in self.instances:
-            known = instance.announcement(now_ms - int(self.engine.random.random() * 5))
+            # whom a coordinator grants a lease it has seen
+            lag_ms = 0 if self.weather.leases else int(self.engine.random.random() * 5)
+            known = instance.announcement(now_ms - lag_ms)
             if known is not None:
                 self._seen.setdefault(instance, now_ms)
                 found.append(known)

@@ -67,6 +67,12 @@ class CompactedTail:
         self._caught_up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._next: dict[int, int] = {}
+        #: Of the consumer that is connected; both change with it.
+        self._consumer: AIOKafkaConsumer | None = None
+        self._passed: dict[TopicPartition, int] = {}
+        self._waiting = 0
+        #: Set and replaced whenever the tail has looked for records, or has lost the broker.
+        self._turned = asyncio.Event()
         self._progress = time.monotonic()
 
     async def start(self) -> None:
@@ -94,6 +100,38 @@ class CompactedTail:
                 self._task.result()
         finally:
             waiter.cancel()
+
+    async def read_up(self) -> None:
+        """Wait until all records that the topic holds now were handed over; while the broker is away, until it is back.
+
+        Only while the tail runs, and after ``caught_up``.
+        """
+        self._waiting += 1
+        try:
+            while not await self._reads_up_within(RESCAN_MS / 1000):
+                pass  # ends may have fallen since they were asked for: a topic can be made anew
+        finally:
+            self._waiting -= 1
+
+    async def _reads_up_within(self, seconds: float) -> bool:
+        goals: dict[TopicPartition, int] = {}
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            turned = self._turned
+            if not goals and self._consumer is not None:
+                with contextlib.suppress(KafkaError):
+                    goals = await self._consumer.end_offsets([*self._consumer.assignment()])
+            if goals and all(self._has_passed(partition, goal) for partition, goal in goals.items()):
+                return True
+            await turned.wait()
+        return False
+
+    def _has_passed(self, partition: TopicPartition, goal: int) -> bool:
+        return max(self._next.get(partition.partition, 0), self._passed.get(partition, 0)) >= goal
+
+    def _turn(self) -> None:
+        self._turned.set()
+        self._turned = asyncio.Event()
 
     @property
     def is_caught_up(self) -> bool:
@@ -128,6 +166,8 @@ class CompactedTail:
                 log.exception("tail of %s: a record was not taken in; going on behind it", self._topic)
                 await asyncio.sleep(RETRY_MS / 1000)
             finally:
+                self._consumer = None
+                self._turn()
                 await stop_consumer(consumer)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
@@ -138,6 +178,7 @@ class CompactedTail:
         if not any(goals.values()):
             self._caught_up.set()  # nothing was ever written: there is no answer to wait for
         rescan_at = time.monotonic() + RESCAN_MS / 1000
+        self._consumer = consumer
         while True:
             if self._room is not None:
                 await self._room()
@@ -149,6 +190,7 @@ class CompactedTail:
             # The embedded broker tells the end of its last batch too low, so all of a batch must have come.
             if sum(map(len, fetched.values())) < RECORDS_MAX:
                 await self._note_positions(consumer, goals)
+            self._turn()
             if time.monotonic() > rescan_at:
                 partitions, again_ms = await self._rescan(consumer, partitions)
                 rescan_at = time.monotonic() + again_ms / 1000
@@ -190,10 +232,10 @@ class CompactedTail:
 
     async def _note_positions(self, consumer: AIOKafkaConsumer, goals: dict[TopicPartition, int]) -> None:
         """Positions, unlike offsets of records, also pass compaction gaps and control records."""
-        if self._caught_up.is_set():
+        if self._caught_up.is_set() and not self._waiting:
             return
-        reached = [await consumer.position(partition) >= goal for partition, goal in goals.items()]
-        if all(reached):
+        self._passed = {partition: await consumer.position(partition) for partition in consumer.assignment()}
+        if all(self._passed.get(partition, 0) >= goal for partition, goal in goals.items()):
             self._caught_up.set()
 
     def _note_answers(self, consumer: AIOKafkaConsumer) -> None:

@@ -243,6 +243,11 @@ class Gate:
         self._leaseless = Shut(self.own_scope, self.epoch_of(self.own_scope), level, reason)
         self._refresh_wide()
 
+    @property
+    def lacks_lease(self) -> bool:
+        """Whether its lease was taken away, and not given back since."""
+        return self._leaseless is not None
+
     def give_lease_back(self) -> None:
         """There is a lease again: everything else that shuts the gate decides as always."""
         self._leaseless = None

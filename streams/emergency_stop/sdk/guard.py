@@ -153,6 +153,7 @@ class StopGuard:
             verifier,
             self._presence.beat_now.set,
             deaf,
+            self._holds.read_up,
         )
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -237,7 +238,8 @@ class StopGuard:
     # ------------------------------------------------------------------------------------------ life cycle
 
     async def start(self, within_ms: int = START_MS) -> None:
-        """Read all holds, announce the instance, wait for the lease that it must have, then open the gate.
+        """Read all holds, announce the instance, wait for the lease that it must have, read the holds once more to
+        their end, then open the gate.
 
         Raises ``GuardStartError`` where that takes longer than ``within_ms``; the gate is then still shut.
         """
@@ -249,6 +251,8 @@ class StopGuard:
                 await self._connect()
                 self._heartbeat = asyncio.create_task(self._presence.beat(), name=f"heartbeat {self.service}")
                 await self._leases.obtained()
+                # a lease goes out behind the holds of what was decided before it; what is decided later concerns us
+                await self._holds.read_up()
         except (TimeoutError, KafkaError) as error:
             missing = self._missing()
             await self._give_up()

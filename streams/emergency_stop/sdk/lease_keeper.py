@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,12 +35,16 @@ _HAS_LEASE: Final = frozenset({LeaseState.HELD, LeaseState.WARNED})
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a keeper needs of its guard. ``deaf`` says why the guard does not hear of stops; empty: it does."""
+    """What a keeper needs of its guard. ``deaf`` says why the guard does not hear of stops; empty: it does.
+
+    ``read_up`` ends once every hold that was on record when it was called has been taken over.
+    """
 
     now_ms: Callable[[], int]
     steady_ms: Callable[[], int]
     announce: Callable[[], None]
     deaf: Callable[[], str]
+    read_up: Callable[[], Awaitable[None]]
 
 
 class LeaseKeeper:
@@ -67,6 +71,7 @@ class LeaseKeeper:
         self._obtained = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
         self._began_at: int | None = None
         self._warned_of: int | None = None
         self.untrusted = 0
@@ -187,11 +192,14 @@ class LeaseKeeper:
         self._set_timer()
 
     def _act_on(self, state: LeaseState) -> None:
+        if self._returning is not None and state not in _HAS_LEASE:
+            self._returning.cancel()
         name = f"{self._gate.service}/{self.holder.instance_id}"
         if state is LeaseState.HELD:
             self._obtained.set()
             log.info("%s has the coordinator's lease", name)
-            self._gate.give_lease_back()
+            if self._gate.lacks_lease:
+                self._returning = asyncio.get_running_loop().create_task(self._return(), name="lease returned")
         elif state is LeaseState.WARNED:
             log.warning("%s: two thirds of the lease are over; %s", name, self._silent())
         elif not self.must_have:
@@ -201,6 +209,11 @@ class LeaseKeeper:
             self._gate.take_lease_away(StopLevel.GRACEFUL, "the coordinator's lease has run out; no new actions")
         elif state is LeaseState.LOST:
             self._stop()
+
+    async def _return(self) -> None:
+        """The lease went out behind the holds of what was decided before it, and may have been read before them."""
+        await self._around.read_up()
+        self._gate.give_lease_back()
 
     def _silent(self) -> str:
         return f"coordinator partition {self.holder.oldest_partition()} has been silent longest"
@@ -268,5 +281,6 @@ class LeaseKeeper:
     def cancel(self) -> None:
         """Keep no lease any more, and call no handler."""
         self.cancel_timer()
-        if self._stopping is not None:
-            self._stopping.cancel()
+        for task in (self._stopping, self._returning):
+            if task is not None:
+                task.cancel()

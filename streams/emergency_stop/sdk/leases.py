@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +68,7 @@ class Leases:
         verifier: Verifier | None,
         announce: Callable[[], None],
         deaf: Callable[[], str],
+        read_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._keeper: LeaseKeeper | None = None
         self._tail: CompactedTail | None = None
@@ -79,7 +80,7 @@ class Leases:
             handlers,
             codec,
             verifier,
-            Surroundings(gate.now_ms, steady_ms, announce, deaf),
+            Surroundings(gate.now_ms, steady_ms, announce, deaf, read_up),
             must_have=terms.without_lease == WithoutLease.STOP,
         )
         client_id = f"{gate.service}-{instance_id}-leases"

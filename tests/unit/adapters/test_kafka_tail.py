@@ -64,3 +64,44 @@ async def test_who_follows_a_topic_that_never_had_a_record_waits_for_none(
         await asyncio.sleep(0)
     assert tail.is_caught_up == is_caught_up
     following.cancel()
+
+
+class Ends:
+    """A consumer that tells the ends it is given, one after the other, and from then on the last."""
+
+    def __init__(self, *ends: int) -> None:
+        self._ends = list(ends)
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("estop.holds", 0)}
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self._ends.pop(0) if len(self._ends) > 1 else self._ends[0])
+
+
+async def test_who_reads_up_waits_for_the_broker_and_for_the_last_record() -> None:
+    tail = Tail({0}, 0)
+    reading = asyncio.create_task(tail.read_up())
+    await asyncio.sleep(0)
+    assert not reading.done(), "nobody knows the end"
+    tail._consumer = Ends(3)
+    tail._next[0] = 2
+    tail._turn()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not reading.done(), "one record is missing"
+    tail._next[0] = 3
+    tail._turn()
+    async with asyncio.timeout(10):
+        await reading
+
+
+async def test_the_end_of_a_topic_that_was_made_anew_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emergency_stop.adapters.kafka_tail.RESCAN_MS", 1)
+    tail = Tail({0}, 0)
+    tail._consumer, tail._next[0] = Ends(1_000, 2), 2
+    reading = asyncio.create_task(tail.read_up())
+    async with asyncio.timeout(10):
+        while not reading.done():
+            tail._turn()
+            await asyncio.sleep(0.001)

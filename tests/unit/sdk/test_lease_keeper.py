@@ -42,6 +42,8 @@ class Kept:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.announced = 0
+        self.holds_are_read = asyncio.Event()
+        self.holds_are_read.set()
         self.deaf = ""
         self.keeper = LeaseKeeper(
             LeaseHolder(SERVICE, "i1", DELAY_MS),
@@ -49,7 +51,7 @@ class Kept:
             Handlers(self._on_stop),
             CODEC,
             Verifier([SIGNER.public_key]),
-            Surroundings(self.wall, lambda: self.steady, self._announce, lambda: self.deaf),
+            Surroundings(self.wall, lambda: self.steady, self._announce, lambda: self.deaf, self._read_up),
             must_have=must_have,
         )
 
@@ -58,6 +60,9 @@ class Kept:
 
     def _announce(self) -> None:
         self.announced += 1
+
+    async def _read_up(self) -> None:
+        await self.holds_are_read.wait()
 
     async def _on_stop(self, correlation_id: str) -> bool:
         command = current_stop()
@@ -154,8 +159,37 @@ async def test_a_fresh_lease_opens_the_gate_and_announces_it(kept: Kept) -> None
     kept.at(35_000)
     announced = kept.announced
     kept.renews()
-    assert (kept.state, kept.may_act, kept.announced) == (LeaseState.HELD, True, announced + 1)
+    await until(lambda: kept.may_act)
+    assert (kept.state, kept.announced) == (LeaseState.HELD, announced + 1)
     assert (kept.keeper.lost_at, kept.keeper.not_ready_because()) == (None, "")
+
+
+async def test_a_fresh_lease_waits_for_the_holds_that_were_there_before_it(kept: Kept) -> None:
+    """It may be read before them, and vouches that they are on record."""
+    kept.renews()
+    kept.at(35_000)
+    kept.holds_are_read.clear()
+    kept.renews()
+    await asyncio.sleep(0)
+    assert (kept.state, kept.may_act) == (LeaseState.HELD, False)
+    kept.gate.apply_hold(held(ACCOUNT), trusted=True)
+    kept.holds_are_read.set()
+    await until(lambda: not kept.gate.lacks_lease)
+    assert not kept.may_act
+
+
+async def test_a_lease_that_runs_out_while_holds_are_read_is_not_given_back(kept: Kept) -> None:
+    kept.renews()
+    kept.at(35_000)
+    kept.holds_are_read.clear()
+    kept.renews()
+    kept.at(70_000)
+    kept.holds_are_read.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert kept.gate.lacks_lease
+    kept.renews()
+    await until(lambda: kept.may_act)
 
 
 async def test_a_fresh_lease_waits_for_the_stop_handler(kept: Kept) -> None:
@@ -176,6 +210,7 @@ async def test_a_hold_that_came_meanwhile_is_still_in_force(kept: Kept) -> None:
     kept.gate.apply_hold(held(ACCOUNT), trusted=True)
     kept.renews()
     assert kept.state is LeaseState.HELD
+    await until(lambda: not kept.gate.lacks_lease)
     assert not kept.may_act
     kept.gate.apply_hold(running(ACCOUNT, epoch=2), trusted=True)
     assert kept.may_act
