@@ -132,13 +132,15 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
         present = {target.instance_id: target for target in case.targets if target.service == service}
         for instance_id in found.keys() & present.keys():
             instance, liveness = found[instance_id]
+            target = present[instance_id]
             if liveness is Liveness.LEFT:
-                present[instance_id] = _left(case, present[instance_id], instance)
-            elif liveness is Liveness.LOST:
-                present[instance_id] = _concluded(present[instance_id], InstanceEvent.LOST, "heartbeat lost", now_ms)
-            elif _began_anew(present[instance_id], instance):
-                present[instance_id] = _anew(present[instance_id], instance)
+                target = _left(case, target, instance)
+            elif _began_anew(target, instance):
+                target = _anew(target, instance)
                 newcomers.add(service)
+            if liveness is Liveness.LOST:
+                target = _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)
+            present[instance_id] = target
         fresh = {key: liveness for key, (_, liveness) in found.items() if key not in present}
         came = [
             _enlisted(service, key, liveness, now_ms)

@@ -300,6 +300,16 @@ class TestInstances:
         state = after(state, [ack(command_to(state.cases[0], "y"), D, at=510)], at=510, where=back)
         assert state.cases[0].phase.value == "stopped"
 
+    def test_one_that_left_started_anew_and_was_lost_is_unknown(self) -> None:
+        gone = world(instance("x", heartbeat_at=90_000), instance("y", heartbeat_at=5, state=InstanceState.LEFT))
+        state = opened(hit(), where=gone)
+        lost = world(instance("x", heartbeat_at=90_000), instance("y", started_at=500, heartbeat_at=600))
+        state = after(state, [ack(command_to(state.cases[0], "x"), D, at=10)], at=90_001, where=lost)
+        assert state.cases[0].phase.value == "stopping"
+        assert [(t.standing.value, t.reason) for t in state.cases[0].targets if t.service == "y"] == [
+            ("unknown", "heartbeat lost")
+        ]
+
     def test_a_stop_is_claimed_only_once_its_hold_is_on_record(self) -> None:
         """Whoever starts before that reads nothing of it. However long it takes, there is nothing to escalate."""
         unread = dataclasses.replace(world(), is_published=lambda *_: False)
