@@ -1,8 +1,8 @@
 -- What was evaluated: what changed, how near the others came, and how many there were.
 
--- Each once, hits among them. A detector repeats records after a crash, and two lanes write each twice, always under one
--- id; of a minute that was counted in parts the fullest record stands, and of equally full ones the first.
--- Beside the ids stand columns that follow from them: what is asked of these alone is filtered before anything is sorted.
+-- Each once, hits among them. A detector repeats records after a crash, and two lanes write each twice, always under
+-- one id; of a minute that was counted in parts the fullest record stands, and of equally full ones the first.
+-- Beside the ids stand columns that follow from them: what is asked of these is filtered before anything is sorted.
 CREATE OR REPLACE VIEW evaluations_once AS
 SELECT
     evaluation_id, trigger_id, trigger_version, mode, scope, account_id, outcome, late, observed, threshold, margin,
@@ -14,8 +14,9 @@ ORDER BY evaluations DESC, detected_at
 LIMIT 1 BY evaluation_id, trigger_id, scope, account_id, outcome
 UNION ALL
 SELECT
-    hit_id, trigger_id, trigger_version, mode, scope, account_id, 'hit', late, observed, threshold, margin,
-    NULL, window_ms, window_samples, 1, 0, occurred_at, detected_at, source_topic, source_partition, source_offset
+    hit_id, trigger_id, trigger_version, mode, scope, account_id, toLowCardinality('hit'), late, observed, threshold,
+    margin, NULL, window_ms, window_samples, 1, 0, occurred_at, detected_at, source_topic, source_partition,
+    source_offset
 FROM hits
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 ORDER BY _timestamp, _partition, _offset
@@ -40,7 +41,7 @@ FROM
     ORDER BY evaluations DESC
     LIMIT 1 BY evaluation_key
     UNION ALL
-    SELECT trigger_id, 'hit', 1, NULL
+    SELECT trigger_id, toLowCardinality('hit'), 1, NULL
     FROM hits
     WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
     LIMIT 1 BY hit_id
