@@ -252,21 +252,69 @@ def test_evaluations_of_triggers_count_each_once(database: ClickHouse) -> None:
     )
 
 
-def test_approaches_are_the_nearest_evaluation_of_each_hour_without_a_hit(database: ClickHouse) -> None:
+def test_approaches_of_a_trigger_are_the_nearest_evaluation_of_each_account_without_hours_of_hits(
+    database: ClickHouse,
+) -> None:
+    rows, hits = evaluated(database)
+    trigger = "default-suspension-risk"
+    compare(
+        database,
+        lambda days: f"approaches(trigger = '{trigger}', days = {days})",
+        lambda since: twin.approaches(twin.evaluated_once(rows, hits, since), hits, trigger),
+        shaped=lambda found: [
+            {**row, "nearest_at": _ms(row["nearest_at"]), "last_at": _ms(row["last_at"])} for row in found
+        ],
+    )
+    once = twin.evaluated_once(rows, hits, 0)
+    found = twin.approaches(once, hits, trigger)
+    assert found != twin.approaches(once, [], trigger), "no hit hid one"
+    assert any(row["hours"] > 1 and row["nearest_at"] != row["last_at"] for row in found)
+
+
+def test_approaches_by_trigger_have_each_account_once_where_it_came_nearest(database: ClickHouse) -> None:
     rows, hits = evaluated(database)
     compare(
         database,
-        lambda days: f"approaches(days = {days})",
-        lambda since: twin.approaches(twin.evaluated_once(rows, hits, since), hits),
-        shaped=lambda found: {
-            (row["trigger_id"], row["scope"], _hour(row["hour"])): (
-                row["threshold"], row["nearest"], row["approach_percent"], int(row["evaluations"]),
-            )
-            for row in found
-        },
-    )  # fmt: skip
+        lambda days: f"approaches_by_trigger(days = {days})",
+        lambda since: twin.approaches_by_trigger(twin.evaluated_once(rows, hits, since), hits),
+    )
     once = twin.evaluated_once(rows, hits, 0)
-    assert twin.approaches(once, hits) != twin.approaches(once, []), "no hit hid one"
+    assert twin.approaches_by_trigger(once, hits) != twin.approaches_by_trigger(once, []), "no hit hid one"
+
+
+def _ms(text: str) -> int:
+    """``YYYY-MM-DD hh:mm:ss.sss`` as milliseconds since the epoch."""
+    whole, _, part = text.partition(".")
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%d %H:%M:%S")) * 1000 + int(part)
+
+
+def test_evaluations_once_are_the_fullest_of_each_id(database: ClickHouse) -> None:
+    rows, hits = evaluated(database)
+    wanted = {(row[0], *row[3:]) for row in twin.evaluated_once(rows, [], 0)}
+    found = database.rows(
+        "SELECT evaluation_id, outcome, evaluations, approach_percent, observed, threshold,"  # noqa: S608  (ours)
+        f" {MS}(evaluated_at) FROM evaluations_once(days = 30) WHERE outcome != 'hit'"
+    )
+    assert len(found) == len(wanted) < len(rows)
+    assert {tuple(row) for row in found} == wanted
+    ((count,),) = database.rows("SELECT count() FROM evaluations_once(days = 30) WHERE outcome = 'hit'")
+    assert count == len({hit[0] for hit in hits}) < len(hits)
+
+
+def test_one_accounts_evaluations_are_found_before_all_are_sorted(database: ClickHouse) -> None:
+    """ClickHouse filters before it takes each once only by columns that stand beside the id there."""
+    sql = "SELECT * FROM evaluations_once(days = 30) WHERE scope = 'account:acc-000010' AND outcome = 'suppressed'"
+    plan = "\n".join(row[0] for row in database.rows(f"EXPLAIN {sql}"))
+    assert "Filter" in plan[plan.index("ReadFromMergeTree") :] or "Prewhere" in plan
+    above = plan[: plan.index("ReadFromMergeTree")]
+    assert "scope = " not in above, plan
+
+
+def test_counting_evaluations_reads_no_texts_of_ids(database: ClickHouse) -> None:
+    for call in ("trigger_evaluations(days = 30)", "approaches_by_trigger(days = 30)"):
+        plan = "\n".join(row[0] for row in database.rows(f"EXPLAIN SELECT * FROM {call}"))  # noqa: S608  (ours)
+        assert "evaluation_key" in plan
+        assert "evaluation_id" not in plan
 
 
 def test_near_misses_read_a_small_part_of_the_telemetry(database: ClickHouse) -> None:

@@ -189,18 +189,53 @@ def trigger_evaluations(found: Iterable[Evaluated]) -> list[dict[str, Any]]:
 
 
 def approaches(
-    found: Iterable[Evaluated], hits: Iterable[tuple[str, str, str, int]]
-) -> dict[tuple[str, str, int], tuple[float, float, float, int]]:
-    """(trigger, scope, hour) → (threshold, nearest, approach, evaluations)."""
-    fired = {(trigger, scope, at // HOUR_MS) for _, trigger, scope, at in hits}
-    rows = {}
-    for key, group in _grouped(
-        (row for row in found if row[3] == "unchanged"), lambda row: (row[1], row[2], row[8] // HOUR_MS)
-    ).items():
-        if key not in fired:
+    found: Iterable[Evaluated], hits: Iterable[tuple[str, str, str, int]], trigger: str
+) -> list[dict[str, Any]]:
+    """Of each scope the nearest evaluation of ``trigger``, the earliest of equally near ones, nearest scopes first."""
+    rows = []
+    for (name, scope), group in _without_hits(found, hits).items():
+        if name == trigger:
             nearest = min(group, key=lambda row: (-row[5], row[8]))
-            rows[key] = (nearest[7], nearest[6], nearest[5], sum(row[4] for row in group))
-    return rows
+            rows.append(
+                {
+                    "scope": scope,
+                    "threshold": nearest[7],
+                    "nearest": nearest[6],
+                    "approach_percent": nearest[5],
+                    "nearest_at": nearest[8],
+                    "hours": len({row[8] // HOUR_MS for row in group}),
+                    "evaluations": sum(row[4] for row in group),
+                    "last_at": max(row[8] for row in group),
+                }
+            )
+    return sorted(rows, key=lambda row: (-row["approach_percent"], -row["last_at"], row["scope"]))
+
+
+def approaches_by_trigger(
+    found: Iterable[Evaluated], hits: Iterable[tuple[str, str, str, int]]
+) -> list[dict[str, Any]]:
+    """Scopes, and their evaluations, by the five points of the way in which their nearest evaluation is."""
+    bands: dict[tuple[str, int], list[list[Any]]] = defaultdict(list)
+    for (trigger, _), group in _without_hits(found, hits).items():
+        bands[trigger, int(max(row[5] for row in group)) // 5 * 5].append(group)
+    return [
+        {
+            "trigger_id": trigger,
+            "from_percent": percent,
+            "scopes": len(groups),
+            "evaluations": sum(row[4] for group in groups for row in group),
+        }
+        for (trigger, percent), groups in sorted(bands.items(), key=lambda band: (band[0][0], -band[0][1]))
+    ]
+
+
+def _without_hits(
+    found: Iterable[Evaluated], hits: Iterable[tuple[str, str, str, int]]
+) -> dict[tuple[str, str], list[Any]]:
+    """(trigger, scope) → what changed nothing, but of hours in which the trigger hit the scope."""
+    fired = {(trigger, scope, at // HOUR_MS) for _, trigger, scope, at in hits}
+    quiet = (row for row in found if row[3] == "unchanged" and (row[1], row[2], row[8] // HOUR_MS) not in fired)
+    return _grouped(quiet, lambda row: (row[1], row[2]))
 
 
 def recovery_success(

@@ -26,20 +26,28 @@ WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
 GROUP BY day
 ORDER BY day;
 
+-- A service is told apart by its place among its emergency's services: numbers compare faster than names.
 CREATE OR REPLACE VIEW stops_of_services AS
 SELECT
     emergency_id,
     occurred_at,
     level,
-    service,
-    countEqual(services, service) AS instances,
-    arrayCount((name, state) -> name = service AND state = 'stopped', services, states) AS stopped,
-    arrayMax((name, since) -> if(name = service, since, 0), services, states_since) AS ended_at_ms,
+    services[indexOf(places, place)] AS service,
+    countEqual(places, place) AS instances,
+    arrayCount((of, is_stopped) -> is_stopped AND of = place, places, are_stopped) AS stopped,
+    arrayMax((of, since) -> if(of = place, since, 0), places, states_since) AS ended_at_ms,
     ended_at_ms - toUnixTimestamp64Milli(occurred_at) AS stop_ms,
     stopped = instances AS proven,
     proven AND ended_at_ms <= toUnixTimestamp64Milli(deadline_at) AS coordinated
-FROM stops_judged
-ARRAY JOIN arrayDistinct(services) AS service;
+FROM
+(
+    SELECT
+        emergency_id, occurred_at, level, deadline_at, services, states_since,
+        arrayEnumerateDense(services) AS places,
+        arrayMap(state -> state = 'stopped', states) AS are_stopped
+    FROM stops_judged
+)
+ARRAY JOIN arrayDistinct(places) AS place;
 
 CREATE OR REPLACE VIEW time_to_stop_by_service AS
 SELECT

@@ -1,7 +1,8 @@
 -- What was evaluated: what changed, how near the others came, and how many there were.
 
--- Each once, hits among them. A detector repeats records after a crash, and two lanes write each twice, always under one
--- id; of a minute that was counted in parts the fullest record stands.
+-- Each once, hits among them. A detector repeats records after a crash, and two lanes write each twice, always under
+-- one id; of a minute that was counted in parts the fullest record stands, and of equally full ones the first.
+-- Beside the ids stand columns that follow from them: what is asked of these is filtered before anything is sorted.
 CREATE OR REPLACE VIEW evaluations_once AS
 SELECT
     evaluation_id, trigger_id, trigger_version, mode, scope, account_id, outcome, late, observed, threshold, margin,
@@ -9,17 +10,20 @@ SELECT
     source_partition, source_offset
 FROM evaluations
 WHERE evaluated_at >= now() - INTERVAL {days:UInt32} DAY
-ORDER BY evaluation_id, evaluations DESC, _timestamp, _partition, _offset
-LIMIT 1 BY evaluation_id
+ORDER BY evaluations DESC, detected_at
+LIMIT 1 BY evaluation_id, trigger_id, scope, account_id, outcome
 UNION ALL
 SELECT
-    hit_id, trigger_id, trigger_version, mode, scope, account_id, 'hit', late, observed, threshold, margin,
-    NULL, window_ms, window_samples, 1, 0, occurred_at, detected_at, source_topic, source_partition, source_offset
+    hit_id, trigger_id, trigger_version, mode, scope, account_id, toLowCardinality('hit'), late, observed, threshold,
+    margin, NULL, window_ms, window_samples, 1, 0, occurred_at, detected_at, source_topic, source_partition,
+    source_offset
 FROM hits
 WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
-ORDER BY hit_id, _timestamp, _partition, _offset
-LIMIT 1 BY hit_id;
+ORDER BY _timestamp, _partition, _offset
+LIMIT 1 BY hit_id, trigger_id, scope, account_id;
 
+-- The views below tell evaluations apart by their keys, and read and sort no more than they count: so a month takes a
+-- third of a second.
 CREATE OR REPLACE VIEW trigger_evaluations AS
 SELECT
     trigger_id,
@@ -32,33 +36,81 @@ SELECT
 FROM
 (
     SELECT trigger_id, outcome, evaluations AS counted, approach_percent AS way
-    FROM evaluations_once(days = {days:UInt32})
+    FROM evaluations
+    WHERE evaluated_at >= now() - INTERVAL {days:UInt32} DAY
+    ORDER BY evaluations DESC
+    LIMIT 1 BY evaluation_key
+    UNION ALL
+    SELECT trigger_id, toLowCardinality('hit'), 1, NULL
+    FROM hits
+    WHERE occurred_at >= now() - INTERVAL {days:UInt32} DAY
+    LIMIT 1 BY hit_id
 )
 GROUP BY trigger_id
 ORDER BY trigger_id;
 
--- Hours in which the trigger hit the scope are left out.
-CREATE OR REPLACE VIEW approaches AS
-SELECT
-    trigger_id,
-    scope,
-    toStartOfHour(at) AS hour,
-    argMax(limit, (way, -toUnixTimestamp64Milli(at))) AS threshold,
-    argMax(value, (way, -toUnixTimestamp64Milli(at))) AS nearest,
-    max(way) AS approach_percent,
-    sum(counted) AS evaluations
+-- Hours in which the trigger hit the scope are left out, here and below. Each scope is in the row of its nearest
+-- evaluation. It is told apart by 64 bits, which among a million take two for one once in 37 million times.
+CREATE OR REPLACE VIEW approaches_by_trigger AS
+SELECT trigger_id, intDiv(toUInt32(nearest), 5) * 5 AS from_percent, count() AS scopes, sum(counted) AS evaluations
 FROM
 (
-    SELECT trigger_id, scope, evaluated_at AS at, observed AS value, threshold AS limit, approach_percent AS way,
-        evaluations AS counted
-    FROM evaluations_once(days = {days:UInt32})
-    WHERE outcome = 'unchanged'
+    SELECT trigger_id, max(way) AS nearest, sum(counted) AS counted
+    FROM
+    (
+        SELECT trigger_id, cityHash64(trigger_id, scope) AS whose, toStartOfHour(evaluated_at) AS hour,
+            approach_percent AS way, evaluations AS counted
+        FROM evaluations
+        WHERE outcome = 'unchanged' AND evaluated_at >= now() - INTERVAL {days:UInt32} DAY
+        ORDER BY evaluations DESC
+        LIMIT 1 BY evaluation_key
+    )
+    WHERE (whose, hour) NOT IN
+    (
+        SELECT cityHash64(trigger_id, scope), toStartOfHour(occurred_at)
+        FROM hits
+        WHERE occurred_at >= now() - INTERVAL ({days:UInt32} + 1) DAY
+    )
+    GROUP BY trigger_id, whose
 )
-WHERE (trigger_id, scope, toStartOfHour(at)) NOT IN
+GROUP BY trigger_id, from_percent
+ORDER BY trigger_id, from_percent DESC;
+
+CREATE OR REPLACE VIEW approaches AS
+SELECT
+    scope,
+    nearest_one.1 AS threshold,
+    nearest_one.2 AS nearest,
+    approach_percent,
+    nearest_one.3 AS nearest_at,
+    hours,
+    evaluations,
+    last_at
+FROM
 (
-    SELECT trigger_id, scope, toStartOfHour(occurred_at)
-    FROM hits
-    WHERE occurred_at >= now() - INTERVAL ({days:UInt32} + 1) DAY
+    SELECT
+        scope,
+        argMax((limit, value, at), (way, -toUnixTimestamp64Milli(at))) AS nearest_one,
+        max(way) AS approach_percent,
+        uniqExact(toStartOfHour(at)) AS hours,
+        sum(counted) AS evaluations,
+        max(at) AS last_at
+    FROM
+    (
+        SELECT scope, evaluated_at AS at, observed AS value, threshold AS limit, approach_percent AS way,
+            evaluations AS counted
+        FROM evaluations
+        WHERE trigger_id = {trigger:String} AND outcome = 'unchanged'
+            AND evaluated_at >= now() - INTERVAL {days:UInt32} DAY
+        ORDER BY evaluations DESC
+        LIMIT 1 BY evaluation_key
+    )
+    WHERE (scope, toStartOfHour(at)) NOT IN
+    (
+        SELECT scope, toStartOfHour(occurred_at)
+        FROM hits
+        WHERE trigger_id = {trigger:String} AND occurred_at >= now() - INTERVAL ({days:UInt32} + 1) DAY
+    )
+    GROUP BY scope
 )
-GROUP BY trigger_id, scope, hour
-ORDER BY approach_percent DESC, hour DESC, scope, trigger_id;
+ORDER BY approach_percent DESC, last_at DESC, scope;

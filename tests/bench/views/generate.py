@@ -202,7 +202,7 @@ def _evaluations(world: World) -> dict[str, str]:
     near = f"{number} % 6 < 2"
     return {
         **_origin("estop.evaluations", at_ms),
-        "evaluation_id": f"concat('evaluation-', toString({number}))",
+        "evaluation_id": f"toString(reinterpretAsUUID(sipHash128({number}, 'evaluation')))",
         "trigger_id": f"{names}[1 + {_hash('trigger', number)} % {len(names)}]",
         "trigger_version": "1",
         "mode": "'enforce'",
