@@ -84,6 +84,8 @@ async def test_an_immediate_stop_cancels_what_is_in_flight_and_nothing_lands_aft
         stop = await office.command(f"service:{office.service}", 1)
         proof = await office.answered(stop, AckState.STOPPED)
         assert office.answers(stop) == [AckState.RECEIVED, AckState.STOPPING, AckState.STOPPED]
+        announced = office.instances[f"{office.service}/{proof.instance_id}"]
+        assert proof.started_at == announced.started_at, "an answer says which process it binds"
         assert (proof.in_flight, proof.saved_state is not None) == (0, True)
         await until(lambda: guard.stats.refused > 20, "the service goes on trying")
         last = max(act.performed_at for act in office.acts())

@@ -86,12 +86,13 @@ def _absent(service: str, services: Services, now_ms: int) -> Target:
     return Target(service, "", Standing.UNKNOWN, reason, 0, now_ms)
 
 
-def _new(service: str, instance_id: str, now_ms: int) -> Target:
-    return Target(service, instance_id, INSTANCE.initial, "commanded, no answer yet", 0, now_ms)
+def _new(service: str, instance_id: str, now_ms: int, started_at: int | None = None) -> Target:
+    text = "commanded, no answer yet"
+    return Target(service, instance_id, INSTANCE.initial, text, 0, now_ms, started_at=started_at)
 
 
-def _enlisted(service: str, instance_id: str, liveness: Liveness, now_ms: int) -> Target:
-    target = _new(service, instance_id, now_ms)
+def _enlisted(instance: ServiceInstance, liveness: Liveness, now_ms: int) -> Target:
+    target = _new(instance.service, instance.instance_id, now_ms, instance.started_at)
     if liveness is Liveness.LOST:
         return _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)
     return target
@@ -106,12 +107,12 @@ def enlist(case: Case, world: World, now_ms: int) -> tuple[Target, ...]:
     targets: list[Target] = []
     for service in world.services.named(case.held_services, Scope.parse(case.scope)):
         found = world.services.instances(service, now_ms, world.policy.heartbeat_lost_ms)
-        present = {key: liveness for key, (_, liveness) in found.items() if liveness is not Liveness.LEFT}
-        targets.extend(_enlisted(service, instance_id, liveness, now_ms) for instance_id, liveness in present.items())
+        present = [(one, liveness) for one, liveness in found.values() if liveness is not Liveness.LEFT]
+        targets.extend(_enlisted(one, liveness, now_ms) for one, liveness in present)
         if not present and found:
             newest = max((instance for instance, _ in found.values()), key=lambda one: one.heartbeat_at)
-            left = Target(service, newest.instance_id, Standing.STOPPED, LEFT_IN_GOOD_ORDER, 0, newest.heartbeat_at)
-            targets.append(left)
+            left = _new(service, newest.instance_id, now_ms, newest.started_at)
+            targets.append(_concluded(left, InstanceEvent.LEFT, LEFT_IN_GOOD_ORDER, newest.heartbeat_at))
         elif not present:
             targets.append(_absent(service, world.services, now_ms))
     return tuple(targets)
@@ -141,15 +142,11 @@ def refresh(case: Case, world: World, now_ms: int) -> tuple[tuple[Target, ...], 
             if liveness is Liveness.LOST:
                 target = _concluded(target, InstanceEvent.LOST, "heartbeat lost", now_ms)
             present[instance_id] = target
-        fresh = {key: liveness for key, (_, liveness) in found.items() if key not in present}
-        came = [
-            _enlisted(service, key, liveness, now_ms)
-            for key, liveness in fresh.items()
-            if liveness is not Liveness.LEFT
-        ]
+        fresh = [one for key, one in found.items() if key not in present]
+        came = [_enlisted(*one, now_ms) for one in fresh if one[1] is not Liveness.LEFT]
         if came:
             present.pop("", None)
-        if Liveness.LIVE in fresh.values():
+        if any(liveness is Liveness.LIVE for _, liveness in fresh):
             newcomers.add(service)
         targets.extend((*present.values(), *came))
     return tuple(targets), frozenset(newcomers)
@@ -159,21 +156,28 @@ def _left(case: Case, target: Target, instance: ServiceInstance) -> Target:
     """Nothing of it runs any more; but nobody knows whether its state was saved, where the stop is for maintenance."""
     if case.level is StopLevel.MAINTENANCE and not case.drill and target.standing is not Standing.STOPPED:
         return _concluded(target, InstanceEvent.FAILED, "left without a saved state", instance.heartbeat_at)
-    return _concluded(target, InstanceEvent.LEFT, LEFT_IN_GOOD_ORDER, instance.heartbeat_at, len(case.orders))
+    left = _concluded(target, InstanceEvent.LEFT, LEFT_IN_GOOD_ORDER, instance.heartbeat_at, len(case.orders))
+    return target if left is target else replace(left, started_at=instance.started_at)
 
 
 def _began_anew(target: Target, instance: ServiceInstance) -> bool:
-    """Whether it was started after what is last known of it, by its own clock: it never saw its command.
+    """Whether another process has its id now than what is last known is of: that one never saw its command.
 
-    One that failed to stop is commanded again by the escalation, and keeps its reason until then.
+    When it was started is a name here, compared for nothing but equality: no clocks need agree. Of one whose library
+    does not tell, the times must do. One that failed to stop is commanded again by the escalation, and keeps its reason
+    until then.
     """
-    failed = target.standing is Standing.FAILED or target.standing in _RESUME_SIDE
-    return not failed and bool(target.instance_id) and instance.started_at > target.at
+    if target.standing is Standing.FAILED or target.standing in _RESUME_SIDE or not target.instance_id:
+        return False
+    if target.started_at is None:
+        return instance.started_at > target.at
+    return instance.started_at != target.started_at
 
 
 def _anew(target: Target, instance: ServiceInstance) -> Target:
     standing = INSTANCE.next(target.standing, InstanceEvent.ANEW)
-    return replace(target, standing=standing, reason=BEGAN_ANEW, in_flight=0, at=instance.started_at, order=0)
+    at = instance.started_at
+    return replace(target, standing=standing, reason=BEGAN_ANEW, in_flight=0, at=at, order=0, started_at=at)
 
 
 def silence(targets: tuple[Target, ...], now_ms: int) -> tuple[Target, ...]:
@@ -208,7 +212,7 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
     """
     number, order = _answered(case, ack)
     former = next((t for t in case.targets if (t.service, t.instance_id) == (ack.service, ack.instance_id)), None)
-    target = former or _new(ack.service, ack.instance_id, now_ms)
+    target = former or _new(ack.service, ack.instance_id, now_ms, ack.started_at)
     if order.action is Action.RESUME and target.standing not in _RESUME_SIDE:
         # it was not seen alive when the resume went out, but it got the command all the same
         target = replace(target, standing=INSTANCE.next(target.standing, InstanceEvent.RESUME))
@@ -219,7 +223,10 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
         return case
     if former is not None and standing is former.standing and standing not in _VERDICTS:
         return case
-    told = replace(target, standing=standing, reason=reason, in_flight=ack.in_flight, at=ack.acked_at, order=number)
+    told = replace(
+        target, standing=standing, reason=reason, in_flight=ack.in_flight, at=ack.acked_at, order=number,
+        started_at=ack.started_at,
+    )  # fmt: skip
     kept = [told if t is former else t for t in case.targets if (t.service, t.instance_id) != (ack.service, "")]
     if former is None:
         kept = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))

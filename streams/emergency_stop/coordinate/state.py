@@ -95,6 +95,8 @@ class Target:
     at: int
     #: Number of the order that was answered; 0 where the coordinator concluded it.
     order: int = 0
+    #: Of the process that this is known of, as it announces itself; ``None``: not told.
+    started_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

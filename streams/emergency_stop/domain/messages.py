@@ -158,6 +158,8 @@ class Ack:
     last_side_effect_at: int | None
     saved_state: str | None
     acked_at: int
+    #: Of the process that answers, as it announced itself; ``None``: an older library, which does not say.
+    started_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ class Answers:
     def __init__(self, gate: Gate, instance_id: str) -> None:
         self._gate = gate
         self._instance_id = instance_id
-        #: When the instance was started; no answer is older, should the clock be set back.
-        self.started_at = 0
+        #: When the instance was started, as it announces it.
+        self.started_at: int | None = None
         self._last: dict[str, Ack] = {}
         #: How often each was said, a repetition not counted.
         self.counts: Counter[tuple[Action, AckState]] = Counter()
@@ -49,7 +49,8 @@ class Answers:
             in_flight=self._gate.in_flight(scope),
             last_side_effect_at=last_at,
             saved_state=saved_state,
-            acked_at=max(now_ms, last_at or 0, self.started_at),
+            acked_at=max(now_ms, last_at or 0),
+            started_at=self.started_at,
         )
         self.counts[command.action, state] += 1
         self._last.pop(command.command_id, None)

@@ -78,7 +78,7 @@ class Stops:
         self._holds_due: dict[str, int] = {}
 
     def start(self, now_ms: int) -> None:
-        """The instance is announced as started now: what it says from here on is newer."""
+        """The instance is announced as started now, and every answer says so."""
         self._answers.started_at = now_ms
 
     @property

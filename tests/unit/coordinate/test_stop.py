@@ -291,6 +291,22 @@ class TestInstances:
         state = after(state, [ack(command_to(case, "y"), D, at=510)], at=510, where=anew)
         assert state.cases[0].phase.value == "stopped"
 
+    def test_no_clocks_need_agree_to_tell_one_process_from_the_next(self) -> None:
+        """The id goes on to a machine whose clock is behind: it was started before its predecessor's proof."""
+        before = world(instance("x", started_at=8_000), instance("y", started_at=9_000))
+        state = opened(hit(), 9_500, before)
+        case = state.cases[0]
+        old = ack(command_to(case, "y"), D, at=10_000, started_at=9_000)
+        state = after(state, [old], at=10_000, where=before)
+        anew = world(instance("x", started_at=8_000), instance("y", started_at=500))
+        state, effects = step(state, Tick(SCOPE), 10_001, anew)
+        assert [c.service for c in commands(effects)] == ["y"]
+        proof = ack(command_to(case, "x"), D, at=10_002, started_at=8_000)
+        state = after(state, [proof, old], at=10_003, where=anew)
+        assert state.cases[0].phase.value == "stopping"
+        state = after(state, [ack(command_to(case, "y"), D, at=600, started_at=500)], at=10_004, where=anew)
+        assert state.cases[0].phase.value == "stopped"
+
     def test_one_that_left_and_starts_anew_under_its_name_owes_a_proof(self) -> None:
         gone = world(instance("x"), instance("y", heartbeat_at=5, state=InstanceState.LEFT))
         state = opened(hit(), where=gone)
