@@ -12,7 +12,7 @@ from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.instances import all_proved, enlist, proven, recovered, refresh, silence, to_wire
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, Order, ScopeState, World
-from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, EmergencyEvent, HoldEvent, Phase, Standing
+from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, UNPROVEN, EmergencyEvent, HoldEvent, Phase, Standing
 from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Command, Emergency
@@ -140,7 +140,7 @@ def admit(state: ScopeState, emergency_id: str, now_ms: int, world: World) -> Ch
 
 def settle(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
     """Put ``case`` into ``state`` and draw what follows from its instances; effects where its phase changed."""
-    if case.phase in (*UNDER_WAY, Phase.PARTIAL) and proven(case, world):
+    if case.phase in UNPROVEN and proven(case, world):
         return _complete(state, case, EmergencyEvent.PROVEN, now_ms)
     if case.phase is Phase.STOPPED and not all_proved(case):
         return _complete(state, case, EmergencyEvent.DOUBT, now_ms)
@@ -156,6 +156,10 @@ def pass_time(state: ScopeState, now_ms: int, world: World) -> Change:
         if case.phase in UNDER_WAY:
             state, more = _pass_stop(state, case, now_ms, world)
             effects += more
+        elif case.phase is Phase.PARTIAL and proven(case, world):
+            late, told = muster(case, now_ms, world)
+            state, more = settle(state, late, now_ms, world)
+            effects += [*told, *more]
         elif case.phase is Phase.RECOVERING and case.recovering is None and now_ms >= case.deadline_at:
             state, more = resolve(state, case, EmergencyEvent.DEADLINE, now_ms)
             effects += more

@@ -24,7 +24,7 @@ from emergency_stop.coordinate.services import Member
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
 from emergency_stop.coordinate.step import step
-from emergency_stop.coordinate.tables import TIMED, UNDER_WAY, Phase, RefusedMessageError
+from emergency_stop.coordinate.tables import TIMED, UNPROVEN, Phase, RefusedMessageError
 from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.messages import Ack, ConditionAnswer, Emergency, Hit, Hold, Request
 from emergency_stop.domain.values import HoldState, Scope
@@ -220,7 +220,7 @@ class Coordinator:
             elif case.emergency_id not in self._queued:
                 self._queued[case.emergency_id] = state.scope
                 heapq.heappush(self._queue, (-case.priority, case.started_at, case.emergency_id))
-        unconcluded = [case.epoch for case in state.cases if case.phase in UNDER_WAY and all_proved(case)]
+        unconcluded = [case.epoch for case in state.cases if case.phase in UNPROVEN and all_proved(case)]
         if unconcluded:
             self._unconcluded[state.scope] = min(unconcluded)
         else:

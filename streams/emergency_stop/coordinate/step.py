@@ -30,7 +30,7 @@ from emergency_stop.coordinate.recovery_rollback import fail_for_hit
 from emergency_stop.coordinate.recovery_start import hear_answer, pass_recovery_time, recover
 from emergency_stop.coordinate.resume import refuse, resume
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, ScopeState, World
-from emergency_stop.coordinate.tables import EMERGENCY, UNDER_WAY, InvariantViolationError, Phase, RefusedMessageError
+from emergency_stop.coordinate.tables import EMERGENCY, UNPROVEN, InvariantViolationError, RefusedMessageError
 from emergency_stop.domain.frozen import replace
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, AuditRecord, ConditionAnswer, Hit, Request
@@ -190,7 +190,7 @@ def _ack(message: Ack, state: ScopeState, now_ms: int, world: World) -> Change:
     if folded is case:
         return state, []
     told: list[Effect] = []
-    if folded.phase in (*UNDER_WAY, Phase.PARTIAL) and all_proved(folded):
+    if folded.phase in UNPROVEN and all_proved(folded):
         # the last proof of those that were asked; somebody may have come up since
         folded, told = muster(folded, now_ms, world)
     state, effects = settle(state, folded, now_ms, world)

@@ -200,6 +200,8 @@ IN_FORCE: Final = frozenset(
 )
 #: The phases in which commands are out and a deadline runs.
 UNDER_WAY: Final = frozenset({Phase.STOPPING, Phase.ESCALATED})
+#: The phases in which a proof would end the stop.
+UNPROVEN: Final = frozenset({*UNDER_WAY, Phase.PARTIAL})
 #: The phases in which answers are waited for, until a deadline.
 TIMED: Final = frozenset({*UNDER_WAY, Phase.RECOVERING})
 

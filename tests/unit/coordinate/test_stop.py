@@ -273,6 +273,17 @@ class TestInstances:
         state = after(state, [ack(command_to(case, s), D) for s in "xy"])
         assert state.cases[0].phase.value == "stopped"
 
+    def test_one_that_was_given_up_on_waits_for_its_hold_s_record_too(self) -> None:
+        unread = dataclasses.replace(world(), is_published=lambda *_: False)
+        state = opened(hit(), where=unread)
+        for at in (60_001, 65_002):
+            state = after(state, [Tick(SCOPE)], at=at, where=unread)
+        assert state.cases[0].phase.value == "partial"
+        state = after(state, [ack(command_to(state.cases[0], s), D, at=65_003) for s in "xy"], where=unread)
+        assert state.cases[0].phase.value == "partial"
+        state = after(state, [Tick(SCOPE)], at=65_004)
+        assert (state.cases[0].phase.value, state.cases[0].success) == ("stopped", False)
+
     def test_what_one_proved_binds_nobody_who_starts_anew_under_its_name(self) -> None:
         """Its successor may have read the holds before this stop's was there, and its old proof may come late::
 
