@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
 from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Hold, Request
@@ -17,12 +17,20 @@ _ENDED: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL, Emerg
 _CLAIMS: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL})
 _LIFTED: Final = frozenset({EmergencyState.RECOVERING, EmergencyState.RESOLVED})
 _SAYS_NO: Final = frozenset({AckState.FAILED, AckState.REFUSED, AckState.UNKNOWN})
-#: Epoch and attempt of the command, when it was said, and whether it says no.
-Word = tuple[int, int, int, bool]
 #: An instance that a coordinator knows for so long counts in whatever it decides.
 KNOWN_FOR_MS: Final = 1_000
 #: One that a coordinator has seen it sees ever after, but for so long: what it reads has a lag that changes.
 SEEN_WITHIN_MS: Final = 10
+
+
+class Word(NamedTuple):
+    """A verdict on a stop: the command's epoch and attempt, when it was said, whether it says no, by which process."""
+
+    epoch: int
+    attempt: int
+    at: int
+    says_no: bool
+    started_at: int | None
 
 
 class Accounts:
@@ -64,7 +72,9 @@ class Accounts:
         # what never was can prove nothing and act no more; one that left and came again read the hold before it acted
         here = {one.key for one in self._world.instances}
         return [
-            key for key in keys if key in here and not self._has_left(key) and all(no for *_, no in words.get(key, ()))
+            key
+            for key in keys
+            if key in here and not self._has_left(key) and all(word.says_no for word in words.get(key, ()))
         ]
 
     def acked(self, ack: Ack) -> None:
@@ -183,7 +193,7 @@ class Accounts:
             stopped = told.state is AckState.STOPPED
             if emergency.state is EmergencyState.STOPPED and not stopped:
                 self._judge.violated("false_account", f"{emergency} is STOPPED without {key}")
-            if stopped and not self._has_left(key) and not any(not no for *_, no in words.get(key, ())):
+            if stopped and not self._has_left(key) and not any(not word.says_no for word in words.get(key, ())):
                 self._judge.violated("false_account", f"{emergency}: {key} never proved the stop")
             if emergency.state is EmergencyState.PARTIAL and not stopped and not told.reason:
                 self._judge.violated("false_account", f"{emergency} gives no reason for {key}")
@@ -237,9 +247,8 @@ class Accounts:
             bad_proof = ack.in_flight > 0 or ack.epoch < command.epoch or unsaved
             if ack.state in _SAYS_NO or ack.state is AckState.STOPPED:
                 no = ack.state in _SAYS_NO or bad_proof
-                words.setdefault((ack.service, ack.instance_id), []).append(
-                    (command.epoch, command.attempt, ack.acked_at, no)
-                )
+                word = Word(command.epoch, command.attempt, ack.acked_at, no, ack.started_at)
+                words.setdefault((ack.service, ack.instance_id), []).append(word)
         return words
 
     # ------------------------------------------------------------------------------------------------- the end
@@ -309,13 +318,18 @@ class Accounts:
         for told in emergency.instances:
             key = told.service, told.instance_id
             newest = self._anew_at(emergency.emergency_id, told.service)
-            last = max((word for word in words.get(key, ()) if word[0] >= newest), default=None)
+            valid = [word for word in words.get(key, ()) if word.epoch >= newest]
+            last = max(valid, key=lambda word: word[:4], default=None)
             if last is None or self._has_left(key):
                 continue
             # what was said under its id before it began may stand, or be asked for anew
-            began_at = max((one.started_at for one in self._world.instances if one.key == key), default=0)
-            if last[2] >= began_at and last[-1] is (told.state is AckState.STOPPED):
+            if self._is_of_newest(last, key) and last.says_no is (told.state is AckState.STOPPED):
                 self._judge.violated("false_account", f"{emergency}: the last word of {key} is {last}")
+
+    def _is_of_newest(self, word: Word, key: tuple[str, str]) -> bool:
+        """Whether the last process with that id said so, or somebody who is none."""
+        lives = [one.started_at for one in self._world.instances if one.key == key]
+        return word.started_at is None or not lives or word.started_at == lives[-1]
 
     def _anew_at(self, emergency: str, service: str) -> int:
         """Epoch with which the service was last commanded anew: after a rollback all owe their proof."""

@@ -36,6 +36,8 @@ class Instance:
         self._world, self._engine = world, world.engine
         self._random = world.engine.random
         parts = world.parts
+        skew_ms = world.weather.skew_ms
+        self._skew_ms = self._random.randrange(-skew_ms, skew_ms) if skew_ms else 0
         self.gate = parts.gate(service, self._now_ms)
         self.gate.loop = _NO_LOOP
         self._stops = parts.stops(self.gate, instance_id, POLICY.graceful_stop_timeout_ms, self._quiet)
@@ -60,7 +62,8 @@ class Instance:
         self._holds = world.holds
 
     def _now_ms(self) -> int:
-        return self._engine.now_ms
+        """By its own clock."""
+        return self._engine.now_ms + self._skew_ms
 
     def after(self, delay_ms: int, act: Callable[..., object], *args: Any) -> None:
         self._engine.after(delay_ms, self._run, act, args)
@@ -76,7 +79,7 @@ class Instance:
     # ---------------------------------------------------------------------------------------- its own life
 
     def start(self) -> None:
-        self.started_at = self._engine.now_ms
+        self.started_at = self._now_ms()
         self._stops.start(self.started_at)
         self._next_command = len(self._commands)
         self._commands.readers.append(self.wake_commands)
@@ -176,7 +179,7 @@ class Instance:
         if announced is None or announced > now_ms:
             return None
         if self.left_at is not None and self.left_at <= now_ms:
-            return ServiceInstance(*self.key, InstanceState.LEFT, self.started_at, self.left_at, 0, 0)
+            return ServiceInstance(*self.key, InstanceState.LEFT, self.started_at, self.left_at + self._skew_ms, 0, 0)
         last = now_ms if self._beats_until is None else min(now_ms, self._beats_until)
         if self._silent_from < last <= self._cut_until:
             last = max(announced, self._silent_from)
@@ -190,10 +193,11 @@ class Instance:
         )  # fmt: skip
 
     def _heard_at(self, beat: int) -> ServiceInstance:
-        """Its heartbeat of that time, made once."""
-        if self._last_beat is None or self._last_beat.heartbeat_at != beat:
+        """Its heartbeat of that time, which it dates by its own clock; made once."""
+        sent_at = beat + self._skew_ms
+        if self._last_beat is None or self._last_beat.heartbeat_at != sent_at:
             needs = self._world.weather.depends_on.get(self.service, ())
-            self._last_beat = ServiceInstance(*self.key, InstanceState.UP, self.started_at, beat, 0, 0, needs)
+            self._last_beat = ServiceInstance(*self.key, InstanceState.UP, self.started_at, sent_at, 0, 0, needs)
         return self._last_beat
 
     def fall_ill(self, for_ms: int) -> None:
@@ -228,7 +232,7 @@ class Instance:
         note = "" if trusted else "signature invalid"
         if self._world.traces:
             self._world.note("%s gets %s", self, command)
-        self._perform(self._stops.on_command(command, trusted=trusted, note=note, now_ms=self._engine.now_ms))
+        self._perform(self._stops.on_command(command, trusted=trusted, note=note, now_ms=self._now_ms()))
 
     def _read_holds(self) -> None:
         self._reads_holds = False
@@ -258,7 +262,7 @@ class Instance:
 
     def _on_hold(self, hold: Hold) -> None:
         self._world.judge.delivered_hold(self, hold)
-        verdict, effects = self._stops.on_hold(hold, trusted=True, now_ms=self._engine.now_ms)
+        verdict, effects = self._stops.on_hold(hold, trusted=True, now_ms=self._now_ms())
         if self._world.traces:
             self._world.note("%s takes %s: %s", self, hold, verdict)
         self._perform(effects)
@@ -277,12 +281,12 @@ class Instance:
         due = self._stops.next_deadline()
         if due is not None and (self._armed_at is None or due < self._armed_at):
             self._armed_at = due
-            self.after(max(0, due - self._engine.now_ms), self._timer, due)
+            self.after(max(0, due - self._now_ms()), self._timer, due)
 
     def _timer(self, at: int) -> None:
         if self._armed_at == at:
             self._armed_at = None
-            self._perform(self._stops.on_tick(self._engine.now_ms))
+            self._perform(self._stops.on_tick(self._now_ms()))
 
     def _quiet(self) -> None:
         self.after(0, self._take_quiet)
@@ -308,7 +312,7 @@ class Instance:
     def _handled(self, command: Command, done: bool, reason: str) -> None:
         self._world.judge.handled(self, command, done=done)
         saved = f"state of {self}" if command.level is StopLevel.MAINTENANCE and self._saves_state() else None
-        now_ms = self._engine.now_ms
+        now_ms = self._now_ms()
         self._perform(self._stops.on_handled(command.command_id, now_ms, done=done, reason=reason, saved_state=saved))
 
     def _saves_state(self) -> bool:

@@ -108,6 +108,8 @@ class Weather:
     crowd: bool = False
     #: Where in a checkpoint a crash comes.
     crash_points: tuple[str, ...] = CRASH_POINTS
+    #: How far an instance's clock is from the coordinator's at the most.
+    skew_ms: int = 0
 
 
 #: One schedule of so many undoes more than by a resume.
@@ -121,6 +123,10 @@ CROWD_AT: Final = 4
 PLANS_AT: Final = 6
 #: Coordinators crash all the time, and stay away, while instances come and go under their ids.
 BEREFT_AT: Final = 7
+SKEW_AT: Final = 10
+SKEW_UNDOING_AT: Final = 12
+#: Less than a third of what would make a live instance look lost.
+SKEW_MS: Final = 900
 PARTITIONS_MAX: Final = 3
 #: Cohorts 8 and 37: the one is admitted at 10 %, the other at 50 %.
 _COHORTS: Final = ("4", "2")
@@ -135,6 +141,8 @@ def special(seed: int, weather: Weather) -> Weather:
         weather = replace(weather, anew=True)
     elif rest == CROWD_AT:
         weather = replace(weather, crowd=True)
+    elif rest in (SKEW_AT, SKEW_UNDOING_AT):
+        weather = replace(weather, skew_ms=SKEW_MS, anew=True)
     elif rest == BEREFT_AT:
         weather = replace(
             weather, services=weather.services[:1], instances_each=1, accounts=("1",), operations=12, trouble=0.6,
