@@ -327,9 +327,9 @@ class Accounts:
                 self._judge.violated("false_account", f"{emergency}: the last word of {key} is {last}")
 
     def _is_of_newest(self, word: Word, key: tuple[str, str]) -> bool:
-        """Whether the last process with that id said so, or somebody who is none."""
-        lives = [one.started_at for one in self._world.instances if one.key == key]
-        return word.started_at is None or not lives or word.started_at == lives[-1]
+        """Whether the last process that announced itself with that id said so, or somebody who is none."""
+        seen = [one for one in self._world.instances if one.key == key and self._world.seen_at(one) is not None]
+        return word.started_at is None or not seen or word.started_at == seen[-1].started_at
 
     def _anew_at(self, emergency: str, service: str) -> int:
         """Epoch with which the service was last commanded anew: after a rollback all owe their proof."""
