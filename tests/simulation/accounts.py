@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from emergency_stop.domain.ids import emergency_id, hit_cause, request_cause
-from emergency_stop.domain.messages import Ack, Command, Emergency, Hit, Hold, Request
-from emergency_stop.domain.values import LEVEL_SEVERITY, AckState, Action, EmergencyState, Mode, StopLevel
+from emergency_stop.domain.messages import Emergency, Hit, Request
+from emergency_stop.domain.values import LEVEL_SEVERITY, AckState, Action, EmergencyState, Mode
 
 if TYPE_CHECKING:
-    from tests.simulation.instance import Instance
+    from tests.simulation.answers import Word
     from tests.simulation.judge import Judge
     from tests.simulation.world import SimulatedWorld
 
 _ENDED: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL, EmergencyState.RESOLVED})
 _CLAIMS: Final = frozenset({EmergencyState.STOPPED, EmergencyState.PARTIAL})
 _LIFTED: Final = frozenset({EmergencyState.RECOVERING, EmergencyState.RESOLVED})
-_SAYS_NO: Final = frozenset({AckState.FAILED, AckState.REFUSED, AckState.UNKNOWN})
-#: An instance that a coordinator knows for so long counts in whatever it decides.
-KNOWN_FOR_MS: Final = 1_000
-#: One that a coordinator has seen it sees ever after, but for so long: what it reads has a lag that changes.
-SEEN_WITHIN_MS: Final = 10
-
-
-class Word(NamedTuple):
-    """A verdict on a stop: the command's epoch and attempt, when it was said, whether it says no, by which process."""
-
-    epoch: int
-    attempt: int
-    at: int
-    says_no: bool
-    started_at: int | None
 
 
 class Accounts:
     def __init__(self, judge: Judge, world: SimulatedWorld) -> None:
         self._judge, self._world = judge, world
         self._causes: dict[str, Hit | Request] = {}
-        self._commands: dict[str, Command] = {}
-        #: By emergency: each answer that differs from every other, in the order in which they came.
-        self._acks: dict[str, dict[Ack, Ack]] = {}
         self._newest: dict[str, Emergency] = {}
         self._once_stopped: set[str] = set()
         #: By emergency: when it was planned, and when it began.
@@ -53,13 +35,6 @@ class Accounts:
         elif message.mode is Mode.ENFORCE:
             self._causes[emergency_id(hit_cause(message.hit_id))] = message
 
-    def commanded(self, command: Command) -> None:
-        self._commands[command.command_id] = command
-
-    def command(self, command_id: str) -> Command | None:
-        """A command that was given."""
-        return self._commands.get(command_id)
-
     def newest(self) -> list[Emergency]:
         """The newest account of each."""
         return [*self._newest.values()]
@@ -67,7 +42,7 @@ class Accounts:
     def unproven(self, emergency: str, epoch: int) -> list[tuple[str, str]]:
         """Instances of an emergency that neither proved its stop of ``epoch`` nor left."""
         told = self._newest.get(emergency)
-        words = self._verdicts(emergency, epoch, told.scope if told else "")
+        words = self._judge.answers.verdicts(emergency, epoch, told.scope if told else "")
         keys = [(one.service, one.instance_id) for one in told.instances if one.instance_id] if told else []
         # what never was can prove nothing and act no more; one that left and came again read the hold before it acted
         here = {one.key for one in self._world.instances}
@@ -76,65 +51,6 @@ class Accounts:
             for key in keys
             if key in here and not self._has_left(key) and all(word.says_no for word in words.get(key, ()))
         ]
-
-    def acked(self, ack: Ack) -> None:
-        self._acks.setdefault(ack.emergency_id, {})[ack] = ack
-
-    def not_ready(self, emergency: str, attempt: int, epoch: int) -> list[tuple[Instance, Command]]:
-        """Who was there when a recovery's attempt probed, before ``epoch``, and has not said that it is ready."""
-        probes = [
-            c
-            for c in self._commands.values()
-            if (c.emergency_id, c.action, c.attempt) == (emergency, Action.PROBE, attempt) and c.epoch < epoch
-        ]
-        acks = self._acks.get(emergency, {}).values()
-        ready = {(a.command_id, a.instance_id) for a in acks if a.state is AckState.READY}
-        return [
-            (instance, probe)
-            for probe in probes
-            for instance in self._seen_before(probe.service, probe.issued_at)
-            if (probe.command_id, instance.instance_id) not in ready
-        ]
-
-    def begun_since_probed(self, emergency: str, attempt: int, hold: Hold) -> list[tuple[Instance, Command]]:
-        """Who lived at the last probes of a recovery's attempt before ``hold``, and began anew under its id since."""
-        wanted = emergency, Action.PROBE, attempt
-        probes = [
-            command
-            for command in self._commands.values()
-            if (command.emergency_id, command.action, command.attempt) == wanted and command.epoch < hold.epoch
-        ]
-        last_at = max((probe.issued_at for probe in probes), default=0)
-        return [
-            (instance, probe)
-            for probe in probes
-            if probe.issued_at == last_at
-            for instance in self._world.instances
-            if instance.service == probe.service
-            and probe.issued_at < (self._world.seen_at(instance) or 0) < hold.updated_at - SEEN_WITHIN_MS
-            and any(self._was_there(one, probe.issued_at) for one in self._world.instances if one.key == instance.key)
-        ]
-
-    def _was_there(self, instance: Instance, at: int) -> bool:
-        """Whether a coordinator knew it well at that time, and it had not ended."""
-        seen_at = self._world.seen_at(instance)
-        return seen_at is not None and seen_at < at - SEEN_WITHIN_MS and (instance.ended_at or at + 1) > at
-
-    def owing(self, emergency: str, services: tuple[str, ...], at: int) -> list[Instance]:
-        """Live instances of ``services`` that were asked to stop and had given no proof by then."""
-        acks = self._acks.get(emergency, {}).values()
-        proven = {(a.service, a.instance_id) for a in acks if a.state is AckState.STOPPED}
-        seen = [one for service in services for one in self._seen_before(service, at)]
-        return [one for one in seen if one.key not in proven and one.is_alive]
-
-    def _seen_before(self, service: str, at: int) -> list[Instance]:
-        """Instances of a service that a coordinator knew well before, and that have not left.
-
-        Of those under one id the last: what was before it has ended.
-        """
-        newest = {one.key: one for one in self._world.instances if self._world.seen_at(one) is not None}
-        here = [one for one in newest.values() if one.service == service and one.left_at is None]
-        return [one for one in here if (self._world.seen_at(one) or at) < at - KNOWN_FOR_MS]
 
     # -------------------------------------------------------------------------- each account as it is published
 
@@ -187,7 +103,7 @@ class Accounts:
         return "all" in emergency.target_services or service in emergency.target_services
 
     def _judge_claims(self, emergency: Emergency) -> None:
-        words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
+        words = self._judge.answers.verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         for told in emergency.instances:
             key = told.service, told.instance_id
             stopped = told.state is AckState.STOPPED
@@ -202,54 +118,23 @@ class Accounts:
 
     def _second_attempt(self, emergency: Emergency) -> bool:
         """Somebody who never answered was commanded again before the emergency was given up on at its deadline."""
-        given = [c for c in self._commands.values() if c.emergency_id == emergency.emergency_id]
-        again = any(command.attempt > 1 and command.action is Action.STOP for command in given)
+        given = self._judge.answers.given(emergency.emergency_id, Action.STOP)
+        again = any(command.attempt > 1 for command in given)
         in_doubt = (emergency.completed_at or 0) < emergency.deadline_at
-        words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
+        words = self._judge.answers.verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         silent = [
             i for i in emergency.instances if i.state is AckState.UNKNOWN and (i.service, i.instance_id) not in words
         ]
         return again or in_doubt or not silent or emergency.emergency_id in self._once_stopped
 
     def _judge_confirmations(self, emergency: Emergency) -> None:
-        acks = self._acks.get(emergency.emergency_id, {}).values()
         for told in emergency.instances:
-            confirmed = any(
-                (ack.service, ack.instance_id, ack.state) == (told.service, told.instance_id, AckState.RESUMED)
-                for ack in acks
-                if self._order(ack, Action.RESUME) is not None
-            )
-            if told.state is AckState.RESUMED and not confirmed:
+            key = told.service, told.instance_id
+            if told.state is AckState.RESUMED and not self._judge.answers.has_resumed(emergency.emergency_id, key):
                 self._judge.violated("false_account", f"{emergency}: {told} never confirmed the resume")
 
     def _has_left(self, key: tuple[str, str]) -> bool:
         return any(i.key == key and i.left_at is not None for i in self._world.instances)
-
-    # ------------------------------------------------------------------------------------- the naive twin of acks
-
-    def _order(self, ack: Ack, action: Action) -> Command | None:
-        command = self._commands.get(ack.command_id)
-        if command is None or command.service != ack.service or command.action is not action:
-            return None
-        return command
-
-    def _verdicts(self, emergency: str, epoch: int, scope: str) -> dict[tuple[str, str], list[Word]]:
-        """By instance all verdicts on commands that were given.
-
-        Of a stop of ``epoch`` that a recovery had let run before, only those on commands given since.
-        """
-        words: dict[tuple[str, str], list[Word]] = {}
-        for ack in self._acks.get(emergency, {}).values():
-            command = self._order(ack, Action.STOP)
-            if command is None or command.epoch < self._judge.ledger.ran_before(scope, emergency, epoch, ack.service):
-                continue
-            unsaved = command.level is StopLevel.MAINTENANCE and not ack.saved_state
-            bad_proof = ack.in_flight > 0 or ack.epoch < command.epoch or unsaved
-            if ack.state in _SAYS_NO or ack.state is AckState.STOPPED:
-                no = ack.state in _SAYS_NO or bad_proof
-                word = Word(command.epoch, command.attempt, ack.acked_at, no, ack.started_at)
-                words.setdefault((ack.service, ack.instance_id), []).append(word)
-        return words
 
     # ------------------------------------------------------------------------------------------------- the end
 
@@ -314,10 +199,10 @@ class Accounts:
 
     def _judge_last_words(self, emergency: Emergency) -> None:
         """By now everybody has been heard: what the emergency says of an instance is its last word."""
-        words = self._verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
+        words = self._judge.answers.verdicts(emergency.emergency_id, emergency.epoch, emergency.scope)
         for told in emergency.instances:
             key = told.service, told.instance_id
-            newest = self._anew_at(emergency.emergency_id, told.service)
+            newest = self._judge.answers.anew_at(emergency.emergency_id, told.service)
             valid = [word for word in words.get(key, ()) if word.epoch >= newest]
             last = max(valid, key=lambda word: word[:4], default=None)
             if last is None or self._has_left(key):
@@ -330,13 +215,3 @@ class Accounts:
         """Whether the last process that announced itself with that id said so, or somebody who is none."""
         seen = [one for one in self._world.instances if one.key == key and self._world.seen_at(one) is not None]
         return word.started_at is None or not seen or word.started_at == seen[-1].started_at
-
-    def _anew_at(self, emergency: str, service: str) -> int:
-        """Epoch with which the service was last commanded anew: after a rollback all owe their proof."""
-        first = (emergency, service, Action.STOP, 1)
-        epochs = [
-            one.epoch
-            for one in self._commands.values()
-            if (one.emergency_id, one.service, one.action, one.attempt) == first
-        ]
-        return max(epochs, default=0)

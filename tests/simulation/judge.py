@@ -48,6 +48,7 @@ from emergency_stop.domain.messages import (
 )
 from emergency_stop.domain.values import Action, HoldState, StopLevel
 from tests.simulation.accounts import Accounts
+from tests.simulation.answers import Answers
 from tests.simulation.ledger import HoldLedger
 from tests.simulation.planned_stops import PlannedStops
 from tests.simulation.proofs import Proofs, View
@@ -72,6 +73,7 @@ class Judge:
         self.violations: list[Violation] = []
         self.ledger = HoldLedger(self)
         self.proofs = Proofs(self)
+        self.answers = Answers(self, world)
         self.accounts = Accounts(self, world)
         self.recoveries = Recoveries(self, world)
         self.plans = PlannedStops(self)
@@ -99,7 +101,7 @@ class Judge:
     def accepted(self, message: Input) -> None:
         """The broker has an input."""
         if isinstance(message, Ack):
-            self.accounts.acked(message)
+            self.answers.acked(message)
         elif isinstance(message, ConditionAnswer):
             self.recoveries.accepted(message)
         elif isinstance(message, Hit) or message.action is Action.STOP:
@@ -123,7 +125,7 @@ class Judge:
             self.plans.published(effect, kept)
             self.proofs.published(effect)
         elif isinstance(effect, Command):
-            self.accounts.commanded(effect)
+            self.answers.commanded(effect)
         elif isinstance(effect, Emergency):
             if not late:
                 self.accounts.told(effect)

@@ -127,7 +127,7 @@ class HoldLedger:
         waited_ms = decided_at - began_at
         fresh = tuple(name for name in cause.services if name not in former[1].services)
         self._tiers[cause.emergency_id] = at, fresh
-        owing = self._judge.accounts.owing(cause.emergency_id, tier, decided_at)
+        owing = self._judge.answers.owing(cause.emergency_id, tier, decided_at)
         if owing and waited_ms < self._judge.tier_ms():
             self._judge.violated("early_tier", f"{hold} holds a further tier after {waited_ms} ms; {owing} owe a proof")
 

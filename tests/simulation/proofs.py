@@ -160,7 +160,7 @@ class Proofs:
         view.said.add(ack)
         if ack.state is AckState.RESUMED and view.held.get(ack.scope, 100) < 100:
             self._judge.violated("stale_resume", f"{instance} confirms {ack}, and its newest hold still holds")
-        command = self._judge.accounts.command(ack.command_id)
+        command = self._judge.answers.command(ack.command_id)
         if ack.state is AckState.READY:
             self._judge_ready(instance, view, command)
         if ack.state is not AckState.STOPPED or (command is not None and command.action is Action.DRILL):

@@ -161,9 +161,9 @@ class Recoveries:
     def judge_probes(self, hold: Hold, emergency: str) -> None:
         """Whoever was probed in this attempt has said that it is well, before anything more runs."""
         attempt = max((one.attempt for one in self._newest.values() if one.emergency_id == emergency), default=0)
-        for instance, command in self._judge.accounts.not_ready(emergency, attempt, hold.epoch):
+        for instance, command in self._judge.answers.not_ready(emergency, attempt, hold.epoch):
             self._judge.violated("unprobed", f"{hold} lets {instance} run, which never said ready to {command}")
-        for instance, command in self._judge.accounts.begun_since_probed(emergency, attempt, hold):
+        for instance, command in self._judge.answers.begun_since_probed(emergency, attempt, hold):
             self._judge.violated("unprobed", f"{hold} lets {instance} run, which began anew since {command}")
 
     def _judge_first(self, hold: Hold, cause: HoldCause) -> None:
