@@ -128,6 +128,11 @@ class CoordinatorCollector(Collector):
         queue = GaugeMetricFamily(
             "estop_stop_queue_length", "Emergencies whose commands wait for a slot.", labels=["partition"]
         )
+        unrecorded = GaugeMetricFamily(
+            "estop_stops_unrecorded",
+            "Scopes whose stop every instance has proven, and whose hold is not read back yet.",
+            labels=["partition"],
+        )
         blind = GaugeMetricFamily(
             "estop_telemetry_blind", "1: no detector evaluates what is new in it.", labels=["partition"]
         )
@@ -140,8 +145,9 @@ class CoordinatorCollector(Collector):
             for (phase, level), count in core.coordinator.census().items():
                 emergencies.add_metric([str(partition), phase, level], count)
             queue.add_metric([str(partition)], core.coordinator.queue_length)
+            unrecorded.add_metric([str(partition)], core.coordinator.unrecorded)
             for number, is_blind in core.watches.blind.blind().items():
                 blind.add_metric([str(number)], float(is_blind))
             if core.watches.blast.is_on:
                 common_cause.add_metric([], float(core.watches.blast.is_raised))
-        yield from (emergencies, queue, blind, common_cause)
+        yield from (emergencies, queue, unrecorded, blind, common_cause)

@@ -92,6 +92,11 @@ class Coordinator:
         """Emergencies whose commands wait for a slot."""
         return len(self._queued)
 
+    @property
+    def unrecorded(self) -> int:
+        """Scopes with a stop that every instance has proven, whose hold has not been read back."""
+        return len(self._unconcluded)
+
     def census(self) -> Counter[tuple[str, str]]:
         """How many emergencies there are by (phase, level), without drills; for metrics."""
         return +self._census

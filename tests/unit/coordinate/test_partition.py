@@ -67,6 +67,19 @@ def test_a_restart_under_the_same_name_is_noticed_while_a_stop_waits_for_it() ->
     assert commands(ticked(core, 2 * WATCH_MS, anew)) == []
 
 
+def test_a_proven_stop_ends_with_the_tick_after_its_hold_was_read_back() -> None:
+    core, unread = coordinator(), replace(world(), is_published=lambda *_: False)
+    effects = given(core, hit("h1", "account:1"), 0, unread)
+    for command in commands(effects):
+        given(core, ack(command, AckState.STOPPED), 1, unread)
+    (case,) = core.state("account:1").cases
+    assert (case.phase.value, core.unrecorded, core.to_conclude(unread.is_published)) == ("stopping", 1, [])
+    assert core.to_conclude(world().is_published) == ["account:1"]
+    ticked(core, 2, world())
+    (case,) = core.state("account:1").cases
+    assert (case.phase.value, core.unrecorded, core.to_conclude(world().is_published)) == ("stopped", 0, [])
+
+
 class TestSlots:
     """MAX_CONCURRENT_STOPS limits commands, never holds."""
 
