@@ -114,11 +114,12 @@ class HoldLedger:
 
     def _judge_tier(self, hold: Hold, cause: HoldCause, kept: Kept | None) -> None:
         """A further tier is held once the one before has proven its stop, or has had its time."""
-        # the hold that the tier began with may have been superseded before it went out: then nobody knows when it did
+        # the hold that the tier began with may have been superseded before it went out, or said again later
         at = hold.updated_at if cause.epoch == hold.epoch else 0
         former = self.causes.get(cause.emergency_id)
         if former is None or set(former[1].services) == set(cause.services):
-            self._tiers.setdefault(cause.emergency_id, (at, cause.services))
+            opened_at = self._judge.recoveries.newest_at("emergency_opened", cause.emergency_id, kept, hold.updated_at)
+            self._tiers.setdefault(cause.emergency_id, (min(at, opened_at or at), cause.services))
             return
         began_at, tier = self._tiers[cause.emergency_id]
         # of such a hold the tier's own record tells when it was decided: who came up since, owed nothing then
@@ -126,7 +127,7 @@ class HoldLedger:
         decided_at = noted_at or hold.updated_at
         waited_ms = decided_at - began_at
         fresh = tuple(name for name in cause.services if name not in former[1].services)
-        self._tiers[cause.emergency_id] = at, fresh
+        self._tiers[cause.emergency_id] = min(at, decided_at), fresh
         owing = self._judge.answers.owing(cause.emergency_id, tier, decided_at)
         if owing and waited_ms < self._judge.tier_ms():
             self._judge.violated("early_tier", f"{hold} holds a further tier after {waited_ms} ms; {owing} owe a proof")

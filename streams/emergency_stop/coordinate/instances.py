@@ -25,6 +25,7 @@ from emergency_stop.domain.messages import Ack, InstanceStop, ServiceInstance
 from emergency_stop.domain.values import AckState, Action, Scope, StopLevel
 
 _VERDICTS = frozenset({Standing.STOPPED, Standing.FAILED})
+_PROGRESS = frozenset({AckState.RECEIVED, AckState.STOPPING})
 _RESUME_SIDE = frozenset({Standing.RESUMING, Standing.RESUMED, Standing.REFUSED})
 #: Standings of an instance that is alive and still owes its proof.
 OWING = frozenset({Standing.PENDING, Standing.RECEIVED, Standing.STOPPING})
@@ -212,6 +213,14 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
     """
     number, order = _answered(case, ack)
     former = next((t for t in case.targets if (t.service, t.instance_id) == (ack.service, ack.instance_id)), None)
+    if (
+        former is not None
+        and _is_of_another(former, ack)
+        and ack.state in _PROGRESS
+        and order.action is not Action.RESUME
+    ):
+        # a former process, or the next one before it is announced: then it is asked anew, and answers again
+        return case
     target = former or _new(ack.service, ack.instance_id, now_ms, ack.started_at)
     if order.action is Action.RESUME and target.standing not in _RESUME_SIDE:
         # it was not seen alive when the resume went out, but it got the command all the same
@@ -231,6 +240,11 @@ def fold_ack(case: Case, ack: Ack, now_ms: int) -> Case:
     if former is None:
         kept = sorted([*kept, told], key=lambda t: (t.service, t.instance_id))
     return replace(case, targets=tuple(kept))
+
+
+def _is_of_another(target: Target, ack: Ack) -> bool:
+    """Whether another process with its id says so than the one that is known of."""
+    return None not in (target.started_at, ack.started_at) and target.started_at != ack.started_at
 
 
 def _answered(case: Case, ack: Ack) -> tuple[int, Order]:
@@ -272,7 +286,7 @@ def _stale(target: Target, standing: Standing, number: int, ack: Ack) -> bool:
     """Whether a newer or equal verdict of the instance is known already."""
     if target.standing not in _VERDICTS:
         return False
-    if standing not in _VERDICTS or ack.state in (AckState.RECEIVED, AckState.STOPPING):
+    if standing not in _VERDICTS or ack.state in _PROGRESS:
         return True
     known = (target.order, target.at, target.standing is Standing.FAILED)
     return (number, ack.acked_at, standing is Standing.FAILED) <= known

@@ -318,6 +318,22 @@ class TestInstances:
         state = after(state, [ack(command_to(case, "y"), D, at=600, started_at=500)], at=10_004, where=anew)
         assert state.cases[0].phase.value == "stopped"
 
+    def test_what_a_process_says_before_it_is_announced_is_asked_for_again(self) -> None:
+        """Its proof alone must not be lost to the word of its start, nor its start be taken for its predecessor's."""
+        before = world(instance("x", started_at=1), instance("y", started_at=2))
+        state = opened(hit(), 10, before)
+        case = state.cases[0]
+        proofs = {s: ack(command_to(case, s), D, at=20, started_at=at) for s, at in (("x", 1), ("y", 15))}
+        told = ack(command_to(case, "y"), AckState.RECEIVED, at=19, started_at=15)
+        assert step(state, told, 20, before) == (state, [])
+        state, effects = step(after(state, [proofs["x"]], where=before), proofs["y"], 21, before)
+        assert [c.service for c in commands(effects)] == ["y"], "the one that is announced is asked"
+        state, effects = step(state, told, 22, before)
+        announced = world(instance("x", started_at=1), instance("y", started_at=15))
+        state, effects = step(state, Tick(SCOPE), 23, announced)
+        assert [c.service for c in commands(effects)] == ["y"], "the one that is announced now is asked"
+        assert after(state, [proofs["y"]], where=announced).cases[0].phase.value == "stopped"
+
     def test_one_that_left_and_starts_anew_under_its_name_owes_a_proof(self) -> None:
         gone = world(instance("x"), instance("y", heartbeat_at=5, state=InstanceState.LEFT))
         state = opened(hit(), where=gone)
