@@ -170,7 +170,10 @@ class Accounts:
     def _covers(self, emergency: Emergency, hit: Hit) -> bool:
         if (emergency.scope, emergency.trigger_id) != (hit.scope, hit.trigger_id):
             return False
-        held = self._judge.ledger.severities.get(emergency.emergency_id, LEVEL_SEVERITY[emergency.level])
+        decided = LEVEL_SEVERITY[emergency.level]
+        held = self._judge.ledger.severities.get(emergency.emergency_id, decided)
+        if self._was_lifted_at_once(emergency.emergency_id):  # before the hold of its escalation went out
+            held = max(held, decided)
         services = emergency.target_services
         return held >= LEVEL_SEVERITY[hit.level] and ("all" in services or set(hit.target_services) <= set(services))
 
