@@ -97,6 +97,12 @@ class CoordinatorProcess:
         if self.granting is not None:
             self.granting.is_over = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has read all that there is, and published what follows."""
+        unread = any(self._positions.get(topic, 0) < len(log) for topic, log in self._world.inputs.items())
+        return not unread and not self._touched and not self._is_writing
+
     def is_called(self, published: PublishedHolds) -> bool:
         """Whether what the holds' topic tells is news to it."""
         return bool(self._core.to_restate(published.overtaken) or self._core.to_conclude(published.has))

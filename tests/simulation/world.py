@@ -106,9 +106,15 @@ class SimulatedWorld:
         while not self.judge.has_all_ended() and not self.judge.violations and self.engine.now_ms < latest:
             self._run_until(self.engine.now_ms + 1_000)
         self._run_until(self.engine.now_ms + QUIET_MS)
+        # an answer that comes late enough arrives in this very moment
+        while not self._is_all_heard() and not self.judge.violations and self.engine.now_ms < latest:
+            self._run_until(self.engine.now_ms + 10)
         if not self.judge.violations:
             self.judge.conclude()
         return self.judge.violations
+
+    def _is_all_heard(self) -> bool:
+        return self.coordinator is not None and self.coordinator.is_idle
 
     operations_are_over = False
 
