@@ -105,7 +105,7 @@ class CoordinatorProcess:
 
     def is_called(self, published: PublishedHolds) -> bool:
         """Whether what the holds' topic tells is news to it."""
-        return bool(self._core.to_restate(published.overtaken) or self._core.to_conclude(published.has))
+        return self._core.is_called(published.overtaken, published.has)
 
     def wake(self) -> None:
         """There is something to read."""
@@ -140,8 +140,8 @@ class CoordinatorProcess:
 
     def _pass_time(self, where: World) -> None:
         due = self._core.next_deadline()
-        called = self._core.to_restate(where.overtaken) or self._core.to_conclude(where.is_published)
-        if called or (due is not None and due <= self._engine.now_ms):
+        is_called = self._core.is_called(where.overtaken, where.is_published)
+        if is_called or (due is not None and due <= self._engine.now_ms):
             self._core.tick(self._engine.now_ms, where)
             self._touched = True
 

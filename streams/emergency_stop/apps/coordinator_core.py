@@ -146,7 +146,7 @@ class CoordinatorCore:
         return ()
 
     def next_deadline(self) -> int | None:
-        if self.coordinator.to_restate(self._overtaken()) or self.coordinator.to_conclude(self._published.has):
+        if self.coordinator.is_called(self._overtaken(), self._published.has):
             return 0
         deadlines = (self.coordinator.next_deadline(), self.watches.next_deadline())
         return min((at for at in deadlines if at is not None), default=None)

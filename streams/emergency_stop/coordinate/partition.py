@@ -135,12 +135,16 @@ class Coordinator:
         self._fill_slots(now_ms, world)
 
     def to_restate(self, overtaken: Mapping[str, int]) -> list[str]:
-        """Scopes of ``overtaken`` whose hold is to be said again; while there is one, a tick is due."""
+        """Scopes of ``overtaken`` whose hold is to be said again."""
         return [scope for scope, occasion in overtaken.items() if self._restated.get(scope) != occasion]
 
     def to_conclude(self, is_published: Callable[[str, int], bool]) -> list[str]:
         """Scopes with a stop that every instance has proven, whose hold is on record now; a tick then ends the stop."""
         return [scope for scope, epoch in self._unconcluded.items() if is_published(scope, epoch)]
+
+    def is_called(self, overtaken: Mapping[str, int], is_published: Callable[[str, int], bool]) -> bool:
+        """Whether what the topic of holds tells is news, and a tick is due for it."""
+        return bool(self.to_restate(overtaken) or self.to_conclude(is_published))
 
     def take_effects(self) -> list[Effect]:
         """What may be published now: everything decided before the last ``take_dirty``.
