@@ -26,7 +26,7 @@ class Publish:
     key: bytes | None
     value: bytes | None
     partition: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
 
 
@@ -40,7 +40,7 @@ class Publisher(Protocol):
         value: bytes | None,
         *,
         partition: int | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> Awaitable[None]:
         """Enqueue in order; the awaitable ends when the broker has acknowledged, or raises."""
         return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])

@@ -26,7 +26,7 @@ from emergency_stop.apps.dev import say, uses_embedded_broker
 from emergency_stop.apps.produce.bad_inputs import NAMES
 from emergency_stop.apps.produce.generator import INCIDENTS, TelemetryGenerator
 from emergency_stop.apps.produce.run import TelemetrySender, sealing, send_bad
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.apps.stack.child import StackError
 from emergency_stop.apps.stack.stack import Stack
 from emergency_stop.config import Settings

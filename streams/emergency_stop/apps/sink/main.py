@@ -15,7 +15,6 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.sink.audit_key import load_audit_signer
 from emergency_stop.apps.sink.heads import HeadKeeper, HeadSpec
-from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.query import QueryServer
 from emergency_stop.apps.sink.worker import SinkSpec, SinkWorker
@@ -140,7 +139,7 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
     )
     head_spec = HeadSpec(settings.audit_head_records, settings.audit_head_interval_ms, settings.audit_heads_file)
     heads = HeadKeeper(head_spec, signer, settings.cluster, Codec(registry))
-    worker = SinkWorker(spec, database, Intaker(registry, records), publisher, SinkMetrics(), heads)
+    worker = SinkWorker(spec, database, registry, publisher, SinkMetrics(), heads)
     log.info("heads of the audit are signed with key %s", signer.key_id)
     loop = asyncio.get_running_loop()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from emergency_stop.apps.sink.intake import DeadLetter
+from emergency_stop.apps.sink.dead_letter import DeadLetter
 from emergency_stop.apps.sink.store import RangeInsert
 
 
