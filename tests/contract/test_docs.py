@@ -17,6 +17,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
     [
         ("docs/configuration.py", "docs/configuration.md"),
         ("docs/rules.py", "docs/rules.md"),
+        ("docs/triggers.py", "docs/triggers.md"),
         ("docs/adr/index.py", "docs/adr/README.md"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,20 +23,24 @@ COMPACTED_CONFIG: Final = {
     "max.message.bytes": "8388608",
 }
 PLAIN_CONFIG: Final = {"cleanup.policy": "delete", "max.message.bytes": "8388608"}
+#: The broker's defaults, a week in most, are not for evidence.
+KEPT_CONFIG: Final = {**PLAIN_CONFIG, "retention.ms": "-1", "retention.bytes": "-1"}
 
 
 @dataclass(frozen=True, slots=True)
 class TopicReport:
-    """A topic as the broker has it. ``cleanup_policy`` is ``None`` where the broker does not say."""
+    """A topic as the broker has it; ``None`` where the broker does not say. Bounds below 0 mean none."""
 
     name: str
     partitions: int
     cleanup_policy: str | None
+    retention_ms: int | None = None
+    retention_bytes: int | None = None
 
 
 def topic_config(spec: TopicSpec) -> dict[str, str]:
     """The broker settings that ``spec`` needs."""
-    return dict(COMPACTED_CONFIG if spec.compacted else PLAIN_CONFIG)
+    return dict(COMPACTED_CONFIG if spec.compacted else KEPT_CONFIG if spec.kept else PLAIN_CONFIG)
 
 
 async def ensure_topics(brokers: str, specs: Iterable[TopicSpec], *, replication: int = 1) -> tuple[str, ...]:
@@ -68,10 +72,17 @@ async def describe_topics(brokers: str, names: Iterable[str]) -> dict[str, Topic
         if not present:
             return {}
         partitions = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics(present)}
-        policies = await _cleanup_policies(admin, present)
+        found = await _configs(admin, present)
     finally:
         await admin.close()
-    return {name: TopicReport(name, partitions.get(name, 0), policies.get(name)) for name in present}
+    return {name: _report(name, partitions.get(name, 0), found.get(name, {})) for name in present}
+
+
+def _report(name: str, partitions: int, config: Mapping[str, str]) -> TopicReport:
+    age, size = (config.get(bound) for bound in ("retention.ms", "retention.bytes"))
+    return TopicReport(
+        name, partitions, config.get("cleanup.policy"), int(age) if age else None, int(size) if size else None
+    )
 
 
 async def _admin(brokers: str) -> AIOKafkaAdminClient:
@@ -92,15 +103,16 @@ def _raise_for(response: Any) -> None:
             raise error(f"creating topic {name} failed")
 
 
-async def _cleanup_policies(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, str]:
+async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The settings of each topic; none where the broker does not describe them."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     try:
         responses = await admin.describe_configs(resources)
     except (KafkaError, NotImplementedError) as error:
         log.info("the broker does not describe topic settings: %s", error)
         return {}
-    policies: dict[str, str] = {}
-    for response in responses:
-        for _, _, _, name, entries in response.resources:
-            policies.update((name, entry[1]) for entry in entries if entry[0] == "cleanup.policy")
-    return policies
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for response in responses
+        for _, _, _, name, entries in response.resources
+    }

@@ -119,7 +119,11 @@ class Settings:
         "Emergencies whose commands are in progress at once, per coordinator partition. Holds are never queued.",
     )
     auto_recovery_enabled: bool = _setting(
-        "AUTO_RECOVERY_ENABLED", True, boolean, "Whether recovery may start by itself."
+        "AUTO_RECOVERY_ENABLED",
+        True,
+        boolean,
+        "Whether emergencies of triggers with clear_rule: when_condition_clears may recover by themselves; others never"
+        " do.",
     )
     recovery_validation_timeout_ms: int = _setting(
         "RECOVERY_VALIDATION_TIMEOUT",
@@ -137,7 +141,8 @@ class Settings:
         "NOTIFICATION_CHANNELS",
         NOTIFICATION_CHANNELS,
         names_among(NOTIFICATION_CHANNELS),
-        "Where people are told: system (the notifier's log) always, email and webhook where their settings are given.",
+        "Where people are told: system (the notifier's log) always, email and webhook where their settings are given. A"
+        " trigger may name fewer for its warnings and infos.",
     )
     notify_smtp_url: str | None = _setting(
         "ESTOP_NOTIFY_SMTP_URL",
@@ -202,7 +207,10 @@ class Settings:
         " firing first; the others are counted together.",
     )
     retain_event_history_days: int = _setting(
-        "RETAIN_EVENT_HISTORY", 30, integer_within(1, 3_650), "Days that ClickHouse keeps rows."
+        "RETAIN_EVENT_HISTORY",
+        30,
+        integer_within(1, 3_650),
+        "Days that ClickHouse keeps rows; holds, triggers and the audit have no end.",
     )
     memory_bytes_max: int = _setting(
         "MAX_MEMORY_USAGE",

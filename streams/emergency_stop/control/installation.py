@@ -1,6 +1,6 @@
 """An installation as its own topics tell it: holds, services, emergencies, triggers. Needs Kafka and nothing else.
 
-What an operator sees and does at 3 a.m. must not depend on ClickHouse, a console or a coordinator that answers.
+What an operator sees and does at 3 a.m. must not depend on ClickHouse or a coordinator that answers.
 """
 
 from __future__ import annotations

@@ -12,13 +12,15 @@ class TopicSpec:
 
     ``record`` is the Avro record's name, ``None`` where values are not ours (dead letters) or
     opaque bytes (state). ``partitions`` is a default; telemetry topics must all have the same count,
-    and so must the co-partitioned control topics.
+    and so must the co-partitioned control topics. What is ``kept`` is evidence: the broker deletes none of it,
+    whatever its defaults are.
     """
 
     name: str
     record: str | None
     compacted: bool = False
     partitions: int = 4
+    kept: bool = False
 
 
 TELEMETRY_HEALTH: Final = "telemetry.health"
@@ -99,8 +101,8 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(RECOVERIES, "Recovery", compacted=True),
-    TopicSpec(AUDIT, "AuditRecord"),
-    TopicSpec(AUDIT_HEADS, "AuditHead", partitions=1),
+    TopicSpec(AUDIT, "AuditRecord", kept=True),
+    TopicSpec(AUDIT_HEADS, "AuditHead", partitions=1, kept=True),
     TopicSpec(LEASES, "Lease", compacted=True, partitions=1),
     TopicSpec(LIFECYCLE, "Lifecycle"),
     TopicSpec(NOTICES, "Notice", partitions=1),

@@ -71,7 +71,7 @@ def parse_trigger(
         cooldown_period=reader.whole("cooldown_period", 0, COOLDOWN_MS_MAX),
         stop_level=reader.choice("stop_level", StopLevel),
         target_services=targets,
-        notification_channels=reader.names("notification_channels", ("system",), CHANNELS),
+        notification_channels=reader.names("notification_channels", CHANNELS, CHANNELS),
         priority=reader.whole("priority", 1, 4),
         clear_rule=reader.choice("clear_rule", ClearRule, "never_automatically"),
         updated_by=updated_by,

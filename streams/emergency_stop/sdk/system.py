@@ -1,7 +1,7 @@
 """``EmergencyStopSystem``: the guide's operations for programs, over topics alone.
 
 A request goes out as a record, acknowledged by every in-sync replica, before anything is read; what became of it is
-read from the coordinator's topics. Neither ClickHouse nor a console is needed, and a stop needs no ``start``.
+read from the coordinator's topics. ClickHouse is not needed, and a stop needs no ``start``.
 """
 
 from __future__ import annotations

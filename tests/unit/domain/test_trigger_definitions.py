@@ -8,7 +8,7 @@ import pytest
 
 from emergency_stop.domain.default_triggers import builtin_triggers, default_pack
 from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
-from emergency_stop.domain.triggers import LIMITS
+from emergency_stop.domain.triggers import CHANNELS, LIMITS
 from emergency_stop.domain.values import StopLevel, TriggerType
 from emergency_stop.rules.definitions import check_version, read_trigger
 
@@ -269,3 +269,12 @@ def test_every_type_that_telemetry_decides_is_in_the_default_pack() -> None:
     packed = {trigger.trigger_type for trigger in default_pack(0)}
     assert packed == set(LIMITS) - {TriggerType.MANUAL_TRIGGER, TriggerType.CUSTOM_RULE_TRIGGER}
     assert len({trigger.trigger_id for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}) == 12
+
+
+def test_what_names_no_channel_is_told_on_all_and_so_is_the_default_pack() -> None:
+    def told(example: dict[str, Any]) -> tuple[str, ...]:
+        return parse_trigger(example, services=SERVICES).notification_channels
+
+    assert (told(GUIDE_HEALTH), told(GUIDE_RISK)) == (("system", "email"), CHANNELS)
+    named = {trigger.notification_channels for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}
+    assert named == {CHANNELS}

@@ -122,7 +122,20 @@ def _difference(spec: TopicSpec, found: TopicReport | None) -> str | None:
         return f"{spec.name} has cleanup.policy={found.cleanup_policy}, needed is compact: state would be deleted"
     if not spec.compacted and found.cleanup_policy is not None and "compact" in found.cleanup_policy:
         return f"{spec.name} has cleanup.policy={found.cleanup_policy}, needed is delete: events would vanish"
-    return None
+    return _bounded(spec, found) if spec.kept else None
+
+
+def _bounded(spec: TopicSpec, found: TopicReport) -> str | None:
+    """What deletes evidence. A topic that was made before it was kept has the broker's defaults still."""
+    bounds = {"retention.ms": found.retention_ms, "retention.bytes": found.retention_bytes}
+    given = [f"{name}={value}" for name, value in bounds.items() if value is not None and value >= 0]
+    if not given:
+        return None
+    return (
+        f"{spec.name} has {', '.join(given)}, needed is -1: the audit would be deleted; set it with"
+        f" kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {spec.name}"
+        " --add-config retention.ms=-1,retention.bytes=-1"
+    )
 
 
 def _schemas(settings: Settings) -> Layer:
