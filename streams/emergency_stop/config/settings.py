@@ -30,6 +30,7 @@ from emergency_stop.config.values import (
     names_among,
     service_dependencies,
     smtp_url,
+    without_secrets,
 )
 from emergency_stop.domain.topics import (
     DETECTOR_LOOPS,
@@ -433,7 +434,7 @@ class Settings:
             try:
                 values[spec.name] = spec.metadata["parse"](text)
             except ValueError as error:
-                problems.append(f"{spec.metadata['variable']}={text!r} {error}")
+                problems.append(f"{spec.metadata['variable']}={_shown(spec, text)!r} {error}")
         problems += unknown_variables(environment, tuple(spec.metadata["variable"] for spec in fields(cls)))
         settings = cls(**values) if not problems else None
         if settings is not None:
@@ -484,6 +485,11 @@ def describe_settings() -> list[dict[str, str]]:
         {"variable": spec.metadata["variable"], "default": _default(spec), "doc": spec.metadata["doc"]}
         for spec in fields(Settings)
     ]
+
+
+def _shown(spec: Field[Any], text: str) -> str:
+    """The value as a problem may tell it: logs are no place for a password."""
+    return without_secrets(text) if spec.metadata["parse"] in (http_url, smtp_url) else text
 
 
 def _default(spec: Field[Any]) -> str:
