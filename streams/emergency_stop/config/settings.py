@@ -410,7 +410,10 @@ class Settings:
     )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(
-        "ESTOP_KERNEL_CACHE", None, Path, "Where compiled kernels are kept; none: beside the code."
+        "ESTOP_KERNEL_CACHE",
+        None,
+        Path,
+        "Where compiled kernels are kept; none: where NUMBA_CACHE_DIR says, as in the image, or beside the code.",
     )
     sink_query_port: int = _setting(
         "ESTOP_SINK_QUERY_PORT",
