@@ -45,7 +45,8 @@ class DetectorCollector(Collector):
         yield from self._freshness()
         yield self._answers()
         yield from self._evaluations()
-        yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
+        text = "Active triggers, the built-in ones not counted."
+        yield GaugeMetricFamily("estop_triggers", text, self._book.count_active())
 
     def _freshness(self) -> Iterator[Metric]:
         now_ms, blind = self._clock.now_ms(), self._worker.blind_partitions()

@@ -67,6 +67,10 @@ class TriggerBook:
         known = self._triggers | self._builtin
         return tuple(known[name] for name in sorted(known) if not known[name].removed)
 
+    def count_active(self) -> int:
+        """Triggers that can fire, the built-in ones left out: those are in force whatever an operator does."""
+        return sum(one.is_active and one.trigger_id not in self._builtin for one in self.triggers())
+
     def offset_of(self, trigger_id: str) -> int:
         """Where the newest version lies on the topic; -1 for what is built in."""
         return self._offsets.get(trigger_id, NO_OFFSET)

@@ -30,6 +30,7 @@ from emergency_stop.config.values import (
     names_among,
     service_dependencies,
     smtp_url,
+    without_secrets,
 )
 from emergency_stop.domain.topics import (
     DETECTOR_LOOPS,
@@ -417,7 +418,10 @@ class Settings:
     )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(
-        "ESTOP_KERNEL_CACHE", None, Path, "Where compiled kernels are kept; none: beside the code."
+        "ESTOP_KERNEL_CACHE",
+        None,
+        Path,
+        "Where compiled kernels are kept; none: where NUMBA_CACHE_DIR says, as in the image, or beside the code.",
     )
     sink_query_port: int = _setting(
         "ESTOP_SINK_QUERY_PORT",
@@ -441,7 +445,7 @@ class Settings:
             try:
                 values[spec.name] = spec.metadata["parse"](text)
             except ValueError as error:
-                problems.append(f"{spec.metadata['variable']}={text!r} {error}")
+                problems.append(f"{spec.metadata['variable']}={_shown(spec, text)!r} {error}")
         problems += unknown_variables(environment, tuple(spec.metadata["variable"] for spec in fields(cls)))
         settings = cls(**values) if not problems else None
         if settings is not None:
@@ -492,6 +496,11 @@ def describe_settings() -> list[dict[str, str]]:
         {"variable": spec.metadata["variable"], "default": _default(spec), "doc": spec.metadata["doc"]}
         for spec in fields(Settings)
     ]
+
+
+def _shown(spec: Field[Any], text: str) -> str:
+    """The value as a problem may tell it: logs are no place for a password."""
+    return without_secrets(text) if spec.metadata["parse"] in (http_url, smtp_url) else text
 
 
 def _default(spec: Field[Any]) -> str:

@@ -14,6 +14,7 @@ from fastavro.utils import generate_many
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.apps.trigger_book import TriggerBook
+from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID
 from emergency_stop.domain.definition_reader import DEFINITION_FIELDS, snake_case
 from emergency_stop.domain.topics import TRIGGERS
 from emergency_stop.domain.triggers import Trigger
@@ -131,3 +132,17 @@ def test_a_removal_is_taken_whatever_else_it_says(book: TriggerBook) -> None:
     book.record(record(CODEC.encode(gone, TRIGGERS)))
     assert (book.refused, mine(book)) == (0, None)
     book.plan()
+
+
+def test_what_is_built_in_removed_or_switched_off_is_not_counted_as_active(book: TriggerBook) -> None:
+    assert book.count_active() == 1
+    for one in (
+        replace(STANDING, trigger_id="off", is_active=False),
+        replace(STANDING, trigger_id=BUILTIN_SUSPENSION_ID),
+        replace(STANDING, trigger_id="second"),
+    ):
+        book.record(record(CODEC.encode(one, TRIGGERS)))
+    assert book.count_active() == 2
+    for one in (STANDING, replace(STANDING, trigger_id="second")):
+        book.record(record(CODEC.encode(removed(one, Author("ann", 1)), TRIGGERS)))
+    assert (book.count_active(), len(book.triggers())) == (0, 3)

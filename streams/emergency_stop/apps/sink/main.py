@@ -139,7 +139,7 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
     )
     head_spec = HeadSpec(settings.audit_head_records, settings.audit_head_interval_ms, settings.audit_heads_file)
     heads = HeadKeeper(head_spec, signer, settings.cluster, Codec(registry))
-    worker = SinkWorker(spec, database, registry, publisher, SinkMetrics(), heads)
+    worker = SinkWorker(spec, database, registry, publisher, SinkMetrics(topics=records), heads)
     log.info("heads of the audit are signed with key %s", signer.key_id)
     loop = asyncio.get_running_loop()
 

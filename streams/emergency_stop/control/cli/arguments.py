@@ -32,8 +32,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     """Carry out a parsed command."""
     prepare(settings)
     if options.command not in _LASTING and settings.log_level != "debug":
-        # A command that ends tells its outcome itself; what adapters met on the way would only surround it.
-        logging.getLogger("emergency_stop.adapters").setLevel(logging.ERROR)
+        # A command that ends tells its outcome itself; what adapters and drivers met on the way would only surround it.
+        for speaker in ("emergency_stop.adapters", "clickhouse_connect", "urllib3"):
+            logging.getLogger(speaker).setLevel(logging.ERROR)
     command: Command = load(options.run)
     try:
         return command(options, settings)

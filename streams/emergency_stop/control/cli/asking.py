@@ -12,6 +12,7 @@ from typing import Any, Final
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import Settings
+from emergency_stop.control.errors import EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain.messages import AuditRecord, Request
 from emergency_stop.domain.topics import AUDIT
@@ -22,6 +23,8 @@ from emergency_stop.wire.registry import UnknownSchemaError
 #: How long after its own deadline a stop or a drill may take to be judged.
 JUDGED_WITHIN_S: Final = 10.0
 ANSWERED_WITHIN_S: Final = 30.0
+#: The request is durable, and a coordinator that comes later reads it.
+UNANSWERED: Final = "no coordinator has answered; the request is in the log and may still be carried out"
 
 
 def request_of(options: argparse.Namespace, action: Action, scope: str, **more: Any) -> Request:
@@ -63,3 +66,10 @@ def judged_within_s(settings: Settings, level: StopLevel) -> float:
         return settings.immediate_stop_timeout_ms / 1000 + JUDGED_WITHIN_S
     rounds = {StopLevel.CASCADING: len(settings.services), StopLevel.MAINTENANCE: 2}.get(level, 1)
     return rounds * settings.graceful_stop_timeout_ms / 1000 + JUDGED_WITHIN_S
+
+
+def how_it_ended(answer: AuditRecord | None, *, done: bool) -> int:
+    """The exit code of a request: done, refused by a coordinator, or unanswered, and then perhaps carried out later."""
+    if done:
+        return EXIT_OK
+    return EXIT_NOT_PROVEN if answer is None else EXIT_REFUSED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import os
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from emergency_stop.adapters.kafka_topics import TopicReport, describe_topics
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.config.values import without_secrets
 from emergency_stop.control.cli.output import show_json
 from emergency_stop.control.errors import EXIT_OK, EXIT_UNAVAILABLE
 from emergency_stop.domain.topics import TopicSpec, all_topics
@@ -150,7 +151,7 @@ def _schemas(settings: Settings) -> Layer:
             problems.append(str(error))
     if problems:
         return Layer("schemas", Verdict.FAILED, f"{len(problems)} of {len(specs)} subjects fail", problems)
-    return Layer("schemas", Verdict.OK, f"{len(specs)} subjects at {settings.registry_url}")
+    return Layer("schemas", Verdict.OK, f"{len(specs)} subjects at {without_secrets(settings.registry_url)}")
 
 
 def _clickhouse(settings: Settings) -> Layer:
@@ -164,13 +165,25 @@ def _clickhouse(settings: Settings) -> Layer:
             problem = f"ESTOP_DATA_DIR={settings.data_dir}: {folder} is not writable"
             return Layer("clickhouse", Verdict.FAILED, "nowhere to write", [problem], EXIT_CONFIG)
         return Layer("clickhouse", Verdict.OK, f"embedded, in {settings.data_dir}")
-    address = url.split("@")[-1]
+    return _server(url, settings)
+
+
+def _server(url: str, settings: Settings) -> Layer:
+    """A statement by the client that the sink uses, so that user, password and database are tried too."""
+    address = without_secrets(url)
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/ping", timeout=_WITHIN_S):  # noqa: S310  (checked: http or https)
-            return Layer("clickhouse", Verdict.OK, f"{address} answers")
-    except (OSError, ValueError) as error:
-        problem = f"ESTOP_CLICKHOUSE_URL at {address}: {error}; stops work without it, rows wait in Kafka"
-        return Layer("clickhouse", Verdict.FAILED, "not reachable", [problem])
+        from emergency_stop.adapters.clickhouse import ClickHouse
+
+        with contextlib.closing(ClickHouse(url, settings.data_dir, int(_WITHIN_S))) as database:
+            database.rows("SELECT 1")
+    except Exception as error:  # noqa: BLE001  (the driver raises many types; all mean the same here)
+        said = " ".join(str(error).split()) or type(error).__name__
+        problem = (
+            f"ESTOP_CLICKHOUSE_URL: {said}; check its host, port, user, password and database. Stops work without"
+            " ClickHouse, rows wait in Kafka"
+        )
+        return Layer("clickhouse", Verdict.FAILED, "cannot be used", [problem])
+    return Layer("clickhouse", Verdict.OK, f"{address} answers")
 
 
 def _keys(settings: Settings) -> Layer:
