@@ -55,3 +55,16 @@ def test_a_stop_ends_the_retries() -> None:
         return sink.ready_conditions()["clickhouse"]
 
     assert asyncio.run(scenario()) is False
+
+
+def test_while_memory_is_short_less_waits_for_a_flush() -> None:
+    """Every row is stored all the same: only the blocks are smaller, and more of them."""
+    short = False
+    publisher, database = KafkaPublisher(SPEC.brokers, client_id="c"), cast("ClickHouse", object())
+    intaker, metrics = Intaker(LocalRegistry(), {}), SinkMetrics(CollectorRegistry())
+    sink = SinkWorker(SPEC, database, intaker, publisher, metrics, spares_memory=lambda: short)
+    assert sink._flush_bytes() == SPEC.flush_bytes
+    short = True
+    assert sink._flush_bytes() == SPEC.flush_bytes // 4
+    short = False
+    assert sink._flush_bytes() == SPEC.flush_bytes

@@ -36,6 +36,8 @@ _ENDS_WITHIN_S: Final = 30
 _RETRY_MS_MAX: Final = 10_000
 #: Frozen longer ago than this, a range is looked for before it is inserted: others may have taken it over.
 _FRESH_MS: Final = 5_000
+#: While the process spares memory, the next flush is due with this share of what it may have otherwise.
+_SPARED_PARTS: Final = 4
 T = TypeVar("T")
 
 
@@ -92,14 +94,19 @@ class SinkWorker:
         publisher: KafkaPublisher,
         metrics: SinkMetrics,
         heads: HeadKeeper | None = None,
+        *,
+        spares_memory: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Without ``heads`` the audit is chained, and nobody signs how far."""
+        """Without ``heads`` the audit is chained, and nobody signs how far. While ``spares_memory`` says so, less waits
+        for a flush than ``SinkSpec`` allows: the blocks are smaller and more, and every row is stored all the same.
+        """
         self._spec = spec
         self._database = database
         self._intaker = intaker
         self._publisher = publisher
         self._metrics = metrics
         self._heads = heads
+        self._spares_memory = spares_memory
         self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._assignments = _Assignments(spec.session_timeout_ms)
@@ -172,7 +179,7 @@ class SinkWorker:
             for where, messages in fetched.items():
                 for message in messages:
                     self._take(where, message.value)
-            full = self._waiting.size >= self._spec.flush_bytes
+            full = self._waiting.size >= self._flush_bytes()
             if self._in_flight.running and not full:
                 continue
             await self._in_flight.ended()
@@ -182,6 +189,10 @@ class SinkWorker:
             if full or (self._waiting and loop.time() >= flush_at):
                 await self._in_flight.begin(self._flush_whole(consumer))
                 flush_at = loop.time() + self._spec.flush_interval_ms / 1000
+
+    def _flush_bytes(self) -> int:
+        """How much may wait for the next flush now."""
+        return self._spec.flush_bytes // (_SPARED_PARTS if self._spares_memory() else 1)
 
     async def _reposition(self, consumer: AIOKafkaConsumer) -> None:
         """After a rebalance only the database knows what is stored; whatever waited is read again. No flush runs."""
