@@ -36,6 +36,7 @@ def settings_for(bootstrap: str, folder: Path) -> Settings:
             "ESTOP_BROKERS": bootstrap,
             "ESTOP_DATA_DIR": str(folder / "data"),
             "ESTOP_METRICS_PORT": "0",
+            "ESTOP_USAGE_REPORT_MS": "0",  # all telemetry is the load's
         }
     )
 

@@ -37,6 +37,7 @@ class EmbeddedSink(AbstractContextManager["EmbeddedSink"]):
         self.settings = Settings.from_env({
             "ESTOP_BROKERS": self._broker.bootstrap,
             "ESTOP_DATA_DIR": str(self.folder / "data"),
+            "ESTOP_USAGE_REPORT_MS": "0",  # all telemetry is the campaign's
             **self.own_settings(),
         })  # fmt: skip
         asyncio.run(ensure_topics(self.settings.brokers, self.settings.topics()))

@@ -40,6 +40,7 @@ def settings(bootstrap: str, workdir: Path) -> Settings:
             "GRACEFUL_STOP_TIMEOUT": "10000",
             "MAX_CONCURRENT_STOPS": "1000",
             "ESTOP_BLAST_PERCENT": "0",  # every hit is to be a stop of its own; a campaign stops many accounts
+            "ESTOP_USAGE_REPORT_MS": "0",  # all telemetry is the campaign's
         }
     )
 

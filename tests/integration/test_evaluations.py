@@ -45,7 +45,9 @@ class Installation:
     def __init__(self, brokers: str, folder: Path, **settings: Any) -> None:
         self.settings = Settings(
             brokers=brokers, data_dir=folder / "data", checkpoint_interval_ms=100, telemetry_partitions=1,
-            retain_event_history_days=3_650, evaluations_max=ROWS_MAX, **settings,
+            retain_event_history_days=3_650, evaluations_max=ROWS_MAX,
+            # On a machine with little, evaluations would be shed.
+            cpu_percent_max=100, memory_bytes_max=1 << 40, **settings,
         )  # fmt: skip
         self.children = [Child(name, [name], self.settings, folder / f"{name}.log") for name in ("detector", "sink")]
         self.analyst = Analyst(self.settings.data_dir)

@@ -124,6 +124,30 @@ async def test_what_exceeds_the_bound_is_dropped_and_the_rest_kept(apache_kafka:
         assert (await here.copied(1, 1)).restored().records == {b"a": b"1"}
 
 
+async def test_copies_that_are_given_up_come_back_whole(apache_kafka: ApacheKafka) -> None:
+    """And one that a restore uses stays."""
+    async with office(apache_kafka.bootstrap) as here:
+        here.standby.follow_all_but(())
+        owners = [await here.owner(number, 1) for number in range(PARTITIONS)]
+        for owner in owners:
+            await owner.write_records([(b"a", b"1")])
+        lent = await here.copied(0, 1)
+        await here.copied(1, 1)
+        here.standby.follow_all_but((0,))
+        assert here.standby.give_up() > 0
+        assert (here.standby.lend(0), here.standby.lend(1)) == (lent, None)
+        assert here.standby.given_up == 1
+        here.standby.forget(0)
+        here.standby.follow_all_but(())
+        await owners[1].write_records([(b"a", b"2"), (b"b", b"1")])
+        # The reader has had its turn: it knows of the records by now, and keeps nothing.
+        await until(lambda: not here.standby._fed)
+        assert here.standby.partitions == 0
+        here.standby.take_up()
+        assert (await here.copied(1, 3)).restored().records == {b"a": b"2", b"b": b"1"}
+        assert (await here.copied(0, 1)).restored().records == {b"a": b"1"}
+
+
 async def test_a_worker_takes_over_from_its_copies_when_another_leaves(apache_kafka: ApacheKafka) -> None:
     brokers, names = apache_kafka.bootstrap, Names(f"standby-worker-{next(NUMBERS)}")
     specs = [TopicSpec(name, None, partitions=4) for name in (*names.topics, names.effects)]

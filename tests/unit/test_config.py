@@ -48,6 +48,8 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
         ("ESTOP_BLAST_WINDOW", "999", "is out of range; allowed: 1000 to 3600000"),
         ("ESTOP_BLAST_MIN_ACCOUNTS", "few", "is not a whole number; allowed: 1 to 1000000"),
         ("MAX_CPU_USAGE", "101", "is out of range; allowed: 1 to 100"),
+        ("MAX_MEMORY_USAGE", "512M", "is not a whole number; allowed: 134217728 to "),
+        ("ESTOP_USAGE_REPORT_MS", "-1", "is out of range; allowed: 0 to 600000"),
         ("RETAIN_EVENT_HISTORY", "1e3", "is not a whole number; allowed: 1 to 3650"),
         ("AUTO_RECOVERY_ENABLED", "maybe", "is neither true nor false"),
         ("NOTIFICATION_CHANNELS", "system,webhok", "did you mean 'webhook'?"),
@@ -140,6 +142,13 @@ def test_an_empty_variable_is_as_good_as_none_and_settings_survive_the_way_to_a_
     assert Settings.from_env({"MAX_CPU_USAGE": ""}).cpu_percent_max == 80
     settings = Settings.from_env({"ESTOP_SERVICES": "alpha, beta", "ESTOP_INSTANCE_ID": "one", "ESTOP_CLUSTER": "c"})
     assert Settings.from_env(settings.as_env()) == settings
+
+
+def test_no_service_may_have_the_name_of_a_process_of_ours() -> None:
+    """A trigger only warns of those; a service that is to be stopped would never be."""
+    (problem,) = problems(ESTOP_SERVICES="alpha,estop-sink")
+    assert problem.startswith("ESTOP_SERVICES='alpha,estop-sink' names 'estop-sink', a process of the emergency stop")
+    assert Settings.from_env({"ESTOP_SERVICES": "alpha,estop-sinks"}).services == ("alpha", "estop-sinks")
 
 
 def test_dependencies_are_read_and_passed_on_to_child_processes() -> None:

@@ -44,6 +44,9 @@ class StandbyReader:
         #: Which copy the consumer's positions belong to.
         self._fed: dict[int, StateCopy] = {}
         self.dropped = 0
+        #: Copies that were let go for want of memory; see ``give_up``.
+        self.given_up = 0
+        self._is_idle = False
 
     @property
     def size_bytes(self) -> int:
@@ -67,6 +70,20 @@ class StandbyReader:
     def forget(self, partition: int) -> None:
         """The partition is restored."""
         self._copies.pop(partition, None)
+
+    def give_up(self) -> int:
+        """Let go of every copy of what others own, and follow nothing until ``take_up``; returns the bytes they took.
+
+        A copy that is lent stays. What is taken over meanwhile is read from its log.
+        """
+        self._is_idle = True
+        copies = [self._copies.pop(partition) for partition in list(self._followed())]
+        self.given_up += len(copies)
+        return sum(copy.size_bytes for copy in copies)
+
+    def take_up(self) -> None:
+        """Copy again, from the beginning of the logs."""
+        self._is_idle = False
 
     async def run(self) -> None:
         """Follow until cancelled. A lost broker, or a log that was truncated, makes it begin anew."""
@@ -105,7 +122,7 @@ class StandbyReader:
 
     async def _assign(self, consumer: AIOKafkaConsumer, known: set[int]) -> bool:
         """Bring the consumer in line with what is to be copied; false while that is nothing."""
-        wanted = known - self._owned - self._refused
+        wanted = set[int]() if self._is_idle else known - self._owned - self._refused
         copies = {partition: self._copies.setdefault(partition, StateCopy()) for partition in sorted(wanted)}
         if any(self._fed.get(partition) is not copy for partition, copy in copies.items()) or self._fed.keys() - wanted:
             await self._seek(consumer, copies)

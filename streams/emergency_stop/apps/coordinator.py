@@ -21,6 +21,7 @@ from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.state_seed import StateSource
+from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBook, probe_telemetry
 from emergency_stop.apps.coordinator_cores import CoreMaker, policy_of
 from emergency_stop.apps.coordinator_keys import following, load_signing_key
@@ -96,12 +97,14 @@ async def _work(
         prepare=prepare,
     )
     worker = LaneWorker(spec, publisher, SystemClock())
+    watch = UsageWatch.of(settings)
     REGISTRY.register(CoordinatorCollector(worker, maker.cores))
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     health.start()
     await publisher.start()
     try:
-        return await worker.serve(stop)
+        async with watched(watch, APP_ID, settings):
+            return await worker.serve(stop)
     finally:
         await publisher.stop()
         health.stop()

@@ -15,9 +15,10 @@ from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.adapters.state_seed import StateSource
+from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.apps.detector_core import warm_up
 from emergency_stop.apps.detector_cores import CoreMaker
-from emergency_stop.apps.detector_lanes import LanesError, group_of, standby_of, state_source
+from emergency_stop.apps.detector_lanes import GROUP, LanesError, group_of, standby_of, state_source
 from emergency_stop.apps.detector_metrics import DetectorCollector
 from emergency_stop.apps.evaluation_publisher import BesidePublisher, EvaluationQueue
 from emergency_stop.apps.evaluation_writer import EvaluationWriter
@@ -26,6 +27,7 @@ from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.question_desk import WorkerSight
+from emergency_stop.apps.standby_room import StandbyRoom
 from emergency_stop.apps.trigger_book import TriggerBook
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.domain import topics
@@ -34,6 +36,9 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
 
 log = logging.getLogger(__name__)
+_SHEDS: Final = (
+    "evaluations that changed nothing are not recorded, and after a while over its memory no standby copies are kept"
+)
 _INPUTS: Final = (*topics.TELEMETRY, *topics.DETECTOR_LOOPS, QUESTIONS_SPEC)
 
 
@@ -65,15 +70,21 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
         await tail.caught_up()
 
     spec = _spec(settings, name, source, maker, prepare)
+    watch = UsageWatch.of(settings, _SHEDS)
+    if spec.standby is not None:
+        watch.listen(StandbyRoom(spec.standby, settings.memory_bytes_max).note)
     worker = LaneWorker(spec, BesidePublisher(publisher, queue), SystemClock())
     sight.worker = worker
     REGISTRY.register(DetectorCollector(worker, maker.cores, book, queue))
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=worker.ready_conditions)
     writer = FreshnessWriter(settings, codec, worker, maker.cores, SystemClock(), client_id=f"{name}-freshness")
-    recorder = EvaluationWriter(worker, maker.cores, book, queue, SystemClock(), enforcing=settings.enabled)
+    recorder = EvaluationWriter(
+        worker, maker.cores, book, queue, SystemClock(), enforcing=settings.enabled, sheds=watch.is_over
+    )
     async with AsyncExitStack() as stack:
         stack.callback(health.stop)
         health.start()
+        await stack.enter_async_context(watched(watch, GROUP, settings))
         for started in (publisher, evaluations):
             stack.push_async_callback(started.stop)
             await started.start()

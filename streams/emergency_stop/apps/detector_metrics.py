@@ -76,7 +76,7 @@ class DetectorCollector(Collector):
         )
         left_out = CounterMetricFamily(
             "estop_evaluations_left_out",
-            "Changes, accounts that came near, periods and records that no row tells of.",
+            "Changes, accounts that came near, periods, records, and evaluations that were shed: no row tells of them.",
             labels=["what"],
         )
         cores = list(self._cores.values())
@@ -84,6 +84,7 @@ class DetectorCollector(Collector):
         left_out.add_metric(["changes"], sum(one.changes_left_out for one in counts))
         left_out.add_metric(["near"], sum(one.near_left_out for one in counts))
         left_out.add_metric(["periods"], sum(core.detector.recorder.periods_dropped for core in cores))
+        left_out.add_metric(["shed"], sum(core.detector.recorder.evaluations_shed for core in cores))
         left_out.add_metric(["records"], self._queue.given_up)
         yield left_out
 
@@ -94,6 +95,9 @@ class DetectorCollector(Collector):
         yield GaugeMetricFamily("estop_standby_partitions", "State partitions kept as copies.", standby.partitions)
         yield GaugeMetricFamily("estop_standby_bytes", "Bytes that these copies take.", standby.size_bytes)
         yield CounterMetricFamily("estop_standby_dropped", "Copies that exceeded the bound.", value=standby.dropped)
+        yield CounterMetricFamily(
+            "estop_standby_given_up", "Copies that were let go because of MAX_MEMORY_USAGE.", value=standby.given_up
+        )
 
     def _per_topic(self) -> Iterator[Metric]:
         events = CounterMetricFamily("estop_events", "Events applied.", labels=["topic", "partition"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -25,7 +25,10 @@ _VERSIONS_PARTITION: Final = 0
 
 
 class EvaluationWriter:
-    """``run`` never ends. Nothing here changes what a detector decides, and what is lost here is a record."""
+    """``run`` never ends. Nothing here changes what a detector decides, and what is lost here is a record.
+
+    ``sheds`` tells, on every beat, whether what changed nothing is to be left unrecorded.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class EvaluationWriter:
         clock: Clock,
         *,
         enforcing: bool,
+        sheds: Callable[[], bool] = lambda: False,
     ) -> None:
         self._worker = worker
         self._cores = cores
@@ -43,6 +47,7 @@ class EvaluationWriter:
         self._queue = queue
         self._clock = clock
         self._enforcing = enforcing
+        self._sheds = sheds
         self._told: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -52,6 +57,8 @@ class EvaluationWriter:
             await asyncio.sleep(_BEAT_S)
             beat += 1
             owned = [number for number in self._worker.progress.freshness() if number in self._cores]
+            for number in owned:
+                self._cores[number].detector.recorder.sheds = self._sheds()
             if beat % beats_per_period == 0:
                 for number in owned:
                     detector = self._cores[number].detector

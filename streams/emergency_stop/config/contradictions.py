@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from emergency_stop.config.values import as_text, dependencies_text, did_you_mean, without_secrets
+from emergency_stop.domain.values import OWN_PROCESSES
 
 if TYPE_CHECKING:
     from emergency_stop.config.settings import Settings
@@ -38,6 +39,12 @@ def contradictions(settings: Settings) -> list[str]:
         f" not{did_you_mean(name, settings.services)}; allowed: {', '.join(settings.services)}"
         for name in named
         if name not in settings.services
+    ]
+    problems += [
+        f"ESTOP_SERVICES={as_text(settings.services)!r} names {name!r}, a process of the emergency stop"
+        " itself, which takes no commands; give the service another name"
+        for name in settings.services
+        if name in OWN_PROCESSES
     ]
     if settings.clickhouse_cluster is not None and settings.clickhouse_url is None:
         problems.append(

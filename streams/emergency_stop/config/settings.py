@@ -217,12 +217,23 @@ class Settings:
         "MAX_MEMORY_USAGE",
         536_870_912,
         integer_within(134_217_728, 1 << 44),
-        "Bound of a process's resident memory, bytes.",
+        "Resident memory past which a process sheds analytics detail and reports itself, bytes. No hard limit, and what"
+        " stops is never shed.",
     )
     cpu_percent_max: int = _setting(
-        "MAX_CPU_USAGE", 80, integer_within(1, 100), "Bound of a process's CPU use, percent."
+        "MAX_CPU_USAGE",
+        80,
+        integer_within(1, 100),
+        "The same for processor time over ten seconds, percent of all processors that the process may use.",
     )
 
+    usage_report_ms: int = _setting(
+        "ESTOP_USAGE_REPORT_MS",
+        10_000,
+        integer_within(0, 600_000),
+        "How often a process past MAX_MEMORY_USAGE or MAX_CPU_USAGE tells telemetry.system what it uses, and for five"
+        " minutes afterwards, ms; 0: never.",
+    )
     brokers: str = _setting("ESTOP_BROKERS", "127.0.0.1:9092", broker_addresses, "Kafka bootstrap addresses.")
     registry_url: str | None = _setting(
         "ESTOP_REGISTRY_URL", None, http_url, "Confluent-compatible schema registry; none: the committed schemas."

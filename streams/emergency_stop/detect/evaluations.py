@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from emergency_stop.detect.crossings import Change
-from emergency_stop.detect.hits import Source, scope_of
+from emergency_stop.detect.hits import Source, mode_of, scope_of
 from emergency_stop.detect.judge_kernels import CLEARED, LAPSED, SUPPRESSED_AT_FIRST, WAITS
 from emergency_stop.detect.nearest import Nearest
 from emergency_stop.detect.nearest_kernels import (
@@ -30,7 +30,7 @@ from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Evaluation
 from emergency_stop.domain.topics import TRIGGERS
 from emergency_stop.domain.triggers import Trigger
-from emergency_stop.domain.values import GLOBAL_SCOPE, EvaluationOutcome, Mode, Scope, ScopeKind
+from emergency_stop.domain.values import GLOBAL_SCOPE, EvaluationOutcome, Scope, ScopeKind
 
 #: Of no single event.
 NO_OFFSET: Final = -1
@@ -167,7 +167,7 @@ def _evaluation(
         evaluation_id=derived_id("evaluation", trigger.trigger_id, trigger.version, str(scope), outcome.value, *cause),
         trigger_id=trigger.trigger_id,
         trigger_version=trigger.version,
-        mode=trigger.mode if enforcing else Mode.SHADOW,
+        mode=mode_of(trigger, scope, enforcing=enforcing),
         scope=str(scope),
         account_id=scope.name if scope.kind is ScopeKind.ACCOUNT else None,
         outcome=outcome,

@@ -14,7 +14,7 @@ from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.topics import TELEMETRY_SYSTEM
 from emergency_stop.domain.triggers import CRON, TIME_ZONE, Trigger
-from emergency_stop.domain.values import Mode, Scope
+from emergency_stop.domain.values import OWN_PROCESSES, Mode, Scope, ScopeKind
 from emergency_stop.rules.definitions import UTC
 from emergency_stop.rules.language import Rule, describe
 
@@ -44,6 +44,16 @@ class Source:
 def scope_of(topic: str, key: str) -> Scope:
     """What a hit stops: the account, or for a process's own telemetry (``service@host``) the service."""
     return Scope.service(key.partition("@")[0]) if topic == TELEMETRY_SYSTEM else Scope.account(key)
+
+
+def mode_of(trigger: Trigger, scope: Scope, *, enforcing: bool) -> Mode:
+    """What a trigger does about ``scope``. Of a process of our own it only warns: commands would reach nobody, and who
+    stops others must not be stopped by its own load.
+    """
+    if not enforcing:
+        return Mode.SHADOW
+    is_own = scope.kind is ScopeKind.SERVICE and scope.name in OWN_PROCESSES
+    return Mode.WARN if is_own and trigger.mode is Mode.ENFORCE else trigger.mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ def _hit(
         trigger_version=trigger.version,
         trigger_type=trigger.trigger_type,
         trigger_name=trigger.name,
-        mode=trigger.mode if enforcing else Mode.SHADOW,
+        mode=mode_of(trigger, scope, enforcing=enforcing),
         scope=str(scope),
         account_id=scope.name if str(scope).startswith("account:") else None,
         level=trigger.stop_level,

@@ -36,6 +36,13 @@ class Recorder:
         self._enforcing = enforcing
         self._changes: list[Evaluation] = []
         self._periods: deque[Period] = deque()
+        #: Set by the shell while the process uses more than it should: what changed nothing is not recorded. Nothing
+        #: that decides reads it.
+        self.sheds = False
+        #: Evaluations that no period tells of for that reason.
+        self.evaluations_shed = 0
+        #: Topics whose period that is under way is shed, and stays so to its end: half a period would tell too little.
+        self._shed_topics: set[str] = set()
         #: Periods that were not summed up, because too many waited.
         self.periods_dropped = 0
         self._offsets: dict[str, int] = {}
@@ -66,6 +73,7 @@ class Recorder:
 
     def begin_period(self, topic: TopicState, start: int, now_ms: int) -> None:
         """Rows of the period that begins at ``start`` come next; what was under way before is over."""
+        self._shed_under_way(topic)
         before = topic.periods.start
         if before == start:
             return
@@ -76,16 +84,21 @@ class Recorder:
         if before is not None:
             self._sum_up(topic, before)
         topic.periods.start = start
+        self._shed_topics.discard(topic.topic)
         topic.sums_up = bool(self.recording.rows_max) and len(self._periods) < WAITING_MAX
+        self._shed_under_way(topic)
 
     def _sum_up(self, topic: TopicState, start: int) -> None:
         if not self.recording.rows_max:
             return
         groups = tuple(state.take_period() for state in topic.groups.values())
+        if not any(asked or (found is not None and found.near) for _, asked, found in groups):
+            return
+        if topic.topic in self._shed_topics:
+            self.evaluations_shed += sum(asked for _, asked, _ in groups)
+            return
         if not topic.sums_up:
             self.periods_dropped += 1
-            return
-        if not any(asked or (found is not None and found.near) for _, asked, found in groups):
             return
         period = Period(topic.topic, self._partition, start, topic.periods.period_ms, groups, topic.accounts.key)
         topic.counts.near_left_out += left_out(period, self.recording.rows_max)
@@ -106,8 +119,20 @@ class Recorder:
         return found
 
     def take_period(self, now_ms: int) -> Iterator[Evaluation] | None:
-        """The oldest period that waits, as records; made while it is iterated. ``None``: none waits."""
+        """The oldest period that waits, as records; made while it is iterated. ``None``: none waits, or it is shed."""
+        if self.sheds:
+            self._shed_waiting()
         if not self._periods:
             return None
         rows_max = self.recording.rows_max
         return period_evaluations(self._periods.popleft(), rows_max, now_ms, enforcing=self._enforcing)
+
+    def _shed_under_way(self, topic: TopicState) -> None:
+        if self.sheds and topic.sums_up:
+            topic.sums_up = False
+            self._shed_topics.add(topic.topic)
+
+    def _shed_waiting(self) -> None:
+        for period in self._periods:
+            self.evaluations_shed += sum(asked for _, asked, _ in period.groups)
+        self._periods.clear()

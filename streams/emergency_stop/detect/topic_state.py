@@ -15,12 +15,14 @@ from emergency_stop.detect.accounts import PAGE_SLOTS, Accounts, Keys
 from emergency_stop.detect.across import AcrossSeries
 from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.moves import Strays, moves
+from emergency_stop.detect.own_telemetry import is_own, newest_of_others
 from emergency_stop.detect.pages import Page, decode_page, encode_page
 from emergency_stop.detect.periods import Periods
 from emergency_stop.detect.plan import Group, TopicPlan
 from emergency_stop.detect.recording import Recording
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.windows import Folded, Rows, SeriesState
+from emergency_stop.domain.topics import TELEMETRY_SYSTEM
 
 HashKey = Callable[[bytes], int]
 _FIRED: Final = "fired/"
@@ -57,7 +59,7 @@ class TopicState:
         self.accounts = Accounts()
         self.counts = DetectorCounts()
         self.next_offset = 0
-        #: Event time of the newest accepted row since start, whoever's.
+        #: Event time of the newest accepted row since start, whoever's but our own processes'.
         self.newest_at = 0
         self.plan = TopicPlan(topic)
         self.groups: dict[str, GroupState] = {}
@@ -117,8 +119,7 @@ class TopicState:
     def apply(self, columns: Columns) -> tuple[I32, dict[Series, Folded]]:
         """The rows' slots (-1: applied before), and every series as each row saw it."""
         self._count(columns)
-        if columns.n:
-            self.newest_at = max(self.newest_at, int(columns.occurred_at.max()))
+        self.newest_at = max(self.newest_at, newest_of_others(columns))
         self._apply_across(columns)
         if not self.plan.series:
             return np.full(columns.n, -1, np.int32), {}
@@ -142,6 +143,8 @@ class TopicState:
     def _apply_across(self, columns: Columns) -> None:
         for state in self.across.values():
             slots = np.where(columns.offset >= state.next_offset, 0, -1).astype(np.int32, copy=False)
+            if columns.topic == TELEMETRY_SYSTEM:
+                slots[is_own(columns)] = -1
             state.apply(Rows(columns, slots), columns.next_offset)
 
     def enter(self, keys: Keys) -> I32:

@@ -189,6 +189,10 @@ class ScopeKind(StrEnum):
     ACCOUNT = "account"
 
 
+#: How the system's own processes name themselves in ``telemetry.system``. They take no commands: who stops others is
+#: not stopped by what it sends, and no service may have such a name.
+OWN_PROCESSES: Final = ("estop-detector", "estop-coordinator", "estop-sink", "estop-notifier")
+
 #: Stands for every service in ``services`` and ``target_services``.
 ALL_SERVICES: Final = "all"
 

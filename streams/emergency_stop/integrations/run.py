@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.integrations.account_health_monitor import AccountHealthMonitor
 from emergency_stop.integrations.advanced_behavioral_pattern_engine import AdvancedBehavioralPatternEngine
@@ -101,21 +102,23 @@ async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Seq
     # The record of side effects has its own connection: it must not queue behind answers, nor they behind it.
     publisher = KafkaPublisher(settings.brokers, client_id=f"{kind.service}-{guard.instance_id}-activity")
     service = kind(guard, publisher, Codec(build_registry(settings.registry_url)), accounts, rate)
+    watch = UsageWatch.of(settings)
     guard.handle_stops(service.emergency_stop, service.save_state, service.verify_state, service.health)
     health = HealthServer(settings.metrics_host, settings.metrics_port, ready=lambda: _conditions(guard))
     REGISTRY.register(GuardCollector(guard))
     health.start()
     try:
-        await publisher.start()
-        await guard.start()
-        work = asyncio.create_task(service.run(), name=kind.service)
-        try:
-            await _until_told_to_end(work)
-        finally:
-            quiet = await guard.stop(GRACE_MS_MAX)
-            work.cancel()
-            await publisher.stop()  # before work ends: it waits for what it did to be on record, or lost
-            await _ended(work)
+        async with watched(watch, kind.service, settings):
+            await publisher.start()
+            await guard.start()
+            work = asyncio.create_task(service.run(), name=kind.service)
+            try:
+                await _until_told_to_end(work)
+            finally:
+                quiet = await guard.stop(GRACE_MS_MAX)
+                work.cancel()
+                await publisher.stop()  # before work ends: it waits for what it did to be on record, or lost
+                await _ended(work)
     finally:
         await publisher.stop()
         health.stop()

@@ -22,7 +22,7 @@ from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.domain import topics
-from emergency_stop.domain.values import InstanceState, WithoutLease
+from emergency_stop.domain.values import OWN_PROCESSES, InstanceState, WithoutLease
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.gate import Shut
 from emergency_stop.sdk.handlers import Handlers, StateSaver, StateVerifier, StopHandler
@@ -116,6 +116,8 @@ class StopGuard:
         registry: Registry | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if service in OWN_PROCESSES:  # whose hits only warn
+            raise ValueError(f"service {service!r} is a process of the emergency stop itself; give yours another name")
         self.service: Final = service
         self.instance_id: Final = instance_id or uuid.uuid4().hex[:12]
         self.now_ms: Final = (clock or SystemClock()).now_ms

@@ -55,6 +55,7 @@ class Plant:
             "ESTOP_DATA_DIR": str(self.folder / "data"),
             "ESTOP_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
             "RETAIN_EVENT_HISTORY": "3650",
+            "ESTOP_USAGE_REPORT_MS": "0",  # all telemetry is the campaign's
         }
         if not self.embedded:
             shared["ESTOP_CLICKHOUSE_URL"] = f"http://127.0.0.1:{self._port}/default?compress=False"

@@ -83,3 +83,16 @@ def test_what_retention_deleted_is_counted_once_however_often_the_rest_is_tried(
 
     asyncio.run(scenario())
     assert registry.get_sample_value("estop_sink_offsets_lost_total", {"topic": topics.HITS}) == 7
+
+
+def test_while_memory_is_short_less_waits_for_a_flush() -> None:
+    """Every row is stored all the same: only the blocks are smaller, and more of them."""
+    short = False
+    publisher, database = KafkaPublisher(SPEC.brokers, client_id="c"), cast("ClickHouse", object())
+    metrics = SinkMetrics(CollectorRegistry())
+    sink = SinkWorker(SPEC, database, LocalRegistry(), publisher, metrics, spares_memory=lambda: short)
+    assert sink._flush_bytes() == SPEC.flush_bytes
+    short = True
+    assert sink._flush_bytes() == SPEC.flush_bytes // 4
+    short = False
+    assert sink._flush_bytes() == SPEC.flush_bytes

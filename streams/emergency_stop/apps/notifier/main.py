@@ -15,6 +15,7 @@ from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.adapters.kafka_topics import describe_topics
+from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.apps.notifier.books import ChannelBook, EmergencyBook, SilenceBook
 from emergency_stop.apps.notifier.channels import Channel, LastResortPost, channels_of, last_resort_of
 from emergency_stop.apps.notifier.metrics import NotifierMetrics
@@ -61,6 +62,7 @@ async def _serve(
 ) -> int:
     await _check_topics(settings)
     codec, metrics = Codec(build_registry(settings.registry_url)), NotifierMetrics()
+    watch = UsageWatch.of(settings)
     name = f"{GROUP}-{settings.instance_id}"
     publisher = KafkaPublisher(settings.brokers, client_id=name)
     async with _following(settings, codec, metrics, name) as books:
@@ -78,7 +80,8 @@ async def _serve(
         health.start()
         try:
             await publisher.start()
-            await worker.serve(stop)
+            async with watched(watch, GROUP, settings):
+                await worker.serve(stop)
         finally:
             await publisher.stop()
             health.stop()

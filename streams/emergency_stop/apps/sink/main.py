@@ -12,6 +12,7 @@ from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.sink.audit_key import load_audit_signer
 from emergency_stop.apps.sink.heads import HeadKeeper, HeadSpec
@@ -137,9 +138,18 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
         records=records,
         cluster=settings.cluster,
     )
+    watch = UsageWatch.of(settings, "where it is memory, smaller blocks are stored")
     head_spec = HeadSpec(settings.audit_head_records, settings.audit_head_interval_ms, settings.audit_heads_file)
     heads = HeadKeeper(head_spec, signer, settings.cluster, Codec(registry))
-    worker = SinkWorker(spec, database, registry, publisher, SinkMetrics(topics=records), heads)
+    worker = SinkWorker(
+        spec,
+        database,
+        registry,
+        publisher,
+        SinkMetrics(topics=records),
+        heads,
+        spares_memory=watch.is_over_memory,
+    )
     log.info("heads of the audit are signed with key %s", signer.key_id)
     loop = asyncio.get_running_loop()
 
@@ -158,7 +168,8 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
     query.start()
     await publisher.start()
     try:
-        await worker.serve(stop)
+        async with watched(watch, GROUP, settings):
+            await worker.serve(stop)
     finally:
         query.stop()
         await publisher.stop()

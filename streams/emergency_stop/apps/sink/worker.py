@@ -40,6 +40,8 @@ _POLL_MS: Final = 100
 _TELL_S: Final = 10
 #: Frozen longer ago than this, a range is looked for before it is inserted: others may have taken it over.
 _FRESH_MS: Final = 5_000
+#: While the process spares memory, the next flush is due with this share of what it may have otherwise.
+_SPARED_PARTS: Final = 4
 T = TypeVar("T")
 
 
@@ -70,8 +72,12 @@ class SinkWorker:
         publisher: KafkaPublisher,
         metrics: SinkMetrics,
         heads: HeadKeeper | None = None,
+        *,
+        spares_memory: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Without ``heads`` the audit is chained, and nobody signs how far."""
+        """Without ``heads`` the audit is chained, and nobody signs how far. While ``spares_memory`` says so, less waits
+        for a flush than ``SinkSpec`` allows: the blocks are smaller and more, and every row is stored all the same.
+        """
         self._spec = spec
         self._database = DatabaseThread(database, metrics.retried)
         self._intaker = Intaker(registry, spec.records)
@@ -79,6 +85,7 @@ class SinkWorker:
         self._publisher = publisher
         self._metrics = metrics
         self._heads = heads
+        self._spares_memory = spares_memory
         self._clock = SystemClock()
         self._assignments = Assignments(spec.session_timeout_ms)
         self._positions: dict[TopicPartition, int] = {}
@@ -148,7 +155,7 @@ class SinkWorker:
             if self._assignments.changed:
                 continue  # fetched before the positions were read
             await self._take_all((where, message.value) for where, found in fetched.items() for message in found)
-            full = self._waiting.size >= self._spec.flush_bytes
+            full = self._waiting.size >= self._flush_bytes()
             if self._in_flight.running and not full:
                 continue
             await self._in_flight.ended()
@@ -158,6 +165,10 @@ class SinkWorker:
             if full or (self._waiting and loop.time() >= flush_at):
                 await self._in_flight.begin(self._flush_whole(consumer))
                 flush_at = loop.time() + self._spec.flush_interval_ms / 1000
+
+    def _flush_bytes(self) -> int:
+        """How much may wait for the next flush now."""
+        return self._spec.flush_bytes // (_SPARED_PARTS if self._spares_memory() else 1)
 
     async def _reposition(self, consumer: AIOKafkaConsumer) -> None:
         """After a rebalance only the database knows what is stored; whatever waited is read again. No flush runs."""
