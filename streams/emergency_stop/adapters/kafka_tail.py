@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.wire.registry import SchemaUnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ class TailRecord:
 class CompactedTail:
     """Follows ``topic`` and hands every record, in partition order, to ``on_record``.
 
-    ``on_record`` runs on the event loop and must not block or raise. After a lost connection the tail
-    goes on where it was; where that no longer exists (the log was truncated), from the beginning: records
-    may then come again. ``caught_up`` ends once everything that the topic held at start was handed over. With
-    ``from_end`` only what is appended after start is handed over, and ``caught_up`` fixes that point. ``room`` is
-    awaited before more is fetched: a reader that is behind leaves it on the broker.
+    ``on_record`` runs on the event loop and must not block. It may raise ``SchemaUnansweredError``, having changed
+    nothing: the record is handed over again until it is taken, and nothing behind it before. It must raise nothing
+    else: what did is not handed over again. After a lost connection the tail goes on where it was; where that no
+    longer exists (the log was truncated), from the beginning: records may then come again. ``caught_up`` ends once
+    everything that the topic held at start was handed over. With ``from_end`` only what is appended after start is
+    handed over, and ``caught_up`` fixes that point. ``room`` is awaited before more is fetched: a reader that is
+    behind leaves it on the broker.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class CompactedTail:
         #: Set and replaced whenever the tail has looked for records, or has lost the broker.
         self._turned = asyncio.Event()
         self._progress = time.monotonic()
+        #: What the tail waits for before it goes on, for people; empty while nothing keeps it.
+        self.held_up_by = ""
 
     async def start(self) -> None:
         """Begin tailing in the background; returns at once."""
@@ -185,7 +190,7 @@ class CompactedTail:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
             for records in fetched.values():
                 for record in records:
-                    self._hand_over(record)
+                    await self._hand_over(record)
             self._note_answers(consumer)
             # The embedded broker tells the end of its last batch too low, so all of a batch must have come.
             if sum(map(len, fetched.values())) < RECORDS_MAX:
@@ -208,12 +213,33 @@ class CompactedTail:
                 raise
             return known, RETRY_MS
 
-    def _hand_over(self, record: Any) -> None:
-        self._next[record.partition] = record.offset + 1
+    async def _hand_over(self, record: Any) -> None:
+        """Again and again, as long as a registry does not say how the record is to be read: what lies behind it must
+        not overtake it, and who waits for the end must not go on without it.
+        """
         headers = tuple(record.headers)
-        self._on_record(
-            TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp, headers)
-        )
+        taken = TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp, headers)
+        while (problem := self._not_taken_yet(taken)) is not None:
+            if not self.held_up_by:
+                text = "tail of %s waits at offset %d of partition %d until it can be read: %s"
+                log.warning(text, self._topic, record.offset, record.partition, problem)
+            self.held_up_by = f"offset {record.offset} of partition {record.partition} cannot be read yet: {problem}"
+            await asyncio.sleep(RETRY_MS / 1000)
+        if self.held_up_by:
+            log.info("tail of %s goes on: offset %d was taken in", self._topic, record.offset)
+        self.held_up_by = ""
+
+    def _not_taken_yet(self, record: TailRecord) -> SchemaUnansweredError | None:
+        """Why the record is to be handed over again; ``None``: it was taken. Raises what else ``on_record`` raises."""
+        try:
+            self._on_record(record)
+        except SchemaUnansweredError as error:
+            return error
+        except Exception:
+            self._next[record.partition] = record.offset + 1  # tried again, it would keep all others from their reader
+            raise
+        self._next[record.partition] = record.offset + 1
+        return None
 
     async def _assign(self, consumer: AIOKafkaConsumer, known: set[int]) -> set[int]:
         """Take over all partitions, new ones too; positions of known ones stay."""

@@ -23,7 +23,7 @@ from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import OnBlind, StopLevel, is_account_id
 from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.registry import SchemaUnansweredError, UnknownSchemaError
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,14 @@ class FreshnessBook:
         self.with_telemetry: set[int] = set()
 
     def record(self, record: TailRecord) -> None:
-        """One record of the topic; what is no freshness is logged and skipped, what came before changes nothing."""
+        """One record of the topic; what came before changes nothing. What is no freshness, or cannot be read yet, is
+        logged and skipped: nothing shows then that somebody sees, and the next word comes soon.
+        """
         if record.value is None:
             return
         try:
             word = self._codec.decode(Freshness, record.value)
-        except (WireError, UnknownSchemaError) as error:
+        except (WireError, UnknownSchemaError, SchemaUnansweredError) as error:
             log.warning("a record of %s was skipped: %s", topics.FRESHNESS, error)
             return
         lane = (word.lane, word.partition)

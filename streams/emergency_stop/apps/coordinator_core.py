@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
@@ -120,25 +119,24 @@ class CoordinatorCore:
         start = max(batch.fetch_offset, self._positions.get(batch.topic, 0))
         effects: list[Effect] = []
         strays: list[Publish] = []
-        try:
-            for offset, key, value in records_of(batch, start):
-                message = self._decode(kind, value, batch.topic, offset)
-                if message is None:
-                    continue
-                if self._is_stray(message.scope, key):
-                    strays.append(Publish(batch.topic, message.scope.encode(), value))
-                elif isinstance(message, ConditionAnswer):
-                    whole = self._part_answers.take(message)
-                    effects += [] if whole is None else self._apply(whole, now_ms)
-                else:
-                    effects += self._apply(message, now_ms)
-        except KafkaError as error:
-            self._metrics.undecodable(batch.topic)
-            text = "%s-%d: a record batch is damaged and was skipped: %s"
-            log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
+        for offset, key, value in records_of(batch, start, lambda error: self._note_damage(batch, error)):
+            message = self._decode(kind, value, batch.topic, offset)
+            if message is None:
+                continue
+            if self._is_stray(message.scope, key):
+                strays.append(Publish(batch.topic, message.scope.encode(), value))
+            elif isinstance(message, ConditionAnswer):
+                whole = self._part_answers.take(message)
+                effects += [] if whole is None else self._apply(whole, now_ms)
+            else:
+                effects += self._apply(message, now_ms)
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
         return [*self._publishes(effects), *strays, *self._telling.of_refusals(effects)]
+
+    def _note_damage(self, batch: FetchedBatch, error: str) -> None:
+        self._metrics.undecodable(batch.topic)
+        log.error("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())

@@ -16,7 +16,7 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.usage_watch import UsageWatch, watched
-from emergency_stop.apps.detector_core import warm_up
+from emergency_stop.apps.detector_core import know_ids, warm_up
 from emergency_stop.apps.detector_cores import CoreMaker
 from emergency_stop.apps.detector_lanes import GROUP, LanesError, group_of, standby_of, state_source
 from emergency_stop.apps.detector_metrics import DetectorCollector
@@ -66,6 +66,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
 
     async def prepare() -> None:
         warm_up(registry)
+        await asyncio.to_thread(know_ids, registry)
         await tail.start()
         await tail.caught_up()
 
@@ -81,6 +82,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     recorder = EvaluationWriter(
         worker, maker.cores, book, queue, SystemClock(), enforcing=settings.enabled, sheds=watch.is_over
     )
+    worker.run_beside(writer.run, recorder.run, queue.run)
     async with AsyncExitStack() as stack:
         stack.callback(health.stop)
         health.start()
@@ -89,8 +91,6 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
             stack.push_async_callback(started.stop)
             await started.start()
         stack.push_async_callback(tail.stop)
-        beside = {asyncio.create_task(one.run()) for one in (writer, recorder, queue)}
-        stack.push_async_callback(_cancelled, beside)
         return await worker.serve(stop)
 
 
@@ -111,9 +111,3 @@ def _spec(
         prepare=prepare,
         standby=standby_of(settings, name, source.topic),
     )
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    for one in tasks:
-        one.cancel()
-    await asyncio.wait(tasks)

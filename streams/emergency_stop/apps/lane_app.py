@@ -40,7 +40,6 @@ class LaneSpec:
     blind_after_ms: int = 30_000
     stall_timeout_ms: int = 60_000
     prepare: Callable[[], Awaitable[None]] | None = None
-    background: tuple[Callable[[], Awaitable[None]], ...] = ()
     #: Copies of what other workers own; ``None``: a takeover reads the whole log.
     standby: StandbyReader | None = None
 

@@ -34,6 +34,8 @@ EXIT_CRASHED: Final = 70
 EXIT_STALLED: Final = 75
 _TICK_MS: Final = 50
 _FLUSH_WITHIN_S: Final = 5.0
+#: What jobs that were cancelled may take, to close their connections.
+_END_WITHIN_S: Final = 6.0
 #: A partition that stands still this long before its end is fetched again.
 _STALL_CHECK_MS: Final = 3_000
 #: However many wait to know, the broker is not asked for ends more often.
@@ -60,12 +62,18 @@ class LaneWorker:
         self._failed: asyncio.Future[int] | None = None
         self._next_checkpoint: dict[int, float] = {}
         self._checkpoints: set[asyncio.Task[None]] = set()
+        #: Run from the beginning of ``serve`` to its end.
+        self._beside: list[Callable[[], Awaitable[None]]] = []
         self.progress = LaneProgress()
         self._looking_soon = asyncio.Event()
         self.counters = LaneCounters()
         self.app = self._make_app()
 
     # -- life cycle -----------------------------------------------------------------------------
+
+    def run_beside(self, *jobs: Callable[[], Awaitable[None]]) -> None:
+        """Before ``serve``: run these too. They never end; one that raises ends the process."""
+        self._beside += jobs
 
     async def serve(self, stop: asyncio.Event) -> int:
         """Work until ``stop`` is set. Returns an exit code: 0, or why the process must be restarted."""
@@ -85,11 +93,12 @@ class LaneWorker:
         if code == 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.app.stop(), 10)
+        await asyncio.wait(tasks, timeout=_END_WITHIN_S)
         return code
 
     def _jobs(self) -> list[Callable[[], Awaitable[None]]]:
         standby = [self._spec.standby.run] if self._spec.standby is not None else []
-        return [self._prepare, self._tick_forever, self._watch_progress, *standby, *self._spec.background]
+        return [self._prepare, self._tick_forever, self._watch_progress, *standby, *self._beside]
 
     async def _prepare(self) -> None:
         if self._spec.prepare is not None:

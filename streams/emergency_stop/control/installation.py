@@ -108,7 +108,7 @@ class Installation:
                 late = ", ".join(topic for topic, tail in zip(topics, tails, strict=True) if not tail.is_caught_up)
                 raise UnavailableError(
                     f"{late} could not be read from ESTOP_BROKERS={self.settings.brokers} within {READ_WITHIN_S:g} s;"
-                    " 'estop check' says what is missing"
+                    f" {_hint(tails)}"
                 ) from None
             yield
         finally:
@@ -148,7 +148,7 @@ class Installation:
         except TimeoutError:
             raise UnavailableError(
                 f"{topic} could not be read whole from ESTOP_BROKERS={self.settings.brokers} within {within_s:g} s;"
-                " 'estop check' says what is missing"
+                f" {_hint([tail])}"
             ) from None
         else:
             yield
@@ -218,3 +218,8 @@ class Installation:
     async def request(self, request: Request) -> None:
         """Ask the coordinator for a stop, a resume or a recovery."""
         await self.publish(REQUESTS, request.scope, request)
+
+
+def _hint(tails: Sequence[CompactedTail]) -> str:
+    """What keeps the tails that were not read, as far as they know it, or who does."""
+    return next((tail.held_up_by for tail in tails if tail.held_up_by), "'estop check' says what is missing")

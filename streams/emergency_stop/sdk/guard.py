@@ -232,9 +232,8 @@ class StopGuard:
         """Why stops may not reach the guard; empty where they do."""
         for name, tail in (("holds", self._holds), ("commands", self._commands)):
             if tail.silent_ms() > self._stale_after_ms:
-                return (
-                    f"no answer from the broker about {name} for {tail.silent_ms()} ms (limit {self._stale_after_ms})"
-                )
+                why = tail.held_up_by or "no answer from the broker"
+                return f"{name} are not read on for {tail.silent_ms()} ms (limit {self._stale_after_ms}): {why}"
         return ""
 
     # ------------------------------------------------------------------------------------------ life cycle
@@ -342,6 +341,7 @@ class StopGuard:
     async def _disconnect(self) -> None:
         self._outgoing.cancel()
         self._incoming.unverified.cancel()
+        self._incoming.unanswered.cancel()
         await self._leases.stop()
         await self._commands.stop()
         await self._holds.stop()

@@ -19,7 +19,7 @@ from emergency_stop.sdk.handlers import Handlers
 from emergency_stop.sdk.lease import LeaseHolder
 from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.registry import SchemaUnansweredError, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Verifier
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class LeaseKeeper:
         """Take a record of ``estop.leases``. Never raises: what cannot be read or trusted renews nothing."""
         try:
             lease = self._codec.decode(Lease, record.value)
-        except (WireError, UnknownSchemaError) as error:
+        except (WireError, UnknownSchemaError, SchemaUnansweredError) as error:
             self.unreadable += 1
             log.warning("%s offset %d is unreadable: %s", topics.LEASES, record.offset, error)
             return

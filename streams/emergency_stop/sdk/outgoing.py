@@ -18,6 +18,7 @@ from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.handlers import Handlers
 from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +94,12 @@ class Outgoing:
             task.cancel()
 
     async def deliver(self, ack: Ack) -> None:
-        """Publish ``ack``, and try again until the broker has it."""
-        value = self._codec.encode(ack, topics.ACKS)
+        """Publish ``ack``, and try again until the registry and the broker have let it through."""
         while True:
             try:
+                value = self._codec.encode(ack, topics.ACKS)
                 await self._publisher.publish(topics.ACKS, ack.scope.encode(), value)
-            except KafkaError as error:
+            except (KafkaError, RegistryError) as error:
                 log.warning("%s: ack %s of %s was not accepted: %r", self._service, ack.state.value, ack.scope, error)
                 await asyncio.sleep(RETRY_MS / 1000)
             else:

@@ -182,6 +182,16 @@ def test_bad_records_are_counted_and_their_neighbours_unharmed(bench: Bench) -> 
     assert bench.count("estop_coordinator_undecodable_total", topic=topics.HITS) == 6
 
 
+def test_a_damaged_batch_is_counted_and_a_stop_behind_it_is_carried_out(bench: Bench) -> None:
+    good = bench.batch(topics.HITS, bench.value(hit()))
+    broken = bytearray(good.batches[0])
+    broken[22] |= 1  # it says that it is compressed, and is not
+    records = list(bench.core.on_batch(dataclasses.replace(good, batches=(bytes(broken), *good.batches)), 1_000))
+    taken(bench.core)
+    assert len(bench.read(Hold, [*records, *bench.core.on_durable()], topics.HOLDS)) == 1
+    assert bench.count("estop_coordinator_undecodable_total", topic=topics.HITS) == 1
+
+
 def test_records_that_were_applied_are_skipped(bench: Bench) -> None:
     bench.core.restore([], {topics.HITS: 12})
     values = [bench.value(hit(f"h{n}", trigger_id=f"t{n}")) for n in range(4)]

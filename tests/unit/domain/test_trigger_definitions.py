@@ -103,6 +103,12 @@ MALFORMED: list[tuple[dict[str, Any], str, str]] = [
     (changed(thresholds={"healthScore": 100.1}), "thresholds.healthScore", "must be from 0 to 100"),
     (changed(minSamples=0), "min_samples", "from 1 to 1000000"),
     (changed(minSamples=1.5), "min_samples", "must be a whole number"),
+    (changed(minSamples=1_000_001), "min_samples", "from 1 to 1000000"),
+    (typed("rate_limit_violation", {"violations": 3}, minSamples=1_001), "min_samples", "from 1 to 1000 here"),
+    (typed("authentication_failure", {"failures": 3}, minSamples=1_000_000), "min_samples", "from 1 to 1000 here"),
+    (typed("detection_event_critical", {}, minSamples=1_001), "min_samples", "from 1 to 1000 here"),
+    (typed("proxy_failure_cascade", {"failures": 2}, minSamples=1_001), "min_samples", "from 1 to 1000 here"),
+    (clock(quietHours="22:00-07:00") | {"minSamples": 1_001}, "min_samples", "from 1 to 1000 here"),
     (changed(forMs=-1), "for_ms", "from 0 to 86400000"),
     (changed(forMs="60s"), "for_ms", "must be a whole number"),
     (changed(timeWindow=999), "time_window", "from 1000 to 86400000"),
@@ -254,6 +260,10 @@ def test_the_guides_examples_are_taken_as_they_stand(example: dict[str, Any]) ->
     assert (trigger.time_window, trigger.cooldown_period) == (example["timeWindow"], example["cooldownPeriod"])
     assert (trigger.stop_level.value, trigger.priority) == (example["stopLevel"], example["priority"])
     assert trigger.target_services == tuple(example["targetServices"])
+
+
+def test_an_average_may_ask_for_a_million_samples() -> None:
+    assert parse_trigger(changed(minSamples=1_000_000), services=SERVICES).min_samples == 1_000_000
 
 
 def test_names_in_snake_case_mean_the_same() -> None:

@@ -22,6 +22,7 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import Signer, Verifier
 from tests.unit.sdk.scenario import ACCOUNT, SERVICE, held, running
+from tests.unit.wire.unanswering import Unanswering, newly_written
 
 CODEC = Codec(LocalRegistry())
 SIGNER, STRANGER = Signer.generate(), Signer.generate()
@@ -243,6 +244,16 @@ async def test_what_cannot_be_read_is_counted_and_renews_nothing(kept: Kept) -> 
     kept.keeper.on_lease(TailRecord(b"0", b"\0garbage", 0, 0, 0))
     kept.keeper.on_lease(TailRecord(b"0", None, 0, 1, 0))
     assert (kept.keeper.unreadable, kept.state) == (2, LeaseState.AWAITED)
+
+
+async def test_what_cannot_be_read_yet_renews_nothing_and_the_next_lease_does(kept: Kept) -> None:
+    kept.keeper._codec = Codec(Unanswering("Lease"))
+    kept.keeper.sending(kept.wall())
+    signed = SIGNER.sign(kept.lease(kept.wall()))
+    kept.keeper.on_lease(TailRecord(b"0", newly_written(CODEC.encode(signed, topics.LEASES)), 0, 0, 0))
+    assert (kept.keeper.unreadable, kept.state) == (1, LeaseState.AWAITED)
+    kept.renews()
+    assert kept.state is LeaseState.HELD
 
 
 async def test_a_lease_counts_only_for_an_instance_that_hears_of_stops(kept: Kept) -> None:

@@ -14,12 +14,20 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.kafka_topics import TopicReport, describe_topics
+from emergency_stop.adapters.kafka_topics import (
+    FUTURE_CONFIG,
+    LOG_APPEND_TIME,
+    TIMESTAMP_CONFIG,
+    TopicReport,
+    describe_topics,
+    topic_config,
+)
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.config.values import without_secrets
 from emergency_stop.control.cli.output import show_json
 from emergency_stop.control.errors import EXIT_OK, EXIT_UNAVAILABLE
+from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.domain.topics import TopicSpec, all_topics
 from emergency_stop.wire.privacy_keys import PrivacyKeys
 from emergency_stop.wire.registry_http import RegistryError, build_registry
@@ -123,7 +131,7 @@ def _difference(spec: TopicSpec, found: TopicReport | None) -> str | None:
         return f"{spec.name} has cleanup.policy={found.cleanup_policy}, needed is compact: state would be deleted"
     if not spec.compacted and found.cleanup_policy is not None and "compact" in found.cleanup_policy:
         return f"{spec.name} has cleanup.policy={found.cleanup_policy}, needed is delete: events would vanish"
-    return _bounded(spec, found) if spec.kept else None
+    return _bounded(spec, found) if spec.kept else _future_problem(spec, found)
 
 
 def _bounded(spec: TopicSpec, found: TopicReport) -> str | None:
@@ -136,6 +144,19 @@ def _bounded(spec: TopicSpec, found: TopicReport) -> str | None:
         f"{spec.name} has {', '.join(given)}, needed is -1: the audit would be deleted; set it with"
         f" kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {spec.name}"
         " --add-config retention.ms=-1,retention.bytes=-1"
+    )
+
+
+def _future_problem(spec: TopicSpec, found: TopicReport) -> str | None:
+    """Telemetry whose timestamps may lie in the future, where the broker tells."""
+    if FUTURE_CONFIG not in topic_config(spec) or found.timestamp_type in (None, LOG_APPEND_TIME):
+        return None
+    if found.future_ms_max is not None and found.future_ms_max <= FUTURE_MS_MAX:
+        return None
+    has = "lacks" if found.future_ms_max is None else f"has a maximum of {found.future_ms_max} ms, needed is"
+    return (
+        f"{spec.name} {has} {FUTURE_CONFIG}={FUTURE_MS_MAX}: one producer with a wrong clock would make all later"
+        f" events of its accounts late; set it with kafka-configs, or {TIMESTAMP_CONFIG}={LOG_APPEND_TIME}"
     )
 
 
