@@ -17,6 +17,7 @@ from emergency_stop.integrations.twikit_session_manager import TwikitSessionMana
 from emergency_stop.sdk import GuardStartError, StopGuard, Stopped
 from emergency_stop.wire.signing import Verifier
 from tests.integration.sdk_office import PROMPT_MS, Office, until
+from tests.unit.wire.falling_silent import FallingSilent
 
 pytestmark = pytest.mark.needs("broker")
 NUMBERS = itertools.count(1)
@@ -154,6 +155,18 @@ async def test_a_handler_that_fails_is_reported_with_its_reason(office: Office, 
     async with StopGuard(office.service, office.brokers, on_stop=emergency_stop):
         failed = await office.answered(await office.command(f"account:{account()}", 1), AckState.FAILED)
     assert ("no disk for corr" if outcome == "raises" else "returned false") in failed.reason
+
+
+async def test_a_registry_that_is_away_from_the_start_on_is_not_missed_by_a_stop(office: Office) -> None:
+    registry, account_id = FallingSilent(), account()
+    async with StopGuard(office.service, office.brokers, registry=registry) as guard:
+        registry.is_away = True
+        asked = len(registry.asked)
+        await office.hold(f"account:{account_id}", 1)
+        await until(lambda: guard.stopped_by(account_id), "the hold shuts the gate")
+        await office.answered(await office.command(f"account:{account_id}", 1), AckState.STOPPED)
+        await resume(office, f"account:{account_id}", 2)
+        assert len(registry.asked) == asked
 
 
 async def test_a_stale_resume_is_refused_and_a_good_one_opens(office: Office) -> None:

@@ -26,11 +26,11 @@ from emergency_stop.apps.blind_sight import BlindSight, FreshnessBook, WatcherBo
 from emergency_stop.apps.coordinator_cores import CoreMaker, policy_of
 from emergency_stop.apps.coordinator_keys import following, load_signing_key
 from emergency_stop.apps.coordinator_metrics import CoordinatorCollector, CoordinatorMetrics
-from emergency_stop.apps.coordinator_topics import INPUTS, TopicsError, find_layout
+from emergency_stop.apps.coordinator_topics import INPUTS, TopicsError, coordinator_schemas, find_layout
 from emergency_stop.apps.lane_app import LaneSpec
 from emergency_stop.apps.lane_worker import LaneWorker
 from emergency_stop.apps.procedure_file import ProcedureFileError
-from emergency_stop.apps.process import run_until_signal
+from emergency_stop.apps.process import run_until_signal, unless_stopped
 from emergency_stop.apps.service_book import HoldBook, ServiceBook
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.coordinate.leases import Attendance
@@ -61,12 +61,18 @@ def run(settings: Settings) -> int:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> int:
     """As ``run``, within a running event loop. Raises what ``run`` turns into exit codes."""
-    codec = Codec(build_registry(settings.registry_url))
+    registry = build_registry(settings.registry_url)
+    codec = Codec(registry)
     signer, policy = load_signing_key(settings), policy_of(settings)
     attendance = Attendance(settings.lease_ms)
-    book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
+    may_act_ms = settings.lease_ms + settings.lease_hold_delay_ms
+    book = ServiceBook(settings.services, codec, attendance, lost_ms=settings.heartbeat_lost_ms, may_act_ms=may_act_ms)
+    published = HoldBook(codec, settings.blast_window_ms)
     layout = await find_layout(settings)
     _compare_with_takeover(settings)
+    # before anything is followed: the first stop must not be what asks the registry
+    if not await unless_stopped(coordinator_schemas(registry, settings, layout).ready(), stop):
+        return 0
     async with (
         following(signer),
         _following(settings, book, published) as caught_up,
@@ -155,15 +161,14 @@ async def _following(
     clock = SystemClock()
 
     def announced(record: TailRecord) -> None:
-        book.record(record.key, record.value, clock.now_ms())
+        written_at = None if services.is_caught_up else record.timestamp_ms
+        book.record(record.key, record.value, clock.now_ms(), written_at=written_at)
 
     def held(record: TailRecord) -> None:
         published.record(record.value)
 
-    tails = (
-        CompactedTail(settings.brokers, topics.SERVICES, announced, client_id=client_id),
-        CompactedTail(settings.brokers, topics.HOLDS, held, client_id=client_id),
-    )
+    services = CompactedTail(settings.brokers, topics.SERVICES, announced, client_id=client_id)
+    tails = (services, CompactedTail(settings.brokers, topics.HOLDS, held, client_id=client_id))
 
     async def caught_up() -> None:
         for tail in tails:

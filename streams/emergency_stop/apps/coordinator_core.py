@@ -22,6 +22,8 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blast import RAISED, BlastEffect
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect
+from emergency_stop.coordinate.bounds import bounded
+from emergency_stop.coordinate.oversize import RECORD_BYTES_MAX, Published, shrunk
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
@@ -44,7 +46,8 @@ from emergency_stop.domain.messages import (
     Request,
 )
 from emergency_stop.domain.questions import question_routes
-from emergency_stop.domain.values import GLOBAL_SCOPE
+from emergency_stop.domain.texts import fit, fit_name
+from emergency_stop.domain.values import GLOBAL_SCOPE, is_scope
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -124,7 +127,7 @@ class CoordinatorCore:
             if message is None:
                 continue
             if self._is_stray(message.scope, key):
-                strays.append(Publish(batch.topic, message.scope.encode(), value))
+                strays.append(self._forwarded(batch.topic, message, value))
             elif isinstance(message, ConditionAnswer):
                 whole = self._part_answers.take(message)
                 effects += [] if whole is None else self._apply(whole, now_ms)
@@ -205,8 +208,13 @@ class CoordinatorCore:
         }
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
+        """Raises ``RegistryError`` for a version that the registry was not asked about at start and does not tell now.
+
+        It may be a stop, so it is not passed over: the process ends before it is acknowledged, and its successor
+        begins once the registry answers (``coordinator_topics.coordinator_schemas``).
+        """
         try:
-            return self._codec.decode(kind, value)
+            return bounded(self._codec.decode(kind, value))
         except (WireError, UnknownSchemaError) as error:
             self._metrics.undecodable(topic)
             log.warning("%s-%d offset %d was skipped: %s", topic, self._partition, offset, error)
@@ -215,8 +223,11 @@ class CoordinatorCore:
     def _is_stray(self, scope: str, key: bytes | None) -> bool:
         """Whether a record lies where it does not belong: no key, a wrong one, or another library's partitioner.
 
-        Two partitions must never both decide about one scope, and a stop must not be lost to a bad key.
+        Two partitions must never both decide about one scope, and a stop must not be lost to a bad key. What is no
+        scope is refused wherever it lies.
         """
+        if not is_scope(scope):
+            return False
         home = home_partition(scope, self._partitions)
         if home == self._partition:
             return False
@@ -225,6 +236,11 @@ class CoordinatorCore:
         else:
             log.warning("a record for %s has key %r: forwarding it under its scope", scope, key)
         return True
+
+    def _forwarded(self, topic: str, message: Input, value: bytes | None) -> Publish:
+        """As it came; but one that has hardly room in a record would have none with another key."""
+        is_large = len(value or b"") > RECORD_BYTES_MAX
+        return Publish(topic, message.scope.encode(), self._codec.encode(message, topic) if is_large else value)
 
     def _apply(self, message: Input, now_ms: int) -> list[Effect]:
         if isinstance(message, Ack):
@@ -258,8 +274,17 @@ class CoordinatorCore:
             for route in question_routes(question, self._question_partitions)
         ]  # fmt: skip
 
-    def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:
+    def _publish(self, effect: Published) -> Publish:
         self._metrics.observe(effect)
+        record = self._encoded(effect)
+        size = len(record.value or b"")
+        if size <= RECORD_BYTES_MAX:
+            return record
+        text = "%s of %s has %d bytes, more than %d: it says less"
+        log.warning(text, type(effect).__name__, (record.key or b"").decode(), size, RECORD_BYTES_MAX)
+        return self._encoded(shrunk(effect))
+
+    def _encoded(self, effect: Published) -> Publish:
         if isinstance(effect, Hold):
             signed_hold = self._signer.sign(effect)
             return self._record(topics.HOLDS, effect.scope, signed_hold)
@@ -286,6 +311,6 @@ def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:
     else:
         actor, cause = f"trigger:{message.trigger_id}", message.hit_id
     return decision(
-        at=now_ms, actor=actor, action=f"{type(message).__name__.lower()}_refused", subject=message.scope,
-        reason=reason, correlation_id=message.correlation_id, cause=cause,
+        at=now_ms, actor=actor, action=f"{type(message).__name__.lower()}_refused", subject=fit_name(message.scope),
+        reason=fit(reason), correlation_id=message.correlation_id, cause=cause,
     )  # fmt: skip

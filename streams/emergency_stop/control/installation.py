@@ -43,7 +43,7 @@ from emergency_stop.domain.topics import (
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
-from emergency_stop.wire.registry_http import build_registry
+from emergency_stop.wire.registry_http import RegistryError, build_registry
 
 READ_WITHIN_S: Final = 15.0
 SCAN_WITHIN_S: Final = 120.0
@@ -207,7 +207,7 @@ class Installation:
             async with asyncio.timeout(within_s):
                 await publisher.start()
                 yield publisher
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, RegistryError, OSError, TimeoutError) as error:
             raise UnavailableError(
                 f"{topic} could not be written at ESTOP_BROKERS={self.settings.brokers}: {str(error) or 'no answer'};"
                 " nothing is known to have been written, and writing it again does no harm"

@@ -20,6 +20,7 @@ from typing import Final
 from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.instances import OWING, all_proved
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick
+from emergency_stop.coordinate.oversize import STATE_BYTES_MAX, held_whole
 from emergency_stop.coordinate.services import Member
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
@@ -82,6 +83,8 @@ class Coordinator:
         self._unconcluded: dict[str, int] = {}
         #: The last occasion on which each scope's hold was said again.
         self._restated: dict[str, int] = {}
+        #: When something was applied last.
+        self._now_ms = 0
 
     def state(self, scope: str) -> ScopeState:
         """The scope as it stands; a fresh one where nothing is remembered."""
@@ -110,6 +113,7 @@ class Coordinator:
             Scope.parse(message.scope)
         except ValueError as error:
             raise RefusedMessageError(str(error)) from error
+        self._now_ms = now_ms
         before = self.state(message.scope)
         change = step(before, message, now_ms, self._seen(world))
         if change[0] is before:
@@ -120,6 +124,7 @@ class Coordinator:
 
     def tick(self, now_ms: int, world: World) -> None:
         """Apply the passing of time and what changed among the services since the last tick."""
+        self._now_ms = now_ms
         if self._deadlines_from is None:
             self._deadlines_from = now_ms + RESTART_GRACE_MS
         if now_ms >= self._deadlines_from:
@@ -192,7 +197,20 @@ class Coordinator:
 
     def _record(self, scope: str) -> bytes | None:
         state, outbox = self._scopes.get(scope), self._recorded.get(scope, [])
-        return scope_record(state or ScopeState(scope), outbox) if state or outbox else None
+        if not state and not outbox:
+            return None
+        record = scope_record(state or ScopeState(scope), outbox)
+        return record if len(record) <= STATE_BYTES_MAX else self._record_whole(state or ScopeState(scope), outbox)
+
+    def _record_whole(self, state: ScopeState, outbox: Sequence[Effect]) -> bytes:
+        """Of a scope whose record no broker takes: one stop of everything in the place of all that there was."""
+        for case in state.cases:
+            self._slots.discard(case.emergency_id)
+            self._queued.pop(case.emergency_id, None)
+        state, effects = held_whole(state, outbox, self._now_ms)
+        self._adopt((state, []))
+        self._recorded[state.scope] = effects
+        return scope_record(state, effects)
 
     def _seen(self, world: World) -> World:
         return replace(world, stops_wait=True) if self._queued else world

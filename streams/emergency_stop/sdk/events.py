@@ -28,6 +28,7 @@ from emergency_stop.config import did_you_mean
 from emergency_stop.domain.messages import Lifecycle
 from emergency_stop.domain.topics import LIFECYCLE
 from emergency_stop.domain.values import LifecycleKind, Scope
+from emergency_stop.sdk.background import is_told_to_end
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
 
@@ -249,7 +250,10 @@ class LifecycleEvents:
                 outcome = handler(event)
                 if inspect.isawaitable(outcome):
                     await outcome
-            except Exception:  # whatever is wrong with a handler, the next event may be the one that matters
+            except (Exception, asyncio.CancelledError) as error:
+                # whatever is wrong with a handler, the next event may be the one that matters
+                if isinstance(error, asyncio.CancelledError) and is_told_to_end():
+                    raise
                 self._failed += 1
                 log.exception("a handler of %s raised; it is called for the next event all the same", event.event.value)
 

@@ -55,7 +55,9 @@ class LeaseStats:
 
 
 class Leases:
-    """Belongs to one event loop. ``announce`` asks for a heartbeat at once; ``deaf`` is as in ``Surroundings``."""
+    """Belongs to one event loop. ``announce`` asks for a heartbeat at once; ``deaf``, ``read_up`` and ``failed`` are as
+    in ``Surroundings``.
+    """
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Leases:
         announce: Callable[[], None],
         deaf: Callable[[], str],
         read_up: Callable[[], Awaitable[None]],
+        failed: Callable[[str], None],
     ) -> None:
         self._keeper: LeaseKeeper | None = None
         self._tail: CompactedTail | None = None
@@ -80,7 +83,7 @@ class Leases:
             handlers,
             codec,
             verifier,
-            Surroundings(gate.now_ms, steady_ms, announce, deaf, read_up),
+            Surroundings(gate.now_ms, steady_ms, announce, deaf, read_up, failed),
             must_have=terms.without_lease == WithoutLease.STOP,
         )
         client_id = f"{gate.service}-{instance_id}-leases"

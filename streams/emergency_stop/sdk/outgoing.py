@@ -14,6 +14,7 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, Command
 from emergency_stop.domain.values import AckState, Action
+from emergency_stop.sdk.background import watched
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.handlers import Handlers
 from emergency_stop.sdk.stops import Stops
@@ -49,7 +50,10 @@ class Outgoing:
         publisher: KafkaPublisher,
         codec: Codec,
         now_ms: Callable[[], int],
+        failed: Callable[[str], None],
     ) -> None:
+        """``failed`` is told why an answer or a handler ended that must not."""
+        self._failed = failed
         self._service = service
         self._stops = stops
         self._handlers = handlers
@@ -77,9 +81,9 @@ class Outgoing:
         """Begin every effect, in order; does not wait for any."""
         for effect in effects:
             if isinstance(effect, RunHandler):
-                self._spawn(self.handle(effect.command))
+                self._spawn(self.handle(effect.command), f"the handling of {effect.command.action.value}")
             else:
-                self._spawn(self.deliver(effect))
+                self._spawn(self.deliver(effect), f"the answer {effect.state.value}")
         self._set_timer()
 
     def wake(self) -> None:
@@ -102,6 +106,10 @@ class Outgoing:
             except (KafkaError, RegistryError) as error:
                 log.warning("%s: ack %s of %s was not accepted: %r", self._service, ack.state.value, ack.scope, error)
                 await asyncio.sleep(RETRY_MS / 1000)
+            except Exception:
+                text = "%s: ack %s of %s cannot be sent; to its coordinator the instance stays silent"
+                log.exception(text, self._service, ack.state.value, ack.scope)
+                return
             else:
                 return
 
@@ -118,8 +126,8 @@ class Outgoing:
             )
         )
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = watched(work, name, self._failed)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

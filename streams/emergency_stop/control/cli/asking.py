@@ -12,9 +12,11 @@ from typing import Any, Final
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.config import Settings
+from emergency_stop.control.cli.output import say
 from emergency_stop.control.errors import EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain.messages import AuditRecord, Request
+from emergency_stop.domain.texts import TEXT_LENGTH_MAX, fit, fit_name
 from emergency_stop.domain.topics import AUDIT
 from emergency_stop.domain.values import Action, StopLevel
 from emergency_stop.wire.codec import WireError
@@ -29,13 +31,16 @@ UNANSWERED: Final = "no coordinator has answered; the request is in the log and 
 
 def request_of(options: argparse.Namespace, action: Action, scope: str, **more: Any) -> Request:
     """What ``options`` (``reason``, ``by``) ask for, now."""
-    request_id = str(uuid.uuid4())
+    request_id, reason = str(uuid.uuid4()), fit(options.reason)
+    if reason != options.reason:  # a stop is not refused for its form
+        allowed = f"at most {TEXT_LENGTH_MAX} that UTF-8 can carry"
+        say(f"--reason has {len(options.reason)} characters, allowed are {allowed}; it goes out as: {reason}")
     return Request(
         request_id=request_id,
         action=action,
         scope=scope,
-        reason=options.reason,
-        requested_by=options.by or f"cli:{getpass.getuser()}",
+        reason=reason,
+        requested_by=fit_name(options.by or f"cli:{getpass.getuser()}"),
         requested_at=SystemClock().now_ms(),
         correlation_id=request_id,
         **more,
