@@ -25,7 +25,7 @@ def main() -> None:
     settings = Settings.from_env()
     _create_keys(settings)
     topics = settings.topics()
-    created = asyncio.run(ensure_topics(settings.brokers, topics, replication=settings.replication_factor))
+    created = asyncio.run(ensure_topics(settings.kafka, topics, replication=settings.replication_factor))
     print(f"topics: {len(created)} created, {len(topics) - len(created)} were there")
     if settings.registry_url is not None:
         print(f"schemas: {len(_register(settings.registry_url, settings.services))} subjects registered")

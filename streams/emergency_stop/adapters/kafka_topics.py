@@ -11,8 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from emergency_stop.adapters.kafka_answers import install_answers
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain.topics import TopicSpec
 
+install_answers()
 log = logging.getLogger(__name__)
 
 #: A compacted topic's segments roll quickly so that compaction keeps restores short.
@@ -39,7 +43,7 @@ def topic_config(spec: TopicSpec) -> dict[str, str]:
     return dict(COMPACTED_CONFIG if spec.compacted else PLAIN_CONFIG)
 
 
-async def ensure_topics(brokers: str, specs: Iterable[TopicSpec], *, replication: int = 1) -> tuple[str, ...]:
+async def ensure_topics(brokers: str | Brokers, specs: Iterable[TopicSpec], *, replication: int = 1) -> tuple[str, ...]:
     """Create what is missing of ``specs``; returns the names created. Existing topics are left alone."""
     wanted = list(specs)
     admin = await _admin(brokers)
@@ -58,7 +62,7 @@ async def ensure_topics(brokers: str, specs: Iterable[TopicSpec], *, replication
     return tuple(created)
 
 
-async def describe_topics(brokers: str, names: Iterable[str]) -> dict[str, TopicReport]:
+async def describe_topics(brokers: str | Brokers, names: Iterable[str]) -> dict[str, TopicReport]:
     """What the broker has of ``names``; missing ones are absent from the result."""
     asked = list(names)
     admin = await _admin(brokers)
@@ -74,8 +78,8 @@ async def describe_topics(brokers: str, names: Iterable[str]) -> dict[str, Topic
     return {name: TopicReport(name, partitions.get(name, 0), policies.get(name)) for name in present}
 
 
-async def _admin(brokers: str) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers, client_id="estop-admin")
+async def _admin(brokers: str | Brokers) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(**client_arguments(brokers), client_id="estop-admin")
     try:
         await admin.start()
     except BaseException:

@@ -26,6 +26,7 @@ from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.ranges import Place, Standing, Waiting
 from emergency_stop.apps.sink.store import Storing, freeze, plan_inserts, take_over
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class SinkSpec:
     on its way has as much again.
     """
 
-    brokers: str
+    brokers: str | Brokers
     group: str
     client_id: str
     session_timeout_ms: int

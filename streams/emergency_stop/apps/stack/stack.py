@@ -20,7 +20,8 @@ from emergency_stop.adapters.kafka_topics import ensure_topics
 from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.stack.child import Child
-from emergency_stop.config import Settings
+from emergency_stop.config import Settings, SettingsError
+from emergency_stop.config.kafka import PLAINTEXT
 from emergency_stop.domain import topics
 from emergency_stop.domain.default_triggers import default_pack
 from emergency_stop.wire.codec import Codec
@@ -38,10 +39,14 @@ class Stack:
     """An async context manager: everything is up and ready inside it, and ended after it.
 
     ``embedded`` starts the embedded broker; otherwise ``settings.brokers`` is used. ``accounts`` and
-    ``rate`` are the reference services' work.
+    ``rate`` are the reference services' work. Raises ``SettingsError`` for a sign-in at the embedded broker.
     """
 
     def __init__(self, settings: Settings, say: Say, *, embedded: bool, accounts: int, rate: float) -> None:
+        if embedded and settings.kafka_security_protocol != PLAINTEXT:
+            given = f"ESTOP_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol!r}"
+            other = "set ESTOP_BROKERS to brokers that speak it, or leave it out"
+            raise SettingsError([f"{given} is nothing that the embedded broker speaks; {other}"])
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._say = say
         self._accounts = accounts
@@ -98,11 +103,11 @@ class Stack:
 
     async def _prepare_topics(self) -> None:
         settings = self.settings
-        created = await ensure_topics(settings.brokers, settings.topics(), replication=settings.replication_factor)
+        created = await ensure_topics(settings.kafka, settings.topics(), replication=settings.replication_factor)
         if topics.TRIGGERS not in created:
             return
         codec = Codec(build_registry(settings.registry_url))
-        publisher = KafkaPublisher(settings.brokers, client_id="estop-stack")
+        publisher = KafkaPublisher(settings.kafka, client_id="estop-stack")
         await publisher.start()
         try:
             await publish_versions(publisher, codec, default_pack(SystemClock().now_ms()))
