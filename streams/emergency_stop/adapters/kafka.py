@@ -17,6 +17,8 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, Unk
 
 from emergency_stop.adapters.kafka_answers import install_answers
 from emergency_stop.adapters.kafka_patience import install_patience
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.config.kafka import Brokers, brokers_of
 from emergency_stop.ports import Publish, Publisher
 
 install_patience()
@@ -38,9 +40,11 @@ class KafkaPublisher(Publisher):
     idempotent. Must be used from the event loop that called ``start``.
     """
 
-    def __init__(self, brokers: str, *, client_id: str, compression: str | None = None, linger_ms: int = 0) -> None:
+    def __init__(
+        self, brokers: str | Brokers, *, client_id: str, compression: str | None = None, linger_ms: int = 0
+    ) -> None:
+        self._brokers = brokers_of(brokers)
         self._settings: dict[str, Any] = {
-            "bootstrap_servers": brokers,
             "client_id": client_id,
             "acks": "all",
             "compression_type": compression,
@@ -55,9 +59,9 @@ class KafkaPublisher(Publisher):
         self._sending: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
-        """Connect. Raises ``KafkaConnectionError`` when no broker answers."""
+        """Connect. Raises ``KafkaConnectionError`` when no broker answers, ``KafkaSignInError`` when one refuses."""
         if self._producer is None:
-            self._producer = await _start_idempotent(self._settings)
+            self._producer = await _start_idempotent(self._brokers, self._settings)
 
     async def stop(self) -> None:
         """Deliver what is enqueued, then disconnect; what is not delivered within ``DELIVER_WITHIN_MS`` fails."""
@@ -115,10 +119,10 @@ class KafkaPublisher(Publisher):
         return self._producer
 
 
-async def _start_idempotent(settings: dict[str, Any]) -> AIOKafkaProducer:
+async def _start_idempotent(brokers: Brokers, settings: dict[str, Any]) -> AIOKafkaProducer:
     try:
         with _without_traceback():
-            return await _started({**settings, "enable_idempotence": True})
+            return await _started(brokers, {**settings, "enable_idempotence": True})
     except (IncompatibleBrokerVersion, UnsupportedVersionError, UnknownError) as error:
         # Tansu answers InitProducerId with UNKNOWN_SERVER_ERROR; Apache Kafka has no such answer to it.
         log.warning(
@@ -126,7 +130,7 @@ async def _start_idempotent(settings: dict[str, Any]) -> AIOKafkaProducer:
             " idempotence, so a retried record may appear twice; ids make that harmless",
             type(error).__name__,
         )
-        return await _started(settings)
+        return await _started(brokers, settings)
 
 
 @contextlib.contextmanager
@@ -144,8 +148,8 @@ def _without_traceback() -> Iterator[None]:
         sender.removeFilter(keep)
 
 
-async def _started(settings: dict[str, Any]) -> AIOKafkaProducer:
-    producer = AIOKafkaProducer(**settings)
+async def _started(brokers: Brokers, settings: dict[str, Any]) -> AIOKafkaProducer:
+    producer = AIOKafkaProducer(**client_arguments(brokers), **settings)
     try:
         await producer.start()
     except BaseException:

@@ -14,6 +14,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.wire.registry import SchemaUnansweredError
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class CompactedTail:
 
     def __init__(
         self,
-        brokers: str,
+        brokers: str | Brokers,
         topic: str,
         on_record: Callable[[TailRecord], None],
         *,
@@ -68,6 +71,9 @@ class CompactedTail:
         self._on_record = on_record
         self._client_id = client_id
         self._caught_up = asyncio.Event()
+        #: Set while brokers refuse us, and why.
+        self._refused = asyncio.Event()
+        self._refusal = ""
         self._task: asyncio.Task[None] | None = None
         self._next: dict[int, int] = {}
         #: Of the consumer that is connected; both change with it.
@@ -92,19 +98,27 @@ class CompactedTail:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def caught_up(self) -> None:
+    async def caught_up(self, *, or_refused: bool = False) -> None:
         """Wait until all records that the topic held when the tail first connected were handed over.
 
-        Raises what ended the tail, should it have died.
+        Raises what ended the tail, should it have died. A tail that brokers refuse goes on asking;
+        ``or_refused`` raises ``KafkaSignInError`` then.
         """
-        waiter = asyncio.create_task(self._caught_up.wait())
-        watched = {waiter} if self._task is None else {waiter, self._task}
+        waiters = [asyncio.create_task(self._caught_up.wait())]
+        if or_refused:
+            waiters.append(asyncio.create_task(self._refused.wait()))
+        watched: set[asyncio.Task[Any]] = {*waiters} if self._task is None else {*waiters, self._task}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            if not self._caught_up.is_set() and self._task is not None:
+            if self._caught_up.is_set():
+                return
+            if self._task is not None and self._task.done():
                 self._task.result()
+            if or_refused and self._refused.is_set():
+                raise KafkaSignInError(self._refusal)
         finally:
-            waiter.cancel()
+            for waiter in waiters:
+                waiter.cancel()
 
     async def read_up(self) -> None:
         """Wait until all records that the topic holds now were handed over; while the broker is away, until it is back.
@@ -149,7 +163,7 @@ class CompactedTail:
     async def _run(self) -> None:
         while True:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers,
+                **client_arguments(self._brokers),
                 client_id=self._client_id,
                 group_id=None,
                 enable_auto_commit=False,
@@ -159,8 +173,10 @@ class CompactedTail:
             )
             try:
                 await consumer.start()
+                self._refused.clear()
                 await self._follow(consumer)
             except (KafkaError, OSError) as error:
+                self._note_refusal(error)
                 # once per outage, not twice a second
                 level = logging.DEBUG if self._is_cut_off else logging.WARNING
                 log.log(level, "tail of %s lost the broker (%s); reconnecting from where it was", self._topic, error)
@@ -174,6 +190,11 @@ class CompactedTail:
                 self._consumer = None
                 self._turn()
                 await stop_consumer(consumer)
+
+    def _note_refusal(self, error: BaseException) -> None:
+        if isinstance(error, KafkaSignInError):
+            self._refusal = str(error)
+            self._refused.set()
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         partitions = await self._assign(consumer, set())
@@ -282,5 +303,5 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
         found = metadata.partitions_for_topic(topic)
         if found:
             return set(found)
-        log.info("waiting for topic %s to be created", topic)
+        log.info("waiting for topic %s to be created, or for the right to read it", topic)
         await asyncio.sleep(RETRY_MS / 1000)

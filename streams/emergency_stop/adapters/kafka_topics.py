@@ -11,9 +11,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidConfigurationError, KafkaError, TopicAlreadyExistsError, for_code
 
+from emergency_stop.adapters.kafka_answers import install_answers
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.domain.topics import TELEMETRY, TopicSpec
 
+install_answers()
 log = logging.getLogger(__name__)
 
 #: A compacted topic's segments roll quickly so that compaction keeps restores short.
@@ -57,7 +61,7 @@ def topic_config(spec: TopicSpec) -> dict[str, str]:
     return config | ({FUTURE_CONFIG: str(FUTURE_MS_MAX)} if spec.name in _TELEMETRY else {})
 
 
-async def ensure_topics(brokers: str, specs: Iterable[TopicSpec], *, replication: int = 1) -> tuple[str, ...]:
+async def ensure_topics(brokers: str | Brokers, specs: Iterable[TopicSpec], *, replication: int = 1) -> tuple[str, ...]:
     """Create what is missing of ``specs``; returns the names created. Existing topics are left alone."""
     wanted = list(specs)
     admin = await _admin(brokers)
@@ -91,7 +95,7 @@ def _new(spec: TopicSpec, replication: int, leave_out: str = "") -> NewTopic:
     return NewTopic(spec.name, spec.partitions, replication, topic_configs=config)
 
 
-async def describe_topics(brokers: str, names: Iterable[str]) -> dict[str, TopicReport]:
+async def describe_topics(brokers: str | Brokers, names: Iterable[str]) -> dict[str, TopicReport]:
     """What the broker has of ``names``; missing ones are absent from the result."""
     asked = list(names)
     admin = await _admin(brokers)
@@ -123,8 +127,8 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text and text.lstrip("-").isdigit() else None
 
 
-async def _admin(brokers: str) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers, client_id="estop-admin")
+async def _admin(brokers: str | Brokers) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(**client_arguments(brokers), client_id="estop-admin")
     try:
         await admin.start()
     except BaseException:

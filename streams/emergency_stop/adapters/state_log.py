@@ -20,6 +20,8 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.ports import Publish, Publisher
 
 log = logging.getLogger(__name__)
@@ -134,7 +136,7 @@ def fold(entries: Iterable[tuple[bytes, bytes | None]]) -> RestoredState:
 
 
 async def read_state(
-    brokers: str, topic: str, partition: int, *, client_id: str, copy: StateCopy | None = None
+    brokers: str | Brokers, topic: str, partition: int, *, client_id: str, copy: StateCopy | None = None
 ) -> RestoredState:
     """Read the partition of the state topic to its end as of now: the whole of it, or what ``copy`` lacks.
 
@@ -142,7 +144,7 @@ async def read_state(
     """
     where, copy = TopicPartition(topic, partition), copy or StateCopy()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
+        **client_arguments(brokers),
         client_id=client_id,
         group_id=None,
         enable_auto_commit=False,

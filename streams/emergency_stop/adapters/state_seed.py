@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from emergency_stop.adapters.state_log import RestoredState, StateCopy, read_state
+from emergency_stop.config.kafka import Brokers
 
 #: Well within the time that a coordinator recognises a repeated hit (``Policy.retention_ms``).
 SEED_AFTER_MS: Final = 600_000
@@ -20,7 +21,7 @@ SEED_AFTER_MS: Final = 600_000
 class StateSource:
     """Where a partition's state is read from: the worker's own topic, and that of the lane beside it, if it has one."""
 
-    brokers: str
+    brokers: str | Brokers
     topic: str
     sibling_topic: str | None = None
 

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.usage_watch import UsageWatch, watched
@@ -51,7 +52,7 @@ def run(settings: Settings) -> int:
     """Coordinate until SIGINT or SIGTERM. Returns an exit code: 0, 69 without broker, 78 for wrong settings."""
     try:
         return run_until_signal(lambda stop: serve(settings, stop))
-    except (KeyFileError, TopicsError, ProcedureFileError) as error:
+    except (KeyFileError, TopicsError, ProcedureFileError, KafkaSignInError) as error:
         log.error("the coordinator does not start: %s", error)  # noqa: TRY400  # the text says all
         return EXIT_CONFIG
     except KafkaError as error:
@@ -89,12 +90,12 @@ async def _work(
     settings: Settings, maker: CoreMaker, prepare: Callable[[], Awaitable[None]], stop: asyncio.Event
 ) -> int:
     """The worker, its metrics and its publisher, from start to end."""
-    publisher = KafkaPublisher(settings.brokers, client_id=f"{APP_ID}-{settings.instance_id}")
+    publisher = KafkaPublisher(settings.kafka, client_id=f"{APP_ID}-{settings.instance_id}")
     spec = LaneSpec(
         app_id=APP_ID,
-        brokers=settings.brokers,
+        brokers=settings.kafka,
         input_topics=INPUTS,
-        source=StateSource(settings.brokers, topics.COORDINATOR_STATE),
+        source=StateSource(settings.kafka, topics.COORDINATOR_STATE),
         core_factory=maker.make,
         instance_id=settings.instance_id,
         static_member=settings.is_named,
@@ -135,11 +136,11 @@ async def _watching(settings: Settings, codec: Codec, partitions: int) -> AsyncI
     client_id = f"{APP_ID}-{settings.instance_id}-sight"
     watchers = WatcherBook(codec, settings.preventive_stop_level)
     freshness = FreshnessBook(codec, SystemClock())
-    words = CompactedTail(settings.brokers, topics.FRESHNESS, freshness.record, client_id=client_id)
-    triggers = CompactedTail(settings.brokers, topics.TRIGGERS, watchers.record, client_id=client_id)
+    words = CompactedTail(settings.kafka, topics.FRESHNESS, freshness.record, client_id=client_id)
+    triggers = CompactedTail(settings.kafka, topics.TRIGGERS, watchers.record, client_id=client_id)
     interval_ms = settings.freshness_interval_ms
     probing = asyncio.create_task(
-        probe_telemetry(settings.brokers, freshness, partitions, client_id=client_id, interval_ms=interval_ms)
+        probe_telemetry(settings.kafka, freshness, partitions, client_id=client_id, interval_ms=interval_ms)
     )
     for tail in (words, triggers):
         await tail.start()
@@ -167,8 +168,8 @@ async def _following(
     def held(record: TailRecord) -> None:
         published.record(record.value)
 
-    services = CompactedTail(settings.brokers, topics.SERVICES, announced, client_id=client_id)
-    tails = (services, CompactedTail(settings.brokers, topics.HOLDS, held, client_id=client_id))
+    services = CompactedTail(settings.kafka, topics.SERVICES, announced, client_id=client_id)
+    tails = (services, CompactedTail(settings.kafka, topics.HOLDS, held, client_id=client_id))
 
     async def caught_up() -> None:
         for tail in tails:

@@ -38,7 +38,7 @@ class Layout:
 async def find_layout(settings: Settings) -> Layout:
     """Raises ``TopicsError`` where the inputs miss or differ, or a topic misses that is written."""
     wanted = (*INPUTS, topics.COORDINATOR_STATE, topics.TELEMETRY_HEALTH, topics.QUESTIONS, *_WRITTEN, *TOLD)
-    found = await describe_topics(settings.brokers, wanted)
+    found = await describe_topics(settings.kafka, wanted)
     counts = {name: found[name].partitions if name in found else 0 for name in (*INPUTS, topics.COORDINATOR_STATE)}
     if 0 in counts.values() or len(set(counts.values())) != 1:
         shown = ", ".join(f"{name}: {count}" for name, count in counts.items())

@@ -53,7 +53,7 @@ class FreshnessWriter:
         self._worker = worker
         self._cores = cores
         self._clock = clock
-        self._publisher = KafkaPublisher(settings.brokers, client_id=client_id)
+        self._publisher = KafkaPublisher(settings.kafka, client_id=client_id)
 
     async def run(self) -> None:
         interval_s = self._settings.freshness_interval_ms / 1000

@@ -40,11 +40,11 @@ async def prepare_topics(settings: Settings, now_ms: int, register: Callable[[],
     """
     specs, count = settings.topics(), settings.replication_factor
     others = [spec for spec in specs if spec.name != TRIGGERS]
-    created = await ensure_topics(settings.brokers, others, replication=count)
+    created = await ensure_topics(settings.kafka, others, replication=count)
     if register is not None:
         await asyncio.to_thread(register)
     last = [spec for spec in specs if spec.name == TRIGGERS]
-    if not await ensure_topics(settings.brokers, last, replication=count):
+    if not await ensure_topics(settings.kafka, last, replication=count):
         return Prepared(created, 0)
     pack = default_pack(now_ms)
     try:
@@ -58,7 +58,7 @@ async def prepare_topics(settings: Settings, now_ms: int, register: Callable[[],
 
 
 async def _publish(settings: Settings, pack: tuple[Trigger, ...]) -> None:
-    publisher = KafkaPublisher(settings.brokers, client_id="estop-preparation")
+    publisher = KafkaPublisher(settings.kafka, client_id="estop-preparation")
     await publisher.start()
     try:
         await publish_versions(publisher, Codec(build_registry(settings.registry_url)), pack)

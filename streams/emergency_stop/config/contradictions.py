@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from emergency_stop.config.kafka import problems as kafka_problems
 from emergency_stop.config.values import as_text, dependencies_text, did_you_mean, without_secrets
 from emergency_stop.domain.values import OWN_PROCESSES
 
@@ -51,7 +52,7 @@ def contradictions(settings: Settings) -> list[str]:
             f"ESTOP_CLICKHOUSE_CLUSTER={settings.clickhouse_cluster!r} names a cluster of servers, but"
             " ESTOP_CLICKHOUSE_URL is not set; set it to one of them, or leave the cluster out for chDB"
         )
-    return problems + _half_given(settings)
+    return problems + kafka_problems(settings.kafka.security) + _half_given(settings)
 
 
 def _shown(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emergency_stop.config.contradictions import contradictions, unknown_variables
+from emergency_stop.config.kafka import MECHANISMS, PLAINTEXT, PROTOCOLS, VARIABLES, Brokers, KafkaSecurity
 from emergency_stop.config.values import (
     PORT_MAX,
     Dependencies,
@@ -235,6 +236,31 @@ class Settings:
         " minutes afterwards, ms; 0: never.",
     )
     brokers: str = _setting("ESTOP_BROKERS", "127.0.0.1:9092", broker_addresses, "Kafka bootstrap addresses.")
+    kafka_security_protocol: str = _setting(
+        VARIABLES["protocol"],
+        PLAINTEXT,
+        choice_of(*PROTOCOLS),
+        "How clients reach the brokers: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT (a sign-in), SASL_SSL (both).",
+    )
+    kafka_ca_file: Path | None = _setting(
+        VARIABLES["ca_file"], None, Path, "PEM of the authorities that vouch for brokers; none: those of this machine."
+    )
+    kafka_cert_file: Path | None = _setting(
+        VARIABLES["cert_file"], None, Path, "PEM of the certificate that is shown to brokers; none: none is shown."
+    )
+    kafka_key_file: Path | None = _setting(
+        VARIABLES["key_file"], None, Path, "PEM of that certificate's private key, without a passphrase."
+    )
+    kafka_sasl_mechanism: str | None = _setting(
+        VARIABLES["sasl_mechanism"],
+        None,
+        choice_of(*MECHANISMS),
+        "How the sign-in proves its password: SCRAM-SHA-512, SCRAM-SHA-256, or PLAIN, which sends it.",
+    )
+    kafka_user: str | None = _setting(VARIABLES["user"], None, str, "Who signs in at the brokers.")
+    kafka_password_file: Path | None = _setting(
+        VARIABLES["password_file"], None, Path, "File with the password of that user."
+    )
     registry_url: str | None = _setting(
         "ESTOP_REGISTRY_URL", None, http_url, "Confluent-compatible schema registry; none: the committed schemas."
     )
@@ -464,6 +490,20 @@ class Settings:
         if problems or settings is None:
             raise SettingsError(problems)
         return settings
+
+    @property
+    def kafka(self) -> Brokers:
+        """Where the brokers are, and how to sign in there: what every client of Kafka is made with."""
+        security = KafkaSecurity(
+            protocol=self.kafka_security_protocol,
+            ca_file=self.kafka_ca_file,
+            cert_file=self.kafka_cert_file,
+            key_file=self.kafka_key_file,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            user=self.kafka_user,
+            password_file=self.kafka_password_file,
+        )
+        return Brokers(self.brokers, security)
 
     @property
     def heartbeat_lost_ms(self) -> int:

@@ -61,11 +61,15 @@ def names_among(allowed: tuple[str, ...] | None = None) -> Parser:
 
 
 def choice_of(*allowed: str) -> Parser:
+    """In whatever case it is written."""
+    by_lowered = {one.lower(): one for one in allowed}
+
     def parse(text: str) -> str:
         lowered = text.strip().lower()
-        if lowered not in allowed:
-            raise ValueError(f"is unknown{did_you_mean(lowered, allowed)}; allowed: {', '.join(allowed)}")
-        return lowered
+        if lowered not in by_lowered:
+            hint = did_you_mean(lowered, tuple(by_lowered))
+            raise ValueError(f"is unknown{hint}; allowed: {', '.join(allowed)}")
+        return by_lowered[lowered]
 
     return parse
 

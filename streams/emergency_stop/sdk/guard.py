@@ -20,8 +20,10 @@ from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.adapters.schemas_ready import SchemasReady
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.values import OWN_PROCESSES, InstanceState, WithoutLease
 from emergency_stop.ports import Clock
@@ -34,6 +36,7 @@ from emergency_stop.sdk.leases import Leases, LeaseStats, LeaseTerms
 from emergency_stop.sdk.outgoing import Outgoing
 from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
 from emergency_stop.sdk.presence import Instance, Presence
+from emergency_stop.sdk.sign_in import signed_in
 from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, Registry
@@ -78,7 +81,7 @@ class GuardStats:
 
 
 class StopGuard:
-    """The gate of one instance of ``service``.
+    """The gate of one instance of ``service``. ``brokers``: see ``sign_in``.
 
     ``on_stop(correlation_id)`` is the service's own stop handler, sync or async: it releases what the
     service holds and returns whether that succeeded. It is called once per stop command, when nothing is in
@@ -98,7 +101,7 @@ class StopGuard:
     def __init__(
         self,
         service: str,
-        brokers: str,
+        brokers: str | Brokers,
         *,
         instance_id: str | None = None,
         on_stop: StopHandler | None = None,
@@ -120,6 +123,7 @@ class StopGuard:
     ) -> None:
         if service in OWN_PROCESSES:  # whose hits only warn
             raise ValueError(f"service {service!r} is a process of the emergency stop itself; give yours another name")
+        brokers = signed_in(brokers)
         self.service: Final = service
         self.instance_id: Final = instance_id or uuid.uuid4().hex[:12]
         self.now_ms: Final = (clock or SystemClock()).now_ms
@@ -264,6 +268,9 @@ class StopGuard:
                 await self._leases.obtained()
                 # a lease goes out behind the holds of what was decided before it; what is decided later concerns us
                 await self._holds.read_up()
+        except KafkaSignInError as error:
+            await self._give_up()
+            raise GuardStartError(f"{self.service}: {error}") from error
         except (TimeoutError, KafkaError) as error:
             missing = self._missing()
             await self._give_up()

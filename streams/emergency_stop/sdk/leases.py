@@ -9,6 +9,7 @@ from typing import Final
 
 from emergency_stop.adapters.clock import steady_ms
 from emergency_stop.adapters.kafka_tail import CompactedTail
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.values import WithoutLease
 from emergency_stop.sdk.handlers import Handlers
@@ -61,7 +62,7 @@ class Leases:
 
     def __init__(
         self,
-        brokers: str,
+        brokers: Brokers,
         terms: LeaseTerms,
         instance_id: str,
         gate: PermitGate,

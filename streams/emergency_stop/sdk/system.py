@@ -19,10 +19,12 @@ from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.schemas_ready import SchemasReady
 from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.config import DEFAULT_SERVICES
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import emergency_id, request_cause
 from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Lease, Recovery, Request
@@ -33,6 +35,7 @@ from emergency_stop.domain.values import ALL_SERVICES, Action, LifecycleKind, Re
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.emergency_book import UNDER_WAY, EmergencyBook, EmergencyEvent, SystemMetrics
 from emergency_stop.sdk.events import EventHandler, EventsStartError, LifecycleEvents
+from emergency_stop.sdk.sign_in import signed_in
 from emergency_stop.sdk.trigger_desk import TriggerDesk, TriggerReader
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
@@ -85,7 +88,7 @@ class EmergencyStopSystem:
 
     def __init__(
         self,
-        brokers: str,
+        brokers: str | Brokers,
         *,
         requested_by: str = "sdk",
         services: Sequence[str] = DEFAULT_SERVICES,
@@ -94,7 +97,7 @@ class EmergencyStopSystem:
         registry: Registry | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._brokers = brokers
+        self._brokers = signed_in(brokers)
         self._requested_by = fit_name(requested_by)
         self._stale_after_ms = stale_after_ms
         self._now_ms = (clock or SystemClock()).now_ms
@@ -103,10 +106,10 @@ class EmergencyStopSystem:
         specs = {spec.name: spec for spec in topics.CONTROL}
         self._schemas = SchemasReady(registry, [specs[topics.REQUESTS]], [specs[name] for name in _READ])
         self._client_id = f"estop-system-{uuid.uuid4().hex[:8]}"
-        self._publisher = KafkaPublisher(brokers, client_id=self._client_id)
+        self._publisher = KafkaPublisher(self._brokers, client_id=self._client_id)
         self._book = EmergencyBook()
         self._desk = TriggerDesk(read, services, requested_by)
-        self._events = LifecycleEvents(brokers, registry=registry)
+        self._events = LifecycleEvents(self._brokers, registry=registry)
         #: The newest moment up to which any lane evaluated a partition.
         self._fresh_at: dict[int, int] = {}
         #: When the newest lease was issued that was heard.
@@ -129,8 +132,11 @@ class EmergencyStopSystem:
                 for tail in self._tails:
                     await tail.start()
                 for tail in self._tails:
-                    await tail.caught_up()
+                    await tail.caught_up(or_refused=True)
             await self._events.start(within_ms)
+        except KafkaSignInError as error:
+            await self.stop()
+            raise SystemStartError(str(error)) from error
         except EventsStartError:
             await self.stop()
             raise

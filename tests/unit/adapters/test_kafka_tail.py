@@ -12,6 +12,7 @@ import pytest
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import REBUILD_AFTER_MS, RESCAN_MS, RETRY_MS, CompactedTail, TailRecord
 from emergency_stop.wire.registry import SchemaUnansweredError
 
@@ -200,3 +201,22 @@ async def until(is_true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_true():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.001)
+
+
+async def test_who_asks_for_it_is_told_that_brokers_refuse_and_others_wait_on() -> None:
+    tail = Tail({0}, 0)
+    patient = asyncio.create_task(tail.caught_up())
+    asking = asyncio.create_task(tail.caught_up(or_refused=True))
+    await asyncio.sleep(0)
+    tail._note_refusal(KafkaError("nobody answers"))
+    await asyncio.sleep(0)
+    assert not asking.done(), "a broker that is away is no refusal"
+    tail._note_refusal(KafkaSignInError("no such user"))
+    async with asyncio.timeout(10):
+        with pytest.raises(KafkaSignInError, match="no such user"):
+            await asking
+    assert not patient.done()
+    tail._caught_up.set()
+    async with asyncio.timeout(10):
+        await patient
+        await tail.caught_up(or_refused=True)

@@ -8,11 +8,14 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from emergency_stop.adapters.kafka_ranges import ranges
+from emergency_stop.config.kafka import Brokers
 
 _ENDS_WITHIN_S: Final = 30
 
 
-async def still_there(brokers: str, client_id: str, positions: Mapping[TopicPartition, int]) -> set[TopicPartition]:
+async def still_there(
+    brokers: str | Brokers, client_id: str, positions: Mapping[TopicPartition, int]
+) -> set[TopicPartition]:
     """Those whose record before the position exists: the embedded broker tells its last batch's end too low."""
     if not positions:
         return set()

@@ -30,6 +30,7 @@ from emergency_stop.apps.sink.remade import still_there
 from emergency_stop.apps.sink.store import Storing, freeze, plan_inserts, take_over
 from emergency_stop.apps.sink.tables import DEAD_LETTERS, TABLES
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.wire.registry import Registry
 from emergency_stop.wire.registry_http import RegistryError
@@ -51,7 +52,7 @@ class SinkSpec:
     on its way has as much again.
     """
 
-    brokers: str
+    brokers: str | Brokers
     group: str
     client_id: str
     session_timeout_ms: int

@@ -18,7 +18,8 @@ from emergency_stop.adapters.embedded_broker import EmbeddedBroker
 from emergency_stop.apps.coordinator_keys import with_own_key
 from emergency_stop.apps.preparation import PreparationError, prepare_topics
 from emergency_stop.apps.stack.child import Child, StackError
-from emergency_stop.config import Settings
+from emergency_stop.config import Settings, SettingsError
+from emergency_stop.config.kafka import PLAINTEXT
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,14 @@ class Stack:
     """An async context manager: everything is up and ready inside it, and ended after it.
 
     ``embedded`` starts the embedded broker; otherwise ``settings.brokers`` is used. ``accounts`` and
-    ``rate`` are the reference services' work.
+    ``rate`` are the reference services' work. Raises ``SettingsError`` for a sign-in at the embedded broker.
     """
 
     def __init__(self, settings: Settings, say: Say, *, embedded: bool, accounts: int, rate: float) -> None:
+        if embedded and settings.kafka_security_protocol != PLAINTEXT:
+            given = f"ESTOP_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol!r}"
+            other = "set ESTOP_BROKERS to brokers that speak it, or leave it out"
+            raise SettingsError([f"{given} is nothing that the embedded broker speaks; {other}"])
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._say = say
         self._accounts = accounts

@@ -19,7 +19,7 @@ from emergency_stop.control.cli import (
     silence_arguments,
     trigger_arguments,
 )
-from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
+from emergency_stop.control.errors import UnavailableError
 from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
 _TIMEOUT_S_MAX: Final = 3_600
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         return command(options, settings)
     except UnavailableError as error:
         print(f"estop {options.command}: {error}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return error.exit_code
 
 
 def add_to(commands: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_topics import (
     FUTURE_CONFIG,
     LOG_APPEND_TIME,
@@ -100,12 +101,20 @@ def _settings(settings: Settings) -> Layer:
 def _broker(settings: Settings) -> tuple[dict[str, TopicReport] | None, Layer]:
     names = [spec.name for spec in settings.topics()]
     try:
-        described = asyncio.run(asyncio.wait_for(describe_topics(settings.brokers, names), _WITHIN_S))
+        described = asyncio.run(asyncio.wait_for(describe_topics(settings.kafka, names), _WITHIN_S))
+    except KafkaSignInError as error:
+        return None, Layer("broker", Verdict.FAILED, "refuses the sign-in", [str(error)], EXIT_CONFIG)
     except (KafkaError, OSError, TimeoutError) as error:
         text = str(error) or f"no answer within {_WITHIN_S:g} s"
         problem = f"ESTOP_BROKERS={settings.brokers}: {text}; is the broker up, and its advertised address reachable?"
         return None, Layer("broker", Verdict.FAILED, "not reachable", [problem])
-    return described, Layer("broker", Verdict.OK, f"{settings.brokers} answers")
+    return described, Layer("broker", Verdict.OK, f"{settings.brokers} answers{_signed_in(settings)}")
+
+
+def _signed_in(settings: Settings) -> str:
+    security = settings.kafka.security
+    user = f" to {security.user}" if security.signs_in else ""
+    return f"{user}{'' if security.encrypts else ', in the clear'}"
 
 
 def _topics(settings: Settings, described: dict[str, TopicReport] | None) -> Layer:
