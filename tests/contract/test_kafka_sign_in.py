@@ -160,7 +160,7 @@ async def test_a_password_is_in_no_log_however_talkative(
 ) -> None:
     """Aiokafka shows each request at the level debug; this one is the password."""
     door = Door()
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="aiokafka.conn"):
         async with listening(door) as address:
             client = AIOKafkaClient(**client_arguments(Brokers(address, sign_in)))
             with pytest.raises(KafkaConnectionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,9 @@ def test_the_walk_tells_who_is_given_addresses_alone(source: str, found: int) ->
     assert len(list(addresses_given(source))) == found
 
 
-def calls_of(source: str) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+@cache
+def calls_of(source: str) -> tuple[ast.Call, ...]:
+    return tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
 
 
 def name_of(function: ast.expr) -> str:
