@@ -11,7 +11,7 @@ import importlib.util
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -69,6 +69,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.fail(f"needs({part!r}) names no part; known: {', '.join(PARTS)}")
             if not is_there(part):
                 pytest.skip(LACKS + PARTS[part][0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logs may be no UTF-8, because tests are about that too; reports from other processes must be."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
