@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,9 @@ async def test_a_probe_is_refused_where_the_services_health_cannot_be_asked(erro
     assert "asking for its health raised " + type(error).__name__ in outcome.reason
 
 
-async def test_what_a_handler_says_can_be_sent_and_has_a_bound() -> None:
+async def test_what_a_handler_says_can_be_sent_and_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)  # a report of this test must be sent as well
+
     def raises(_: str) -> bool:
         raise OSError("\udcff" + "x" * 5_000)
 

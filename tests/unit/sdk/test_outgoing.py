@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -105,7 +106,11 @@ async def test_answers_wait_for_a_registry_that_is_away(sents: list[Sent]) -> No
     assert sent.failures == []
 
 
-async def test_what_the_handler_raises_reaches_the_coordinator_though_utf_8_cannot_carry_it(sents: list[Sent]) -> None:
+async def test_what_the_handler_raises_reaches_the_coordinator_though_utf_8_cannot_carry_it(
+    sents: list[Sent], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # a report of this test must be sent as well
+
     def raises(_: str) -> bool:
         raise OSError("no file \udcff" + "!" * 10_000)
 
