@@ -109,6 +109,8 @@ class CoordinatorCore:
         self._telling = telling or Telling(codec, metrics)
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
+        #: Made ready before the records that were taken last; they vouch for nothing that was decided later.
+        self._leases: Sequence[Lease] = ()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
@@ -153,32 +155,29 @@ class CoordinatorCore:
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
+        self._leases = self.watches.take_leases()
         yield [*self.coordinator.take_dirty(), *self.watches.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
-
-        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
-        reaches the broker.
-        """
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
         blind, blast = self.watches.take_effects()
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
         self._telling.handed_out([*effects, *blind, *(effect for effect in blast if isinstance(effect, Notice))])
         watched = [self._publish_watched(effect) for effect in (*blind, *blast) if not isinstance(effect, Notice)]
-        return [
-            *self._publishes(effects),
-            *watched,
-            *(
-                self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease))
-                for lease in self.watches.take_leases()
-            ),
-        ]
+        return [*self._publishes(effects), *watched]
 
     def on_published(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
         return self._telling.published()
+
+    def on_settled(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``. A lease says that the partition is this worker's, and that what its holder must
+        obey of what was decided before it has reached the broker.
+        """
+        leases, self._leases = self._leases, ()
+        return [self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):

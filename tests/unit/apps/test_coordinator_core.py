@@ -390,13 +390,34 @@ def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(be
     assert core.next_deadline() == 0
     assert list(core.on_tick(1_000)) == []
     taken(core)
-    (record,) = core.on_durable()
+    assert list(core.on_durable()) == []
+    (record,) = core.on_settled()
     (lease,) = bench.read(Lease, [record], topics.LEASES)
     assert (record.key, lease.partition, lease.partitions) == (b"2", 2, PARTITIONS)
     assert [(one.service, one.instance_id, one.heartbeat_at) for one in lease.renewals] == [("x", "1", 7)]
     assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
     assert core.next_deadline() == 11_000
-    assert core.on_durable() == []
+    assert list(core.on_settled()) == []
+
+
+def test_a_lease_does_not_overtake_a_stop_that_was_decided_before_it(bench: Bench) -> None:
+    """As a timeline: what is made ready while a checkpoint is under way goes out with the next one.
+
+    decided     stop 1 ─────────── stop 2 ── lease
+    checkpoint         [cut ──── durable ──────── settled: no lease]  [cut ── durable: stop 2 ── settled: lease]
+    """
+    attendance = Attendance(30_000)
+    turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
+    core = bench.make(Watches(leases=turns))
+    core.on_batch(bench.batch(topics.HITS, bench.value(hit("h1"))), 1_000)
+    taken(core)
+    core.on_batch(bench.batch(topics.REQUESTS, bench.value(request("r2"))), 1_001)
+    core.on_tick(1_002)
+    assert len(bench.read(Hold, [*core.on_durable()], topics.HOLDS)) == 1
+    assert list(core.on_settled()) == []
+    taken(core)
+    assert list(core.on_settled()) != [], "it was ready when these records were taken"
+    assert len(bench.read(Hold, [*core.on_durable()], topics.HOLDS)) == 1
 
 
 def test_a_question_goes_to_the_partitions_that_know(bench: Bench) -> None:
