@@ -38,6 +38,7 @@ from emergency_stop.domain import topics
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry_http import build_registry
 from emergency_stop.wire.signing import KeyFileError
+from emergency_stop.wire.trusted_keys import KeyFileVerifier
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> int:
     codec = Codec(build_registry(settings.registry_url))
     signer, policy = load_signing_key(settings), policy_of(settings)
     attendance = Attendance(settings.lease_ms)
-    book, published = ServiceBook(settings.services, codec, attendance), HoldBook(codec, settings.blast_window_ms)
+    # behind the signing key, which is put among the trusted ones where it is new
+    verifier = KeyFileVerifier(settings.verify_keys_file) if settings.verify_keys_file else None
+    book = ServiceBook(settings.services, codec, attendance)
+    published = HoldBook(codec, settings.blast_window_ms, verifier)
     layout = await find_layout(settings)
     _compare_with_takeover(settings)
     async with (
@@ -188,7 +192,7 @@ async def _following(
         book.record(record.key, record.value, clock.now_ms())
 
     def held(record: TailRecord) -> None:
-        published.record(record.value)
+        published.record(record.value, record.key)
 
     tails = (
         CompactedTail(settings.brokers, topics.SERVICES, announced, client_id=client_id),

@@ -23,10 +23,12 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blast import RAISED, BlastEffect
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect
+from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
+from emergency_stop.coordinate.snapshot import scope_of
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
@@ -116,6 +118,10 @@ class CoordinatorCore:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
         self.coordinator.restore([record for record in records if not self.watches.restore(*record)])
         self._positions = dict(positions)
+        self._published.begin(self._is_home)
+        for state in self.coordinator.states():
+            if state.epoch:  # else no hold of it was ever decided, as far as is remembered
+                self._published.restored(hold_of(state, "", 0))
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
         kind = _INPUTS[batch.topic]
@@ -156,7 +162,11 @@ class CoordinatorCore:
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
         self._leases = self.watches.take_leases()
-        yield [*self.coordinator.take_dirty(), *self.watches.take_dirty()]
+        scopes = self.coordinator.take_dirty()
+        for key, value in scopes:
+            if value is None:
+                self._published.forgotten(scope_of(key))
+        yield [*scopes, *self.watches.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
@@ -201,9 +211,12 @@ class CoordinatorCore:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""
         return {
             scope: occasion
-            for scope, occasion in [*self._published.overtaken.items()]
-            if home_partition(scope, self._partitions) == self._partition
+            for scope, occasion in self._published.overtaken.items()
+            if self._is_home(scope)
         }
+
+    def _is_home(self, scope: str) -> bool:
+        return home_partition(scope, self._partitions) == self._partition
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
         try:
@@ -262,8 +275,9 @@ class CoordinatorCore:
     def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:
         self._metrics.observe(effect)
         if isinstance(effect, Hold):
-            signed_hold = self._signer.sign(effect)
-            return self._record(topics.HOLDS, effect.scope, signed_hold)
+            record = self._record(topics.HOLDS, effect.scope, self._signer.sign(effect))
+            self._published.decided(effect, record.value)
+            return record
         if isinstance(effect, Command):
             return self._record(topics.commands_topic(effect.service), effect.scope, self._signer.sign(effect))
         if isinstance(effect, Emergency):
