@@ -41,10 +41,15 @@ class Seeded:
         return [*gone.items(), *self.state.records.items()]
 
 
-async def read_seeded(source: StateSource, partition: int, now_ms: int, copy: StateCopy | None) -> Seeded:
-    """Read the own log, and where that is old the sibling's. Raises ``KafkaError``."""
+async def read_seeded(
+    source: StateSource, partition: int, now_ms: int, copy: StateCopy | None, *, up_to: int = 0
+) -> Seeded:
+    """Read the own log, and where that is old the sibling's; ``copy`` and ``up_to`` as of ``read_state``.
+
+    Raises ``KafkaError``.
+    """
     client_id = f"estop-restore-{source.topic}"
-    own = await read_state(source.brokers, source.topic, partition, client_id=client_id, copy=copy)
+    own = await read_state(source.brokers, source.topic, partition, client_id=client_id, copy=copy, up_to=up_to)
     if source.sibling_topic is None or not is_old(own, now_ms):
         return Seeded(own, own)
     other = await read_state(source.brokers, source.sibling_topic, partition, client_id=client_id)

@@ -23,11 +23,13 @@ from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blast import RAISED, BlastEffect
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect
 from emergency_stop.coordinate.bounds import bounded
+from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.oversize import RECORD_BYTES_MAX, Published, shrunk
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
+from emergency_stop.coordinate.snapshot import scope_of
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
@@ -111,11 +113,17 @@ class CoordinatorCore:
         self._telling = telling or Telling(codec, metrics)
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
+        #: Made ready before the records that were taken last; they vouch for nothing that was decided later.
+        self._leases: Sequence[Lease] = ()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
         self.coordinator.restore([record for record in records if not self.watches.restore(*record)])
         self._positions = dict(positions)
+        self._published.begin(self._is_home)
+        for state in self.coordinator.states():
+            if state.epoch:  # else no hold of it was ever decided, as far as is remembered
+                self._published.restored(hold_of(state, "", 0))
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
         kind = _INPUTS[batch.topic]
@@ -154,32 +162,33 @@ class CoordinatorCore:
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
-        yield [*self.coordinator.take_dirty(), *self.watches.take_dirty()]
+        self._leases = self.watches.take_leases()
+        scopes = self.coordinator.take_dirty()
+        for key, value in scopes:
+            if value is None:
+                self._published.forgotten(scope_of(key))
+        yield [*scopes, *self.watches.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
-
-        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
-        reaches the broker.
-        """
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
         blind, blast = self.watches.take_effects()
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
         self._telling.handed_out([*effects, *blind, *(effect for effect in blast if isinstance(effect, Notice))])
         watched = [self._publish_watched(effect) for effect in (*blind, *blast) if not isinstance(effect, Notice)]
-        return [
-            *self._publishes(effects),
-            *watched,
-            *(
-                self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease))
-                for lease in self.watches.take_leases()
-            ),
-        ]
+        return [*self._publishes(effects), *watched]
 
     def on_published(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
         return self._telling.published()
+
+    def on_settled(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``. A lease says that the partition is this worker's, and that what its holder must
+        obey of what was decided before it has reached the broker.
+        """
+        leases, self._leases = self._leases, ()
+        return [self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -201,11 +210,10 @@ class CoordinatorCore:
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""
-        return {
-            scope: occasion
-            for scope, occasion in [*self._published.overtaken.items()]
-            if home_partition(scope, self._partitions) == self._partition
-        }
+        return {scope: occasion for scope, occasion in self._published.overtaken.items() if self._is_home(scope)}
+
+    def _is_home(self, scope: str) -> bool:
+        return home_partition(scope, self._partitions) == self._partition
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
         """Raises ``RegistryError`` for a version that the registry was not asked about at start and does not tell now.
@@ -286,8 +294,9 @@ class CoordinatorCore:
 
     def _encoded(self, effect: Published) -> Publish:
         if isinstance(effect, Hold):
-            signed_hold = self._signer.sign(effect)
-            return self._record(topics.HOLDS, effect.scope, signed_hold)
+            record = self._record(topics.HOLDS, effect.scope, self._signer.sign(effect))
+            self._published.decided(effect, record.value)
+            return record
         if isinstance(effect, Command):
             return self._record(topics.commands_topic(effect.service), effect.scope, self._signer.sign(effect))
         if isinstance(effect, Emergency):

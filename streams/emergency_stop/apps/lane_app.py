@@ -25,7 +25,9 @@ _FETCH_BYTES_MAX: Final = 1024 * 1024
 class LaneSpec:
     """What a lane worker is. ``checkpoint_interval_ms`` 0: a checkpoint after every batch and tick.
 
-    ``prepare`` runs, once, before the first batch is applied (for example: read the triggers).
+    ``prepare`` runs, once, before the first batch is applied (for example: read the triggers). ``read_up`` runs
+    whenever a partition is taken over, once no predecessor can do anything in its name any more: it returns when what
+    was written elsewhere by then has been read. Nobody waits for records of ``behind``.
     """
 
     app_id: str
@@ -42,6 +44,8 @@ class LaneSpec:
     blind_after_ms: int = 30_000
     stall_timeout_ms: int = 60_000
     prepare: Callable[[], Awaitable[None]] | None = None
+    read_up: Callable[[], Awaitable[None]] | None = None
+    behind: frozenset[str] = frozenset()
     #: Copies of what other workers own; ``None``: a takeover reads the whole log.
     standby: StandbyReader | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
@@ -11,9 +12,11 @@ from emergency_stop.coordinate.leases import Attendance
 from emergency_stop.coordinate.published import PublishedHolds
 from emergency_stop.coordinate.services import Services
 from emergency_stop.domain.messages import Hold, ServiceInstance
-from emergency_stop.domain.values import InstanceState
+from emergency_stop.domain.topics import HOLDS
+from emergency_stop.domain.values import InstanceState, Scope
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.signing import SignatureVerdict, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -105,20 +108,40 @@ class ServiceBook:
 
 
 class HoldBook:
-    """What ``estop.holds`` tells, whoever wrote it."""
+    """What ``estop.holds`` tells, whoever wrote it, and what of it new readers can rely on.
 
-    def __init__(self, codec: Codec, stops_window_ms: int = 60_000) -> None:
+    Without a ``verifier`` nothing is verified, as in services that have none.
+    """
+
+    def __init__(self, codec: Codec, stops_window_ms: int = 60_000, verifier: Verifier | None = None) -> None:
         self._codec = codec
+        self._verifier = verifier
         self.published = PublishedHolds()
         self.stops = RecentStops(stops_window_ms)
 
-    def record(self, value: bytes | None) -> None:
-        """One record of the topic; what is no hold is logged and skipped."""
+    def record(self, value: bytes | None, key: bytes | None = None) -> None:
+        """One record of the topic; one that says nothing of the scope that its key names may hide what did."""
         try:
             hold = self._codec.decode(Hold, value)
         except (WireError, UnknownSchemaError) as error:
-            log.warning("a hold was skipped: %s", error)
-        else:
-            self.published.take(hold)
-            if hold.scope not in self.published.overtaken:  # else it is an older one, written late
-                self.stops.take(hold)
+            text = "a record of %s with key %r is no hold, and hides the one before it: %s"
+            log.error(text, HOLDS, key, error)  # noqa: TRY400  # the text says all
+            self._spoil(key)
+            return
+        if key is not None and key != hold.scope.encode():
+            log.error("a hold of %s lies under key %r of %s, and hides the one before it", hold.scope, key, HOLDS)
+            self._spoil(key)
+        if self.published.take(hold, trusted=self._is_trusted(hold, value)):
+            self.stops.take(hold)
+
+    def _spoil(self, key: bytes | None) -> None:
+        with contextlib.suppress(ValueError):  # of no scope: then it hides none
+            self.published.spoiled(str(Scope.parse((key or b"").decode())))
+
+    def _is_trusted(self, hold: Hold, value: bytes | None) -> bool:
+        if self._verifier is None or self.published.is_own(hold.scope, value):
+            return True
+        verdict = self._verifier.verify(hold)
+        if verdict is not SignatureVerdict.VALID:
+            log.error("the hold of %s at epoch %d: signature %s", hold.scope, hold.epoch, verdict.value)
+        return verdict is SignatureVerdict.VALID

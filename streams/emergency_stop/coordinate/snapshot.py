@@ -36,6 +36,11 @@ def scope_key(scope: str) -> bytes:
     return _SCOPE_PREFIX + scope.encode()
 
 
+def scope_of(key: bytes) -> str:
+    """The scope whose record ``key`` names."""
+    return key.removeprefix(_SCOPE_PREFIX).decode()
+
+
 def scope_record(state: ScopeState, outbox: Sequence[Effect] = ()) -> bytes:
     effects = [{"kind": type(effect).__name__, **_plain_effect(effect)} for effect in outbox]
     return _dump({"state": to_plain(state), "outbox": effects})

@@ -25,13 +25,20 @@ class Broker(Publisher):
     def __init__(self) -> None:
         self.records: list[Publish] = []
 
-    async def _take(self, records: Sequence[Publish]) -> None:
+    async def _take(self, records: Sequence[Publish]) -> list[int]:
         await asyncio.sleep(0)
         if any(_size(one) > LIMIT for one in records):
             raise MessageSizeTooLargeError("too large")
         self.records += records
+        return list(range(len(self.records) - len(records), len(self.records)))
+
+    async def _published(self, records: Sequence[Publish]) -> None:
+        await self._take(records)
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
+        return self._published(records)
+
+    def append(self, records: Sequence[Publish]) -> Awaitable[Sequence[int]]:
         return self._take(records)
 
 
