@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -21,8 +22,10 @@ RUNNING = Hold("global", 1, HoldState.RUNNING, None, (), "resumed", 0)
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _impatient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("emergency_stop.adapters.schemas_ready.RETRY_MS", 5)
+    # the command line wants less of it, and shares the process
+    caplog.set_level(logging.INFO, logger="emergency_stop.adapters.schemas_ready")
 
 
 async def until(condition: Callable[[], object]) -> None:
