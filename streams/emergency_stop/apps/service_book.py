@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from typing import Final
 
 from emergency_stop.coordinate.blast import RecentStops
 from emergency_stop.coordinate.leases import Attendance
@@ -17,6 +18,9 @@ from emergency_stop.wire.registry import UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Verifier
 
 log = logging.getLogger(__name__)
+
+#: After a key was retired, every hold that it signed is untrusted: so many are told one by one.
+TOLD_MAX: Final = 20
 
 
 class ServiceBook:
@@ -62,6 +66,8 @@ class HoldBook:
         self._verifier = verifier
         self.published = PublishedHolds()
         self.stops = RecentStops(stops_window_ms)
+        #: Holds whose signature was not good.
+        self.untrusted = 0
 
     def record(self, value: bytes | None, key: bytes | None = None) -> None:
         """One record of the topic; one that says nothing of the scope that its key names may hide what did."""
@@ -86,6 +92,11 @@ class HoldBook:
         if self._verifier is None or self.published.is_own(hold.scope, value):
             return True
         verdict = self._verifier.verify(hold)
-        if verdict is not SignatureVerdict.VALID:
-            log.error("the hold of %s at epoch %d: signature %s", hold.scope, hold.epoch, verdict.value)
-        return verdict is SignatureVerdict.VALID
+        if verdict is SignatureVerdict.VALID:
+            return True
+        self.untrusted += 1
+        if self.untrusted <= TOLD_MAX:
+            further = "; further ones are counted only" if self.untrusted == TOLD_MAX else ""
+            text = "the hold of %s at epoch %d counts as none: signature %s%s"
+            log.error(text, hold.scope, hold.epoch, verdict.value, further)
+        return False
