@@ -8,6 +8,7 @@ nothing is left out in silence.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 import subprocess
 from collections import defaultdict
@@ -77,6 +78,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(autouse=True)
+def _as_loud_as_before() -> Iterator[None]:
+    """Commands that run in the tests' own process set who may be heard; the next test hears all again."""
+    speakers = [logging.getLogger(name) for name in ("", "emergency_stop.adapters", "aiokafka")]
+    levels = [one.level for one in speakers]
+    yield
+    for one, level in zip(speakers, levels, strict=True):
+        one.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

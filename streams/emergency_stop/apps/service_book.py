@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How often it is looked who may be forgotten: that goes through all of them.
 FORGET_EVERY_MS: Final = 60_000
+#: After a key was retired, every hold that it signed is untrusted: so many are told one by one.
+TOLD_MAX: Final = 20
 
 
 class ServiceBook:
@@ -118,6 +120,8 @@ class HoldBook:
         self._verifier = verifier
         self.published = PublishedHolds()
         self.stops = RecentStops(stops_window_ms)
+        #: Holds whose signature was not good.
+        self.untrusted = 0
 
     def record(self, value: bytes | None, key: bytes | None = None) -> None:
         """One record of the topic; one that says nothing of the scope that its key names may hide what did."""
@@ -142,6 +146,11 @@ class HoldBook:
         if self._verifier is None or self.published.is_own(hold.scope, value):
             return True
         verdict = self._verifier.verify(hold)
-        if verdict is not SignatureVerdict.VALID:
-            log.error("the hold of %s at epoch %d: signature %s", hold.scope, hold.epoch, verdict.value)
-        return verdict is SignatureVerdict.VALID
+        if verdict is SignatureVerdict.VALID:
+            return True
+        self.untrusted += 1
+        if self.untrusted <= TOLD_MAX:
+            further = "; further ones are counted only" if self.untrusted == TOLD_MAX else ""
+            text = "the hold of %s at epoch %d counts as none: signature %s%s"
+            log.error(text, hold.scope, hold.epoch, verdict.value, further)
+        return False

@@ -49,7 +49,7 @@ async def test_freshness_is_written_again_once_the_registry_is_back() -> None:
                 raise RegistryError("away")
             written.set()
 
-    settings = cast("Any", SimpleNamespace(freshness_interval_ms=1, brokers=NOBODY))
+    settings = cast("Any", SimpleNamespace(freshness_interval_ms=1, kafka=NOBODY))
     codec = Codec(LocalRegistry())
     writer = Writer(settings, codec, cast("Any", None), {}, SystemClock(), client_id="test")
     running = asyncio.create_task(writer.run())
