@@ -146,6 +146,7 @@ docs: $(STAMP) ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state-machines/generate.py
 	$(BIN)/python docs/configuration.py
 	$(BIN)/python docs/rules.py
+	$(BIN)/python docs/triggers.py
 	$(BIN)/python docs/adr/index.py
 
 .PHONY: image-lint

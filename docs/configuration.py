@@ -18,6 +18,10 @@ the variable, its value, and what is allowed. `estop check` does the same withou
 
 The names without a prefix are those of the implementation guide; `ESTOP_` marks what the guide lacks.
 
+`docker compose up` hands the guide's variables to every process, `ESTOP_LEASE` to those of the system and
+`ESTOP_WITHOUT_LEASE` to the services, as the shell or a file `.env` beside `docker-compose.yml` sets them. `IMAGE_TAG`
+is compose's own: the tag of the image, and no setting.
+
 | variable | default | meaning |
 |---|---|---|
 """

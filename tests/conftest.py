@@ -8,10 +8,11 @@ nothing is left out in silence.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -69,6 +70,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.fail(f"needs({part!r}) names no part; known: {', '.join(PARTS)}")
             if not is_there(part):
                 pytest.skip(LACKS + PARTS[part][0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logs may be no UTF-8, because tests are about that too; reports from other processes must be."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _as_loud_as_before() -> Iterator[None]:
+    """Commands that run in the tests' own process set who may be heard; the next test hears all again."""
+    speakers = [logging.getLogger(name) for name in ("", "emergency_stop.adapters", "aiokafka")]
+    levels = [one.level for one in speakers]
+    yield
+    for one, level in zip(speakers, levels, strict=True):
+        one.setLevel(level)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

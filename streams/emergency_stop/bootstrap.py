@@ -40,7 +40,7 @@ def load(where: str) -> Any:
 def prepare(settings: Settings) -> None:
     """Logging, and where compiled kernels are kept; before anything that compiles is imported."""
     configure_logging(settings)
-    if settings.kernel_cache_dir is not None:
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.kernel_cache_dir))
+    if settings.kernel_cache_dir is not None:  # said in so many words, so it wins over what the image sets
+        os.environ["NUMBA_CACHE_DIR"] = str(settings.kernel_cache_dir)
     if settings.schemas_dir is not None:
         os.environ.setdefault("ESTOP_SCHEMAS", str(settings.schemas_dir))

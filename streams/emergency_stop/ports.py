@@ -26,7 +26,7 @@ class Publish:
     key: bytes | None
     value: bytes | None
     partition: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
 
 
@@ -40,13 +40,20 @@ class Publisher(Protocol):
         value: bytes | None,
         *,
         partition: int | None = None,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, bytes | None]] = (),
     ) -> Awaitable[None]:
         """Enqueue in order; the awaitable ends when the broker has acknowledged, or raises."""
         return self.publish_all([Publish(topic, key, value, partition, tuple(headers))])
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         """As ``publish`` for each of ``records``, in their order, at a fraction of the cost: they travel together."""
+        ...
+
+    def append(self, records: Sequence[Publish]) -> Awaitable[Sequence[int]]:
+        """As ``publish_all``; the awaitable gives the offset of each record, in their order.
+
+        Where the broker does not tell an offset, some other number stands for it: who relies on offsets must bear that.
+        """
         ...
 
 
@@ -93,9 +100,10 @@ class RecordingCore(PartitionCore, Protocol):
     """A core whose decisions must be on record before anything of them is published.
 
     Its records carry what is still to be published, so a successor repeats it exactly. Within a
-    checkpoint the shell calls ``on_durable`` once the records of ``take_dirty`` are durable, and makes its
-    effects durable before the positions. A tick is always followed by a checkpoint; the core asks for
-    one where records are to be written that no input will bring up.
+    checkpoint the shell calls ``on_durable`` once the records of ``take_dirty`` are durable, makes sure that the
+    partition was still its own when they were written, and makes the effects durable before the positions; behind
+    these goes ``on_settled``. A tick is always followed by a checkpoint; the core asks for one where records are to
+    be written that no input will bring up.
     """
 
     def on_durable(self) -> Sequence[Publish]:
@@ -105,7 +113,14 @@ class RecordingCore(PartitionCore, Protocol):
     def on_published(self) -> Sequence[Publish]:
         """What follows from the effects of the last ``on_durable`` and may not delay them: they are acknowledged.
 
-        The shell makes it durable before it writes records again.
+        The shell makes it durable, or puts on record that it is owed, before it writes records again.
+        """
+        ...
+
+    def on_settled(self) -> Sequence[Publish]:
+        """What vouches that everything which the records taken last contain has reached the broker, as it now has.
+
+        It was made ready before those records were taken, rests on no state, and nobody waits for it.
         """
         ...
 

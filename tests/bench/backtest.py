@@ -28,6 +28,7 @@ from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.record_batch import record_batch
 from emergency_stop.apps.detector_core import DetectorCore
+from emergency_stop.apps.sink.blocks import BlockMaker
 from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.store import Storing, plan_inserts
 from emergency_stop.columnar.batches import Scratch
@@ -122,7 +123,7 @@ class Run:
             self.intaker.take(_joined(batches), batches[0].fetch_offset, batches[-1].next_offset)
             for batches in self.waiting.values()
         ]
-        inserts = plan_inserts(self.intaker, intakes, self.records)
+        inserts = plan_inserts(BlockMaker(_IDS), intakes, self.records)
         Storing(inserts, intakes, "bench", late=lambda: False).run(self.database)
         self.waiting.clear()
         self.rows = 0

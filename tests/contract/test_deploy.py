@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ import compose_spec
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
+from emergency_stop.apps.notifier.metrics import NotifierMetrics
+from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.config import DEFAULT_SERVICES, describe_settings
+from emergency_stop.config.contradictions import unknown_variables
+from emergency_stop.config.values import as_text
 from emergency_stop.testing.kafka_cluster import PROFILE
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +35,10 @@ BIN = Path(sys.executable).parent
 NOT_PROCESSES = {"kafka", "registry", "clickhouse", "keys", "init", "prometheus", "grafana"}
 
 
-def compose() -> dict[str, Any]:
-    """The file with its ``${NAME:-default}`` at their defaults and its anchors resolved."""
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE.read_text())
+def compose(variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The file with its ``${NAME:-default}`` as ``variables`` say, or at their defaults, and its anchors resolved."""
+    chosen = variables or {}
+    text = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: chosen.get(found[1], found[2]), COMPOSE.read_text())
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 
@@ -78,6 +86,38 @@ def test_every_variable_given_to_our_processes_is_a_setting() -> None:
     for name, service in {**processes(), "init": compose()["services"]["init"]}.items():
         assert set(service["environment"]) <= known, name
     assert set(re.findall(r"\b(ESTOP_\w+)=", (DEPLOY / "Dockerfile").read_text())) <= known
+
+
+def test_the_guides_variables_reach_every_process_and_have_their_defaults() -> None:
+    defaults = {
+        setting["variable"]: setting["default"]
+        for setting in describe_settings()
+        if not setting["variable"].startswith("ESTOP_")
+    }
+    assert len(defaults) == 15
+    chosen = dict.fromkeys(defaults, "chosen")
+    for name in (*processes(), "init"):
+        given = compose()["services"][name]["environment"]
+        assert {variable: as_text(value) for variable, value in given.items()}.items() >= defaults.items(), name
+        assert compose(chosen)["services"][name]["environment"].items() >= chosen.items(), name
+
+
+def test_what_is_exported_for_compose_stops_no_command() -> None:
+    """Whoever exports it types ``estop`` in the same shell."""
+    asked = dict.fromkeys(re.findall(r"\$\{(\w+)", COMPOSE.read_text()), "x")
+    assert {"IMAGE_TAG", "GRACEFUL_STOP_TIMEOUT"} <= asked.keys()
+    assert unknown_variables(asked, tuple(setting["variable"] for setting in describe_settings())) == []
+
+
+def test_the_image_has_every_kernel_compiled() -> None:
+    streams = ROOT / "streams"
+    compiled = {
+        ".".join(path.relative_to(streams).with_suffix("").parts)
+        for path in streams.rglob("*.py")
+        if re.search(r"\bnjit\b", path.read_text())
+    }
+    assert len(compiled) > 10
+    assert set(runpy.run_path(str(DEPLOY / "warm.py"))["KERNELS"]) == compiled
 
 
 def test_the_five_reference_services_run() -> None:
@@ -143,6 +183,29 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert rule["annotations"]["summary"], rule["alert"]
         assert rule["annotations"]["description"], rule["alert"]
         assert rule["labels"]["severity"] in {"page", "ticket"}, rule["alert"]
+
+
+def test_a_lost_position_is_told_whoever_lost_it() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "streams").rglob("*.py"))
+    counters = {name.removesuffix("_total") for name in re.findall(r'"(estop_\w*offsets_lost\w*)"', code)}
+    (rule,) = (rule for rule in alert_rules() if rule["alert"] == "EstopPositionLost")
+    assert {"estop_offsets_lost", "estop_sink_offsets_lost"} <= counters
+    assert {f"{name}_total" for name in counters} == set(re.findall(r"\bestop_\w+", rule["expr"]))
+
+
+def test_alerts_see_the_first_increase_of_a_counter_too() -> None:
+    """Of a series that begins with 1 Prometheus sees no increase, so it must begin with 0."""
+    registry = CollectorRegistry()
+    CoordinatorMetrics(registry)
+    NotifierMetrics(registry)
+    SinkMetrics(registry, topics=["a.topic"])
+    asked = {name for rule in alert_rules() for name in re.findall(r"increase\((estop_\w+)", rule["expr"])}
+    counters = {f"{family.name}_total" for family in registry.collect() if family.type == "counter"}
+    begun = {sample.name for family in registry.collect() for sample in family.samples if sample.value == 0}
+    assert len(asked & counters) >= 6
+    assert asked & counters <= begun
+    assert registry.get_sample_value("estop_emergencies_ended_total", {"state": "partial"}) == 0
+    assert registry.get_sample_value("estop_last_resort_total", {"outcome": "failed"}) == 0
 
 
 def test_panels_have_unique_ids_and_the_provisioned_datasource() -> None:

@@ -17,6 +17,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
     [
         ("docs/configuration.py", "docs/configuration.md"),
         ("docs/rules.py", "docs/rules.md"),
+        ("docs/triggers.py", "docs/triggers.md"),
         ("docs/adr/index.py", "docs/adr/README.md"),
     ],
 )
@@ -54,3 +55,14 @@ def test_every_variable_that_is_named_is_a_setting(page: Path) -> None:
     known = {setting["variable"] for setting in describe_settings()}
     for named in re.findall(r"\bESTOP_[A-Z_]+[A-Z]", page.read_text()):
         assert named in known, f"{page.name} names {named}"
+
+
+def test_every_topic_has_somebody_who_may_write_to_it_on_the_page_of_access_rules() -> None:
+    from emergency_stop.domain.topics import DETECTOR_STATE_B_SPEC, all_topics
+
+    roles = (ROOT / "docs/security.md").read_text().split("\n## Roles as access rules", 1)[1].split("\n## ", 1)[0]
+    written = [row.split("|")[2] for row in roles.splitlines() if row.startswith("| ")]
+    patterns = [re.escape(name) for cell in written for name in re.findall(r"`([a-z][^`]+)`", cell)]
+    allowed = [pattern.replace(r"\*", ".+").replace("<service>", ".+") for pattern in patterns]
+    for spec in (*all_topics(("alpha",)), DETECTOR_STATE_B_SPEC):
+        assert any(re.fullmatch(pattern, spec.name) for pattern in allowed), f"nobody may write to {spec.name}"

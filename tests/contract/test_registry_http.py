@@ -17,7 +17,7 @@ from emergency_stop.domain.messages import Request
 from emergency_stop.domain.topics import REQUESTS, TopicSpec, all_topics
 from emergency_stop.domain.values import Action, StopLevel
 from emergency_stop.wire.codec import Codec
-from emergency_stop.wire.registry import LocalRegistry, UnknownSchemaError
+from emergency_stop.wire.registry import LocalRegistry, SchemaUnansweredError, UnknownSchemaError
 from emergency_stop.wire.registry_http import (
     HttpRegistry,
     NotRegisteredError,
@@ -41,6 +41,7 @@ class Store:
     asked: list[tuple[str, str]] = field(default_factory=list)
     authorization: str | None = None
     broken: bool = False
+    without_guids: bool = False
 
     def add(self, subject: str, text: str) -> int:
         canonical = json.dumps(json.loads(text), sort_keys=True)
@@ -62,6 +63,9 @@ class Handler(BaseHTTPRequestHandler):
         found: int | None = None
         if kind == "ids":
             found = int(name)
+        elif self.store.without_guids:
+            self.reply(404, {"error_code": 404, "message": "HTTP 404 Not Found"})
+            return
         elif kind == "guids":
             found = next((known for known in self.store.schemas if str(self.store.guid(known)) == name), None)
         if found == JSON_SCHEMA_ID:
@@ -197,6 +201,60 @@ def test_a_broken_registry_is_not_the_messages_fault(server: Server) -> None:
     server.store.broken = True
     with pytest.raises(RegistryError, match=r"500: Error in the backend data store"):
         HttpRegistry(server.url).writer_schema(1)
+
+
+def test_a_registry_that_does_not_answer_leaves_open_what_the_message_is(server: Server) -> None:
+    server.store.broken = True
+    with pytest.raises(SchemaUnansweredError):
+        HttpRegistry(server.url).writer_schema(1)
+
+
+@pytest.mark.parametrize("schema_id", [2**31, 2**32 - 1])
+def test_an_id_that_no_registry_has_is_not_asked_for(server: Server, schema_id: int) -> None:
+    server.store.broken = True
+    with pytest.raises(UnknownSchemaError):
+        HttpRegistry(server.url).writer_schema(schema_id)
+    assert server.store.asked == []
+
+
+def test_a_guid_is_unknown_to_a_registry_without_guids(server: Server) -> None:
+    server.store.without_guids = True
+    with pytest.raises(UnknownSchemaError):
+        HttpRegistry(server.url).writer_schema(UUID(int=7).hex)
+
+
+def test_unknown_ids_are_remembered_within_bounds(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emergency_stop.wire.registry_http.UNKNOWN_MAX", 3)
+    registry = HttpRegistry(server.url, now=lambda: 0.0)
+    for schema_id in (1, 2, 3, 4, 4, 3, 2, 1):
+        with pytest.raises(UnknownSchemaError):
+            registry.writer_schema(schema_id)
+    assert [path.rpartition("/")[2] for _, path in server.store.asked] == ["1", "2", "3", "4", "1"]
+    assert len(registry._unknown_until) == 3
+
+
+def test_a_registry_that_was_silent_is_left_alone_for_four_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking blocks whoever asks, an event loop too.
+
+    ::
+
+        asked    |== 2 s ==|                                   |==
+        refused            |----------- 8 s, at once ----------|
+    """
+    seconds, asked = [0.0], [0]
+
+    def silent(*_: Any, **__: Any) -> None:
+        asked[0] += 1
+        seconds[0] += 2.0
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("urllib.request.urlopen", silent)
+    registry = HttpRegistry("http://127.0.0.1:1", now=lambda: seconds[0])
+    for at_s, so_far in ((0.0, 1), (2.5, 1), (9.9, 1), (10.0, 2)):
+        seconds[0] = at_s
+        with pytest.raises(SchemaUnansweredError, match="did not answer"):
+            registry.writer_schema(1)
+        assert asked[0] == so_far
 
 
 def test_credentials_are_sent_and_never_shown(server: Server) -> None:

@@ -126,6 +126,10 @@ class CoordinatorOffice:
             process.kill()
             process.wait()
 
+    def is_running(self, name: str = "c1") -> bool:
+        """Whether the process has not ended by itself."""
+        return self._processes[name].poll() is None
+
     def hang_up(self) -> None:
         """As ``kill -HUP``: look at the key files now."""
         for process in self._processes.values():

@@ -19,6 +19,7 @@ from emergency_stop.adapters.record_batch import record_batch
 from emergency_stop.apps.backtest.difference import recorded_hits
 from emergency_stop.apps.backtest.span import Map, Span, map_span
 from emergency_stop.apps.backtest.telemetry import Arrived, correlation_of, read_topic
+from emergency_stop.apps.sink.blocks import BlockMaker
 from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.store import Storing, plan_inserts
 from emergency_stop.columnar.columns import Columns
@@ -121,7 +122,7 @@ def test_columns_from_the_database_are_those_of_the_decoder(database: ClickHouse
     intakes = [intaker.take(batch, 0, ROWS) for batch in sent]
     # Twice, as after a sink that was paused for very long: a replay sees each record once.
     for cluster in ("one", "again"):
-        inserts = plan_inserts(intaker, intakes, {spec.name: record})
+        inserts = plan_inserts(BlockMaker(registry), intakes, {spec.name: record})
         Storing(inserts, intakes, cluster, late=lambda: False).run(database)
     where = map_span(database, Span(NOW_MS, NOW_MS + 60_000, 10_000))
     parts = where.slices(ROWS // 2)

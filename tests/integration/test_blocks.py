@@ -14,7 +14,7 @@ import pytest
 
 from emergency_stop.adapters import clickhouse_migrations as migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.columnar.block import Block, block_form, native_block
 from emergency_stop.columnar.container import container, container_schema, row_from_body
 from emergency_stop.domain import topics

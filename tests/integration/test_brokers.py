@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import InvalidTimestampError
 
 from emergency_stop.adapters.embedded_broker import free_port
-from emergency_stop.adapters.kafka_topics import ensure_topics
-from emergency_stop.domain.topics import TopicSpec
+from emergency_stop.adapters.kafka_topics import describe_topics, ensure_topics
+from emergency_stop.config import Settings
+from emergency_stop.control.cli.check import _difference
+from emergency_stop.domain.topics import HOLDS, TELEMETRY_HEALTH, TopicSpec
 from emergency_stop.testing import maven
 from emergency_stop.testing.brokers import ApacheKafka, BrokerUnavailableError, EmbeddedBroker
 
@@ -31,6 +35,23 @@ async def test_the_embedded_broker_answers_once_started(tmp_path: Path) -> None:
         await ensure_topics(broker.bootstrap, [TopicSpec("t", None, partitions=1)])
         await write(broker.bootstrap, "t", b"a", b"b")
         assert await read(broker.bootstrap, "t", 2) == [b"a", b"b"]
+
+
+@pytest.mark.needs("java", "maven")
+async def test_apache_kafka_refuses_telemetry_of_the_future_and_takes_holds_of_it(tmp_path: Path) -> None:
+    """By its own clock, whatever the producer's says."""
+    now_ms = int(time.time() * 1000)
+    with ApacheKafka(tmp_path, heap_mb=256, short_lived=True) as broker:
+        settings = Settings.from_env({"ESTOP_BROKERS": broker.bootstrap})
+        await ensure_topics(broker.bootstrap, settings.topics())
+        found = await describe_topics(broker.bootstrap, [spec.name for spec in settings.topics()])
+        assert [_difference(spec, found[spec.name]) for spec in settings.topics()] == [None] * len(settings.topics())
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, acks="all") as producer:
+            await producer.send_and_wait(TELEMETRY_HEALTH, b"now", timestamp_ms=now_ms)
+            await producer.send_and_wait(HOLDS, b"far ahead", b"global", timestamp_ms=now_ms + 3_000_000)
+            with pytest.raises(InvalidTimestampError):
+                await producer.send_and_wait(TELEMETRY_HEALTH, b"far ahead", timestamp_ms=now_ms + 600_000)
+        assert await read(broker.bootstrap, TELEMETRY_HEALTH, 1) == [b"now"]
 
 
 @pytest.mark.needs("java", "maven")

@@ -36,7 +36,7 @@ async def read(publisher: KafkaPublisher, topic: str) -> dict[int, list[bytes | 
     def take(record: TailRecord) -> None:
         found.setdefault(record.partition, []).append(record.value)
 
-    tail = CompactedTail(publisher._settings["bootstrap_servers"], topic, take, client_id="test")
+    tail = CompactedTail(publisher._brokers, topic, take, client_id="test")
     await tail.start()
     await tail.caught_up()
     await tail.stop()

@@ -17,6 +17,7 @@ from emergency_stop.integrations.twikit_session_manager import TwikitSessionMana
 from emergency_stop.sdk import GuardStartError, StopGuard, Stopped
 from emergency_stop.wire.signing import Verifier
 from tests.integration.sdk_office import PROMPT_MS, Office, until
+from tests.unit.wire.falling_silent import FallingSilent
 
 pytestmark = pytest.mark.needs("broker")
 NUMBERS = itertools.count(1)
@@ -156,6 +157,18 @@ async def test_a_handler_that_fails_is_reported_with_its_reason(office: Office, 
     assert ("no disk for corr" if outcome == "raises" else "returned false") in failed.reason
 
 
+async def test_a_registry_that_is_away_from_the_start_on_is_not_missed_by_a_stop(office: Office) -> None:
+    registry, account_id = FallingSilent(), account()
+    async with StopGuard(office.service, office.brokers, registry=registry) as guard:
+        registry.is_away = True
+        asked = len(registry.asked)
+        await office.hold(f"account:{account_id}", 1)
+        await until(lambda: guard.stopped_by(account_id), "the hold shuts the gate")
+        await office.answered(await office.command(f"account:{account_id}", 1), AckState.STOPPED)
+        await resume(office, f"account:{account_id}", 2)
+        assert len(registry.asked) == asked
+
+
 async def test_a_stale_resume_is_refused_and_a_good_one_opens(office: Office) -> None:
     account_id = account()
     scope = f"account:{account_id}"
@@ -163,7 +176,7 @@ async def test_a_stale_resume_is_refused_and_a_good_one_opens(office: Office) ->
         await office.hold(scope, 5)
         await until(lambda: guard.stopped_by(account_id), "held")
         stale = await office.answered(await office.command(scope, 4, Action.RESUME), AckState.REFUSED)
-        assert "older than the stop of epoch 5" in stale.reason
+        assert "not beyond the stop of epoch 5" in stale.reason
         assert guard.stopped_by(account_id) is not None
         await resume(office, scope, 6)
         async with guard.permit(account_id):

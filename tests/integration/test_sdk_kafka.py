@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.kafka_topics import describe_topics, ensure_topics
 from emergency_stop.domain.topics import TopicSpec
+from emergency_stop.wire.registry import SchemaUnansweredError
 from tests.integration.sdk_office import until
 
 pytestmark = pytest.mark.needs("broker")
@@ -83,6 +86,28 @@ async def test_a_record_that_its_reader_cannot_take_in_does_not_end_the_tail(bro
     await tail.start()
     await publish(broker, "poison", b"a", b"poison", b"b")
     await until(lambda: seen == [b"a", b"b"], f"the records around it are handed over once, not {seen}")
+    await tail.stop()
+
+
+async def test_a_record_that_nobody_can_read_yet_is_waited_for(broker: str) -> None:
+    await ensure_topics(broker, [TopicSpec("unread", None, compacted=True)])
+    seen: list[bytes | None] = []
+    is_away = True
+
+    def take(record: TailRecord) -> None:
+        if is_away and record.value == b"new":
+            raise SchemaUnansweredError("the registry is away")
+        seen.append(record.value)
+
+    await publish(broker, "unread", b"a", b"new", b"b")
+    tail = CompactedTail(broker, "unread", take, client_id="test-tail")
+    await tail.start()
+    await until(lambda: tail.held_up_by, "the tail waits")
+    assert (seen, tail.is_caught_up) == ([b"a"], False)
+    is_away = False
+    async with asyncio.timeout(30):
+        await tail.caught_up()
+    assert seen == [b"a", b"new", b"b"]
     await tail.stop()
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from emergency_stop.adapters import clickhouse_migrations as migrations
 from emergency_stop.adapters.clickhouse import ClickHouse
-from emergency_stop.apps.sink.intake import TABLES, Intake, Intaker
+from emergency_stop.apps.sink.blocks import BlockMaker
+from emergency_stop.apps.sink.intake import Intake
 from emergency_stop.apps.sink.store import Storing, plan_inserts
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.columnar.container import row_from_body
 from emergency_stop.domain import topics
 from emergency_stop.wire.registry import LocalRegistry
@@ -135,7 +137,7 @@ def _stored(
         body = io.BytesIO()
         fastavro.schemaless_writer(body, fastavro.parse_schema(schema, named_schemas={}), _full(schema, {}))
         intake.add(number, row_from_body((topic, partition), offset, 1_700_000_000_000, body.getvalue()), 1)
-    inserts = plan_inserts(Intaker(LocalRegistry(), {topic: record}), [intake], {topic: record})
+    inserts = plan_inserts(BlockMaker(LocalRegistry()), [intake], {topic: record})
     Storing(inserts, [intake], "test", late=lambda: False).run(database)
     answer = database.select(
         f"SELECT * FROM {TABLES[record]} WHERE _partition = {partition} ORDER BY _offset"  # noqa: S608  (names are ours)

@@ -10,7 +10,8 @@ import pytest
 
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredRange
-from emergency_stop.apps.sink.intake import Intake, Intaker
+from emergency_stop.apps.sink.blocks import BlockMaker
+from emergency_stop.apps.sink.intake import Intake
 from emergency_stop.apps.sink.ranges import Place
 from emergency_stop.apps.sink.store import RangeInsert, Storing, freeze, plan_inserts, take_over
 from emergency_stop.columnar.block import Block
@@ -46,8 +47,7 @@ def intake(first: int, following: int, partition: int = 0) -> Intake:
 
 
 def block(first: int, following: int, partition: int = 0) -> RangeInsert:
-    intaker = Intaker(LocalRegistry(), {TOPIC: "HealthEvent"})
-    (insert,) = plan_inserts(intaker, [intake(first, following, partition)], {TOPIC: "HealthEvent"})
+    (insert,) = plan_inserts(BlockMaker(LocalRegistry()), [intake(first, following, partition)], {TOPIC: "HealthEvent"})
     return insert
 
 
@@ -126,8 +126,7 @@ def test_a_range_that_was_frozen_in_time_is_repeated_by_whoever_comes_next(datab
 
 def test_a_range_is_the_same_insert_in_another_format(database: ClickHouse) -> None:
     """A sink of a former version, which wrote Avro, died in this range."""
-    intaker = Intaker(LocalRegistry(), {TOPIC: "HealthEvent"})
-    rows = container(intaker.container_schema(SCHEMA), 10, intake(0, 10).rows[SCHEMA])
+    rows = container(BlockMaker(LocalRegistry()).container_schema(SCHEMA), 10, intake(0, 10).rows[SCHEMA])
     database.insert_block(TABLE, Block("Avro", rows), f"main:{block(0, 10).token}")
     assert rows_of(block(0, 10)).form == "Native"
     store(database, 0, 10)

@@ -19,6 +19,7 @@ from emergency_stop.control.errors import UnavailableError
 from emergency_stop.control.report import page, terminal
 from emergency_stop.control.report.sections import SECTIONS, Period, ask
 from emergency_stop.control.report.source import opened
+from emergency_stop.domain.triggers import COOLDOWN_MS_MAX, WINDOW_MS_MAX
 from tests.bench.views.generate import DAY_MS, HOUR_MS, World, fill
 from tests.oracle import views as twin
 
@@ -361,3 +362,30 @@ def test_every_section_of_a_report_finds_its_columns_through_the_sinks_query_por
     out = io.StringIO()
     terminal.show(answers, out)
     assert "nothing in this period" not in out.getvalue()
+
+
+def test_a_hit_hides_the_hours_that_the_longest_window_and_cooldown_reach_into(database: ClickHouse) -> None:
+    """The last test of this file: it adds to the world.
+
+    ::
+
+        hit ├── window: a day ──┼── cooldown: a week ──┤ the hour of a near sample, at the edge of a period of a day
+    """
+    near_at = int(time.time()) * 1000 - DAY_MS + 300_000
+    hour_ms, reach_ms = near_at // HOUR_MS * HOUR_MS, WINDOW_MS_MAX + COOLDOWN_MS_MAX
+    watching: dict[str, Any] = {
+        "trigger_type": "account_suspension_risk", "account_id": "edge", "thresholds": {"riskScore": 85}, "version": 1,
+        "time_window": WINDOW_MS_MAX, "cooldown_period": COOLDOWN_MS_MAX, "is_active": True,
+    }  # fmt: skip
+    for number, name, hit_at in (0, "reaches-into", hour_ms - reach_ms), (1, "ends-before", hour_ms - reach_ms - 1):
+        place = {"_topic": "edge", "_partition": 0, "_offset": number, "_timestamp": hit_at / 1000}
+        fired = {"hit_id": name, "trigger_id": name, "account_id": "edge", "occurred_at": hit_at / 1000}
+        database.insert_json("triggers", [{**place, **watching, "trigger_id": name}], f"edge:trigger:{name}")
+        database.insert_json("hits", [{**place, **fired}], f"edge:hit:{name}")
+    sample = {
+        "_topic": "edge", "_partition": 0, "_offset": 0, "_timestamp": near_at / 1000, "event_id": "edge",
+        "account_id": "edge", "occurred_at": near_at / 1000, "risk_score": 84.0, "health_score": 90.0,
+    }  # fmt: skip
+    database.insert_json("health_events", [sample], "edge:health")
+    told = {row["trigger_id"] for row in view(database, "near_misses(days = 1)") if row["account_id"] == "edge"}
+    assert told == {"default-suspension-risk", "ends-before"}

@@ -1,7 +1,8 @@
 """The coordinator's process around its core: inputs in, checkpoints, and death at any point of one.
 
 It keeps the order of ``apps/lane_partition.py``: records, effects, positions. What is in memory only is lost; a
-successor begins from the records and positions that were durable.
+successor begins from the records and positions that were durable. One that was cut off goes on deciding, and learns
+from the log, once its records get there, that they are void.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
-from emergency_stop.coordinate.snapshot import scope_key, scope_record
+from emergency_stop.coordinate.snapshot import scope_key, scope_of, scope_record
 from emergency_stop.coordinate.state import Effect, ScopeState, World
 from emergency_stop.coordinate.tables import RefusedMessageError
 from emergency_stop.domain.messages import Ack, Command, ConditionAnswer, Hit, Hold, Request
+from tests.simulation.instance import FORGED
 from tests.simulation.leasing import Granting
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ Input = Hit | Request | Ack | ConditionAnswer
 #: How long one that stalls is away before it is succeeded, and how much longer until it wakes.
 SUCCEEDED_AFTER_MS: Final = 3_000
 WAKES_WITHIN_MS: Final = 6_000
+#: One that was cut off looks at its inputs and deadlines so often.
+CUT_OFF_POLL_MS: Final = 300
 
 
 class Kept(NamedTuple):
@@ -48,14 +53,34 @@ class KeepingCoordinator(Coordinator):
 
 
 class Durable:
-    """What outlives every coordinator: its state log, and how far the inputs are applied."""
+    """What outlives every coordinator: its state log, and how far the inputs are applied.
+
+    Of records under one key that of the newest fence stands, whenever it was written.
+    """
 
     def __init__(self) -> None:
         self.records: dict[bytes, Kept] = {}
         self.positions: dict[str, int] = {}
+        #: Of whoever took the log over last.
+        self.fence = 0
+        self._fences: dict[bytes, int] = {}
 
-    def write(self, records: Sequence[tuple[bytes, Kept | None]]) -> None:
+    def claim(self) -> int:
+        """Take it over; whatever others write from now on does not count."""
+        self.fence += 1
+        return self.fence
+
+    def copied(self) -> Durable:
+        """As it is now."""
+        copy = Durable()
+        copy.records, copy.positions = dict(self.records), dict(self.positions)
+        return copy
+
+    def write(self, records: Sequence[tuple[bytes, Kept | None]], fence: int) -> None:
         for key, value in records:
+            if fence < self._fences.get(key, 0):
+                continue
+            self._fences[key] = fence
             if value is None:
                 self.records.pop(key, None)
             else:
@@ -68,14 +93,24 @@ class Durable:
 class CoordinatorProcess:
     """One life of a coordinator, from its restoration to its death."""
 
-    def __init__(self, world: SimulatedWorld, core: Coordinator, durable: Durable) -> None:
+    def __init__(self, world: SimulatedWorld, core: Coordinator, durable: Durable, found: Durable | None) -> None:
+        """``found``: what it has read of ``durable`` already; ``None``: it reads behind its claim, as it must."""
         self._world = world
         self._engine = world.engine
         self._core = core
         self._durable = durable
-        self._positions = dict(durable.positions)
-        core.restore((key, kept.to_bytes()) for key, kept in durable.records.items())
+        self._fence = durable.claim()
+        found = found or durable
+        self._positions = dict(found.positions)
+        core.restore((key, kept.to_bytes()) for key, kept in found.records.items())
+        self._book = PublishedHolds()
+        for hold in world.holds.records:
+            self._book.take(hold, trusted=hold.signature != FORGED)
+        for state in core.states():
+            if state.epoch:
+                self._book.restored(hold_of(state, "", 0))
         self._is_alive = True
+        self._is_cut_off = False
         self.granting = Granting(world) if world.weather.leases else None
         #: Succeeded while it stalled: its records and positions no longer count, what it sends does.
         self.is_fenced = False
@@ -103,9 +138,11 @@ class CoordinatorProcess:
         unread = any(self._positions.get(topic, 0) < len(log) for topic, log in self._world.inputs.items())
         return not unread and not self._touched and not self._is_writing
 
-    def is_called(self, published: PublishedHolds) -> bool:
-        """Whether what the holds' topic tells is news to it."""
-        return self._core.is_called(published.overtaken, published.has)
+    def hear(self, hold: Hold) -> None:
+        """The next record of the holds' topic."""
+        self._book.take(hold, trusted=hold.signature != FORGED)
+        if self._core.is_called(self._book.overtaken, self._book.has):
+            self.wake()
 
     def wake(self) -> None:
         """There is something to read."""
@@ -117,7 +154,7 @@ class CoordinatorProcess:
         self._is_awake = False
         if not self._is_alive or self.is_fenced:
             return
-        where = self._world.seen_by_coordinator()
+        where = self._world.seen_by_coordinator(self._book, counts=not self._is_cut_off)
         for topic in self._world.input_order():
             self._read(topic, where)
         self._pass_time(where)
@@ -136,7 +173,8 @@ class CoordinatorProcess:
                 self._world.note("coordinator refuses %s: %s", message, error)
         self._positions[topic] = len(log)
         for effect in publishable(at_once):
-            self._world.publish(effect, late=False)
+            if not self._is_cut_off:
+                self._world.publish(effect, late=False)
 
     def _pass_time(self, where: World) -> None:
         due = self._core.next_deadline()
@@ -165,15 +203,24 @@ class CoordinatorProcess:
             return self._arm()
         self._touched = False
         self._is_writing = True
-        dirty = cast("list[tuple[bytes, Kept | None]]", list(self._core.take_dirty()))
+        dirty = self._take_dirty()
         positions = dict(self._positions)
         crash = self._crash_point()
         if crash == "before records":
             return self._world.coordinator_died(self, crash)
         if crash == "amid records":
-            self._durable.write(dirty[: self._engine.random.randrange(len(dirty) + 1)])
+            self._durable.write(dirty[: self._engine.random.randrange(len(dirty) + 1)], self._fence)
             return self._world.coordinator_died(self, crash)
+        if not crash and self._engine.chance(self._world.weather.cut_off):
+            return self._cut_off(dirty, positions)
         return self._later(self._records_written, dirty, positions, crash)
+
+    def _take_dirty(self) -> list[tuple[bytes, Kept | None]]:
+        dirty = cast("list[tuple[bytes, Kept | None]]", list(self._core.take_dirty()))
+        for key, value in dirty:
+            if value is None:
+                self._book.forgotten(scope_of(key))
+        return dirty
 
     def _crash_point(self) -> str:
         if not self._engine.chance(self._world.weather.crash):
@@ -193,13 +240,13 @@ class CoordinatorProcess:
         if not self._is_alive:
             return None
         if not self.is_fenced:
-            self._durable.write(dirty)
+            self._durable.write(dirty, self._fence)
         if crash == "before effects":
             return self._world.coordinator_died(self, crash)
         effects = publishable(self._core.take_effects())
         if crash == "amid effects":
             for effect in self._some(effects):
-                self._world.publish(effect, late=self.is_fenced)
+                self._publish(effect, late=self.is_fenced)
             return self._world.coordinator_died(self, crash)
         if effects and not self.is_fenced and self._engine.chance(self._world.weather.stall):
             return self._stall(effects)
@@ -228,14 +275,53 @@ class CoordinatorProcess:
 
     def _last_words(self, effects: list[Effect]) -> None:
         for effect in self._some(effects):
-            self._world.publish(effect, late=True)
+            self._publish(effect, late=True)
         self.die()
+
+    def _cut_off(self, dirty: Sequence[tuple[bytes, Kept | None]], positions: dict[str, int]) -> None:
+        """Its records do not get through yet, and it does not know; a successor takes over, mostly before they do.
+
+        It reads on, and its deadlines pass, by what it knew of holds when it was cut off.
+        """
+        self._is_cut_off = True
+        self._grants_no_more()
+        self._world.note("coordinator is cut off with %s records on their way", len(dirty))
+        self._world.succeed_coordinator(self, SUCCEEDED_AFTER_MS)
+        healed_in_ms = self._engine.random.randrange(500, SUCCEEDED_AFTER_MS + WAKES_WITHIN_MS)
+        self._engine.after(healed_in_ms, self._get_through, dirty, positions)
+        self._decide_on()
+
+    def _decide_on(self) -> None:
+        if self._is_alive and self._is_cut_off:
+            self._poll()
+            self._engine.after(CUT_OFF_POLL_MS, self._decide_on)
+
+    def _get_through(self, dirty: Sequence[tuple[bytes, Kept | None]], positions: dict[str, int]) -> None:
+        """All at once: the checkpoint that was under way, and the one that waited for it; then the group tells it."""
+        for number in range(2):
+            self._durable.write(dirty, self._fence)
+            is_lost = self._durable.fence != self._fence
+            if is_lost and self._world.parts.proves:
+                self._world.note("coordinator learns from the log that it was succeeded")
+                break
+            for effect in publishable(self._core.take_effects()):
+                self._publish(effect, late=is_lost)
+            if not is_lost:
+                self._durable.positions = positions
+            if number == 0:
+                dirty, positions = self._take_dirty(), dict(self._positions)
+        self.die()
+
+    def _publish(self, effect: Effect, *, late: bool) -> None:
+        if isinstance(effect, Hold):
+            self._book.decided(effect, None)
+        self._world.publish(effect, late=late)
 
     def _send(self, effects: Sequence[Effect], positions: dict[str, int], crash: str) -> None:
         if not self._is_alive:
             return None
         for effect in effects:
-            self._world.publish(effect, late=self.is_fenced)
+            self._publish(effect, late=self.is_fenced)
         if crash:
             return self._world.coordinator_died(self, crash)
         if not self.is_fenced:

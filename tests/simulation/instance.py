@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 FORGED: Final = b"forged"
+#: Key of holds that no coordinator has decided.
+IMPOSTOR: Final = "impostor"
 LEAVE_MS: Final = 4_000
 _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
 
@@ -261,8 +263,10 @@ class Instance:
             self.wake_holds()
 
     def _on_hold(self, hold: Hold) -> None:
-        self._world.judge.delivered_hold(self, hold)
-        verdict, effects = self._stops.on_hold(hold, trusted=True, now_ms=self._now_ms())
+        if hold.key_id != IMPOSTOR:
+            self._world.judge.delivered_hold(self, hold)
+        trusted = hold.signature != FORGED
+        verdict, effects = self._stops.on_hold(hold, trusted=trusted, now_ms=self._now_ms())
         if self._world.traces:
             self._world.note("%s takes %s: %s", self, hold, verdict)
         self._perform(effects)

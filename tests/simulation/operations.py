@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from emergency_stop.domain.ids import ack_id, command_id
-from emergency_stop.domain.messages import Ack, Command, Hit, Hold, Request
+from emergency_stop.domain.messages import Ack, Command, Hit, Hold, HoldCause, Request
 from emergency_stop.domain.values import AckState, Action, HoldState, Mode, StopLevel, TriggerType
-from tests.simulation.instance import FORGED, LEAVE_MS, Instance
+from tests.simulation.instance import FORGED, IMPOSTOR, LEAVE_MS, Instance
 from tests.simulation.undoing import Undoings
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class Operations:
     def _operate(self) -> None:
         self._number += 1
         weather, draw = self._world.weather, self._random.random()
-        if self._number > 1 and weather.undoing is not None and self._random.random() < weather.undoing.undoes:
+        if self._engine.chance(weather.impostors):
+            self._write_foreign_hold()
+        elif self._number > 1 and weather.undoing is not None and self._random.random() < weather.undoing.undoes:
             self._undoings.operate()
         elif draw < weather.trouble:
             self._random.choice(self._trouble)()
@@ -219,6 +221,26 @@ class Operations:
         )  # fmt: skip
         self._world.note("forged: %s", forged)
         self._world.commands[service].append(forged)
+
+    def _write_foreign_hold(self) -> None:
+        """What the scope's owner has not decided: unsigned anything, and with its key what it might have decided."""
+        holds, durable = self._world.judge.newest_holds.values(), self._world.durable
+        # of a scope that its owner has forgotten, it could not tell one with the key from itself
+        known = [hold for hold in holds if durable.record(hold.scope) is not None]
+        if known:
+            self._world.publish_foreign(self._foreign_hold(self._random.choice(known)))
+
+    def _foreign_hold(self, seen: Hold) -> Hold:
+        epoch = seen.epoch + self._random.choice((0, 0, 1, 9))
+        lifts = self._random.random() < 0.7 if seen.state is HoldState.HELD else False
+        cause = HoldCause("foreign", StopLevel.IMMEDIATE, ("all",), "who knows", epoch)
+        foreign = replace(seen, epoch=epoch, key_id=IMPOSTOR, state=HoldState.RUNNING, level=None, causes=())
+        if not lifts:
+            causes = (*seen.causes, cause)
+            foreign = replace(foreign, state=HoldState.HELD, level=StopLevel.IMMEDIATE, causes=causes)
+        # who has the key, and lifts under an epoch that nobody gave, is obeyed until the owner says the next one
+        is_forged = (lifts and epoch > seen.epoch) or self._random.random() < 0.5
+        return replace(foreign, signature=FORGED) if is_forged else foreign
 
     def _lie(self) -> None:
         """An acknowledgement that is not true, and whose falsehood shows in it."""

@@ -24,6 +24,7 @@ from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.sdk.stops import Stops
 from tests.simulation.coordination import KeepingCoordinator
 from tests.simulation.planted_leases import LEASE_BUGS
+from tests.simulation.planted_takeovers import TAKEOVER_BUGS
 from tests.simulation.planted_undoing import UNDOING_BUGS
 from tests.simulation.planting import SDK_KINDS as _SDK
 from tests.simulation.planting import Planted
@@ -245,6 +246,7 @@ BUGS: Final = (
     ),
     *UNDOING_BUGS,
     *LEASE_BUGS,
+    *TAKEOVER_BUGS,
 )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ class View:
         if command.action is Action.STOP:
             self.orders[command.scope] = max(command.epoch, self.orders.get(command.scope, 0))
         elif command.action is Action.RESUME:
-            if self.orders.get(command.scope, 0) <= command.epoch:
+            if self.orders.get(command.scope, 0) < command.epoch:
                 self.orders.pop(command.scope, None)
             self._undo(command)
 

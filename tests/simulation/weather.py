@@ -110,6 +110,10 @@ class Weather:
     crash_points: tuple[str, ...] = CRASH_POINTS
     #: How far an instance's clock is from the coordinator's at the most.
     skew_ms: int = 0
+    #: A coordinator's records stay on their way while it decides on, and a successor takes over from what is durable.
+    cut_off: float = 0.0
+    #: Share of the operations that write a hold which its owner has not decided, with the coordinator's key or without.
+    impostors: float = 0.0
 
 
 #: One schedule of so many undoes more than by a resume.
@@ -123,7 +127,10 @@ CROWD_AT: Final = 4
 PLANS_AT: Final = 6
 #: Coordinators crash all the time, and stay away, while instances come and go under their ids.
 BEREFT_AT: Final = 7
+CUT_OFF_AT: Final = 8
+CUT_OFF_UNDOING_AT: Final = 9
 SKEW_AT: Final = 10
+IMPOSTOR_AT: Final = 11
 SKEW_UNDOING_AT: Final = 12
 #: Less than a third of what would make a live instance look lost.
 SKEW_MS: Final = 900
@@ -143,6 +150,11 @@ def special(seed: int, weather: Weather) -> Weather:
         weather = replace(weather, crowd=True)
     elif rest in (SKEW_AT, SKEW_UNDOING_AT):
         weather = replace(weather, skew_ms=SKEW_MS, anew=True)
+    elif rest in (CUT_OFF_AT, CUT_OFF_UNDOING_AT):
+        weather = replace(weather, cut_off=0.15, operations=12)
+    elif rest == IMPOSTOR_AT:
+        # the owner comes again before its topic is compacted: what is not signed again by then is all there is
+        weather = replace(weather, impostors=0.3, operations=12, crash=0.0, downtime_ms=2_000, anew=True)
     elif rest == BEREFT_AT:
         weather = replace(
             weather, services=weather.services[:1], instances_each=1, accounts=("1",), operations=12, trouble=0.6,

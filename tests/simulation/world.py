@@ -27,7 +27,7 @@ from emergency_stop.sdk.stops import Stops
 from tests.simulation.coordination import CoordinatorProcess, Durable, Input, KeepingCoordinator
 from tests.simulation.detectors import Detectors
 from tests.simulation.engine import START_MS, Engine, Log
-from tests.simulation.instance import Instance
+from tests.simulation.instance import FORGED, Instance
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.leasing import LeaseOffice
 from tests.simulation.operations import Operations
@@ -38,6 +38,8 @@ from tests.simulation.weather import COMPACTION_LAG_MS, POLICY, UNDOING_POLICY, 
 SETTLE_MS: Final = 300_000
 #: What is on its way when all has ended arrives, and every instance has had a chance to act.
 QUIET_MS: Final = 4_000
+#: How long a coordinator reads that takes its log over only then, which none should.
+READS_FOR_MS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,9 @@ class Parts:
     gate: type[PermitGate] = PermitGate
     stops: type[Stops] = Stops
     leases: type[LeaseHolder] = LeaseHolder
+    #: Whether a coordinator asks the log whose it is before it publishes, and takes it over before it reads it.
+    proves: bool = True
+    claims_first: bool = True
 
 
 class SimulatedWorld:
@@ -67,7 +72,6 @@ class SimulatedWorld:
         self.commands: dict[str, Log[Command]] = {name: Log() for name in self.weather.services}
         self.holds: Log[Hold] = Log()
         self._held_at: list[int] = []
-        self._published = PublishedHolds()
         #: What actions name: mostly accounts, sometimes none.
         self.accounts: tuple[str | None, ...] = (*self.weather.accounts, *self.weather.accounts, None)
         self.scopes = (
@@ -169,15 +173,22 @@ class SimulatedWorld:
             self.note("published%s: %s", " late" if late else "", effect)
         self.judge.published(effect, late=late)
         if isinstance(effect, Hold):
-            self._held_at.append(self.engine.now_ms)
-            self.holds.append(effect)
-            self._published.take(effect)
-            if self.coordinator is not None and self.coordinator.is_called(self._published):
-                self.coordinator.wake()
+            self._append_hold(effect)
         elif isinstance(effect, Command):
             self.commands[effect.service].append(effect)
         elif isinstance(effect, ConditionQuestion):
             self.detectors.asked(effect)
+
+    def publish_foreign(self, hold: Hold) -> None:
+        """Somebody writes a hold that is not its owner's."""
+        self.note("%s: %s", "forged" if hold.signature == FORGED else "by an impostor", hold)
+        self._append_hold(hold)
+
+    def _append_hold(self, hold: Hold) -> None:
+        self._held_at.append(self.engine.now_ms)
+        self.holds.append(hold)
+        if self.coordinator is not None:
+            self.coordinator.hear(hold)
 
     def compacted_holds(self) -> list[Hold]:
         """The topic as a new reader finds it: of what is old, only the newest of each scope, or all of it."""
@@ -234,10 +245,11 @@ class SimulatedWorld:
                 late_ms = self.engine.random.randrange(4_000) if self.engine.chance(self.weather.late_ack) else 0
                 instance.after(late_ms, instance.online, instance.leasing.take, lease)
 
-    def seen_by_coordinator(self) -> World:
+    def seen_by_coordinator(self, published: PublishedHolds, *, counts: bool) -> World:
         """Announcements as they have reached the coordinator, which reads them with a lag of its own.
 
-        Of those under one id the last counts, as of a compacted topic.
+        Of those under one id the last counts, as of a compacted topic. ``counts``: whether a coordinator that decides
+        something sees them.
         """
         now_ms = self.engine.now_ms
         found: list[ServiceInstance] = []
@@ -246,9 +258,9 @@ class SimulatedWorld:
             lag_ms = 0 if self.weather.leases else int(self.engine.random.random() * 5)
             known = instance.announcement(now_ms - lag_ms)
             if known is not None:
-                self._seen.setdefault(instance, now_ms)
+                if counts:
+                    self._seen.setdefault(instance, now_ms)
                 found.append(known)
-        published = self._published
         services = Services(self.weather.services, found)
         return World(self.policy, services, published.has, published.epochs, published.overtaken, published.wide)
 
@@ -260,9 +272,9 @@ class SimulatedWorld:
         if self.coordinator is not None:
             self.coordinator.wake()
 
-    def _start_coordinator(self) -> None:
+    def _start_coordinator(self, found: Durable | None = None) -> None:
         core = self.parts.coordinator(self.policy.max_concurrent_stops, self.policy.retention_ms)
-        self.coordinator = CoordinatorProcess(self, core, self.durable)
+        self.coordinator = CoordinatorProcess(self, core, self.durable, found)
         self.note("coordinator starts")
         self.coordinator.start()
 
@@ -278,8 +290,14 @@ class SimulatedWorld:
         self.engine.after(after_ms, self._succeed)
 
     def _succeed(self) -> None:
-        if self.coordinator is None:
+        if self.coordinator is None and self.parts.claims_first:
             self._start_coordinator()
+        elif self.coordinator is None:
+            self.engine.after(READS_FOR_MS, self._begin_late, self.durable.copied())
+
+    def _begin_late(self, found: Durable) -> None:
+        if self.coordinator is None:
+            self._start_coordinator(found)
 
     def note(self, text: str, *values: object) -> None:
         """A line of the trace."""

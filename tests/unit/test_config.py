@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emergency_stop.config import Settings, SettingsError, describe_settings
+from emergency_stop.config.values import without_secrets
 
 #: The guide's variables with its defaults.
 GUIDE = {
@@ -55,12 +56,15 @@ def test_the_guides_variables_have_the_guides_defaults() -> None:
         ("ESTOP_BROKERS", "localhost", "allowed: host:port, several separated by commas"),
         ("ESTOP_BROKERS", "a:9092,b:99999", "'b:99999'"),
         ("ESTOP_REGISTRY_URL", "registry:8081", "allowed: http://… or https://…"),
+        ("ESTOP_CLICKHOUSE_URL", "http://", "has no host"),
+        ("ESTOP_CLICKHOUSE_URL", "http://clickhouse:port/estop", "a port that is none"),
+        ("ESTOP_CLICKHOUSE_URL", "http://clickhouse:0", "a port that is none"),
+        ("ESTOP_REGISTRY_URL", "http://[::1", "has no host"),
         ("ESTOP_CLICKHOUSE_CLUSTER", "a b", "allowed: letters, digits, and _ . - after the first letter"),
         ("ESTOP_SERVICES", " , ", "name at least one service"),
         ("ESTOP_SERVICES", "a b", "letters, digits, dots and hyphens only"),
         ("ESTOP_NOTIFY_SMTP_URL", "smtp+startls://mail:587", "did you mean 'smtp+starttls'?"),
         ("ESTOP_NOTIFY_SMTP_URL", "smtps://mail", "allowed: scheme://[user@]host:port"),
-        ("ESTOP_NOTIFY_SMTP_URL", "smtps://ann:secret@mail:465", "put that into the file"),
         ("ESTOP_NOTIFY_EMAIL_TO", "ann@example.org, bob", "allowed: name@host"),
         ("ESTOP_NOTIFY_EMAIL_FROM", "a@b\nBcc: c@d", "allowed: name@host"),
         ("ESTOP_NOTIFY_GROUP_MS", "-1", "is out of range; allowed: 0 to 600000"),
@@ -156,3 +160,37 @@ def test_dependencies_are_read_and_passed_on_to_child_processes() -> None:
     }
     assert Settings.from_env(settings.as_env()) == settings
     assert Settings.from_env(Settings().as_env()).dependencies == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://clickhouse:8123/estop", "http://clickhouse:8123/estop"),
+        ("http://ann:s3cret@clickhouse:8123/estop", "http://clickhouse:8123/estop"),
+        ("https://ann@clickhouse", "https://clickhouse"),
+        ("http://ann:s3cret@[::1]:8123", "http://[::1]:8123"),
+        ("http://clickhouse/estop?user=ann&password=s3cret#s3cret", "http://clickhouse/estop"),
+        ("http://ann:s3cret/@s3cret?s3cret#s3cret@clickhouse:8123", "http://clickhouse:8123"),
+        ("http://ann:s3cret://s3cret@clickhouse", "http://clickhouse"),
+        ("ann:s3cret@clickhouse:8123", "clickhouse:8123"),
+        ("http://host/?from=a@b", "http://b"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ESTOP_CLICKHOUSE_URL": "ann:s3cret@clickhouse:8123"}, "ESTOP_CLICKHOUSE_URL='clickhouse:8123' is not a URL"),
+        ({"ESTOP_CLICKHOUSE_URL": "http://ann:s3cret/2@clickhouse"}, "with %2F for a /, %3F for a ?"),
+        ({"ESTOP_NOTIFY_SMTP_URL": "smtps://ann:s3cret@mail:465"}, "='smtps://mail:465' has a password in it; put"),
+        ({"ESTOP_NOTIFY_WEBHOOK_URL": "http://ann:s3cret@h/"}, "='http://h/' needs ESTOP_NOTIFY_WEBHOOK_SECRET_FILE"),
+        ({"ESTOP_CLICKHOUSE_PASSWORD": "s3cret"}, "ESTOP_CLICKHOUSE_PASSWORD is not a setting"),
+    ],
+)
+def test_no_problem_tells_a_password(given: dict[str, str], said: str) -> None:
+    (problem,) = problems(**given)
+    assert said in problem
+    assert "s3cret" not in problem

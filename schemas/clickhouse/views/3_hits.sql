@@ -63,6 +63,7 @@ WITH
         FROM behavioral_events
         WHERE anomaly_score >= bounds.3 AND occurred_at >= now() - INTERVAL {days:UInt32} DAY
     ),
+    -- Hits of up to nine days before count: a window of a day and a cooldown of a week reach eight, and hours are whole.
     fired AS
     (
         SELECT DISTINCT trigger_id, ifNull(account_id, '') AS account_id,
@@ -71,7 +72,7 @@ WITH
                     toStartOfHour(occurred_at + toIntervalMillisecond(quiet_ms))) + 1)))) AS hour
         FROM hits
         INNER JOIN watched USING (trigger_id)
-        WHERE hits.occurred_at >= now() - INTERVAL ({days:UInt32} + 2) DAY
+        WHERE hits.occurred_at >= now() - INTERVAL ({days:UInt32} + 9) DAY
     ),
     approached AS
     (

@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain.messages import AccountKey
 from emergency_stop.domain.topics import ACCOUNT_KEYS
 from emergency_stop.domain.values import AccountKeyState
@@ -51,7 +52,7 @@ class AccountKeyring:
 
     def __init__(
         self,
-        brokers: str,
+        brokers: str | Brokers,
         key_file: Path,
         *,
         client_id: str,

@@ -12,6 +12,7 @@ from typing import Any, Final
 import clickhouse_connect
 
 from emergency_stop.columnar.block import Block
+from emergency_stop.config.values import without_secrets
 
 #: Every insert is one synchronous, deduplicated block: all of it is stored, or nothing.
 INSERT_SETTINGS: Final[dict[str, Any]] = {
@@ -47,17 +48,26 @@ class ClickHouse:
     def __init__(self, url: str | None, data_dir: Path, answer_s: int = _ANSWER_S) -> None:
         """Open. A server may take ``answer_s`` seconds for an answer. Raises ``ClickHouseUnavailableError``."""
         self._lock: Any = None
-        self.where = url or str(data_dir / EMBEDDED_FOLDER)
+        folder = str(data_dir / EMBEDDED_FOLDER)
+        #: As logs and errors tell it: a server without user and password.
+        self.where = without_secrets(url) if url else folder
         if url is None:
             self._lock = _exclusive(data_dir)
         try:
             self._client = (
-                clickhouse_connect.get_client(dsn=url, connect_timeout=_CONNECT_S, send_receive_timeout=answer_s)
+                clickhouse_connect.get_client(
+                    dsn=url,
+                    # The driver takes no notice of the scheme, and would send the password in the clear.
+                    secure=url.startswith("https://"),
+                    connect_timeout=_CONNECT_S,
+                    send_receive_timeout=answer_s,
+                )
                 if url
-                else clickhouse_connect.get_client(interface="chdb", path=self.where)
+                else clickhouse_connect.get_client(interface="chdb", path=folder)
             )
         except Exception as error:  # the driver raises many types; all mean the same here
-            raise ClickHouseUnavailableError(f"ClickHouse at {self.where} does not answer: {error}") from error
+            said = " ".join(str(error).split())
+            raise ClickHouseUnavailableError(f"ClickHouse at {self.where} cannot be used: {said}") from error
 
     def close(self) -> None:
         self._client.close()

@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, UnknownError, UnsupportedVersionError
 
 from emergency_stop.adapters.kafka_answers import install_answers
 from emergency_stop.adapters.kafka_patience import install_patience
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.config.kafka import Brokers, brokers_of
 from emergency_stop.ports import Publish, Publisher
 
 install_patience()
 install_answers()
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
@@ -38,9 +42,11 @@ class KafkaPublisher(Publisher):
     idempotent. Must be used from the event loop that called ``start``.
     """
 
-    def __init__(self, brokers: str, *, client_id: str, compression: str | None = None, linger_ms: int = 0) -> None:
+    def __init__(
+        self, brokers: str | Brokers, *, client_id: str, compression: str | None = None, linger_ms: int = 0
+    ) -> None:
+        self._brokers = brokers_of(brokers)
         self._settings: dict[str, Any] = {
-            "bootstrap_servers": brokers,
             "client_id": client_id,
             "acks": "all",
             "compression_type": compression,
@@ -52,12 +58,12 @@ class KafkaPublisher(Publisher):
         self._producer: AIOKafkaProducer | None = None
         #: First come, first served: a full batch makes send() wait, and later calls must not overtake.
         self._order = asyncio.Lock()
-        self._sending: set[asyncio.Future[None]] = set()
+        self._sending: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
-        """Connect. Raises ``KafkaConnectionError`` when no broker answers."""
+        """Connect. Raises ``KafkaConnectionError`` when no broker answers, ``KafkaSignInError`` when one refuses."""
         if self._producer is None:
-            self._producer = await _start_idempotent(self._settings)
+            self._producer = await _start_idempotent(self._brokers, self._settings)
 
     async def stop(self) -> None:
         """Deliver what is enqueued, then disconnect; what is not delivered within ``DELIVER_WITHIN_MS`` fails."""
@@ -79,23 +85,34 @@ class KafkaPublisher(Publisher):
 
     def publish_all(self, records: Sequence[Publish]) -> Awaitable[None]:
         """Start sending now, in call order; await the result for the acknowledgement of all. Raises the first error."""
-        sending = asyncio.ensure_future(self._send(records))
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-        return sending
+        return self._begin(self._publish(records))
 
-    async def _send(self, records: Sequence[Publish]) -> None:
+    def append(self, records: Sequence[Publish]) -> Awaitable[Sequence[int]]:
+        """See ``ports.Publisher``. There is none of a batch that was sent again and that the broker took long ago."""
+        return self._begin(self._send(records))
+
+    def _begin(self, sending: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        begun = asyncio.ensure_future(sending)
+        self._sending.add(begun)
+        begun.add_done_callback(self._sending.discard)
+        return begun
+
+    async def _publish(self, records: Sequence[Publish]) -> None:
+        await self._send(records)
+
+    async def _send(self, records: Sequence[Publish]) -> list[int]:
+        """The offset of each record, once all are acknowledged."""
         try:
-            await self._send_in_order(records)
+            return await self._send_in_order(records)
         except asyncio.CancelledError:
             if self._producer is not None:
                 raise
             raise _undelivered() from None
 
-    async def _send_in_order(self, records: Sequence[Publish]) -> None:
+    async def _send_in_order(self, records: Sequence[Publish]) -> list[int]:
         """In one task and without a pause per record, so that whole batches are full when the sender looks."""
         if not records:  # nothing need wait for its turn
-            return
+            return []
         acknowledged: list[asyncio.Future[Any]] = []
         async with self._order:
             producer = self._running()
@@ -107,7 +124,7 @@ class KafkaPublisher(Publisher):
                 )
                 if number % RECORDS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        await asyncio.gather(*acknowledged)
+        return [int(one.offset) for one in await asyncio.gather(*acknowledged)]
 
     def _running(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -115,10 +132,10 @@ class KafkaPublisher(Publisher):
         return self._producer
 
 
-async def _start_idempotent(settings: dict[str, Any]) -> AIOKafkaProducer:
+async def _start_idempotent(brokers: Brokers, settings: dict[str, Any]) -> AIOKafkaProducer:
     try:
         with _without_traceback():
-            return await _started({**settings, "enable_idempotence": True})
+            return await _started(brokers, {**settings, "enable_idempotence": True})
     except (IncompatibleBrokerVersion, UnsupportedVersionError, UnknownError) as error:
         # Tansu answers InitProducerId with UNKNOWN_SERVER_ERROR; Apache Kafka has no such answer to it.
         log.warning(
@@ -126,7 +143,7 @@ async def _start_idempotent(settings: dict[str, Any]) -> AIOKafkaProducer:
             " idempotence, so a retried record may appear twice; ids make that harmless",
             type(error).__name__,
         )
-        return await _started(settings)
+        return await _started(brokers, settings)
 
 
 @contextlib.contextmanager
@@ -144,8 +161,8 @@ def _without_traceback() -> Iterator[None]:
         sender.removeFilter(keep)
 
 
-async def _started(settings: dict[str, Any]) -> AIOKafkaProducer:
-    producer = AIOKafkaProducer(**settings)
+async def _started(brokers: Brokers, settings: dict[str, Any]) -> AIOKafkaProducer:
+    producer = AIOKafkaProducer(**client_arguments(brokers), **settings)
     try:
         await producer.start()
     except BaseException:

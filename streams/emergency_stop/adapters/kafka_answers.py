@@ -27,6 +27,8 @@ from aiokafka.protocol.admin import (
 from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from emergency_stop.adapters.kafka_sign_in import hide_passwords, noting_refusals, telling_refusals
+
 #: Three times what the slowest answer takes beside all that a broker can bear.
 ANSWER_MS: Final = 2_000
 PATIENCE_MS_MAX: Final = 16_000
@@ -86,7 +88,8 @@ _patience = Patience()
 async def _bootstrap(client: Any) -> None:
     """A client that is told of several brokers need not wait for the first."""
     _patience.know((host, port) for host, port, _ in client.hosts)
-    await _BOOTSTRAP(client)
+    with telling_refusals():
+        await _BOOTSTRAP(client)
 
 
 async def _connect(connection: Any) -> Any:
@@ -96,7 +99,8 @@ async def _connect(connection: Any) -> Any:
     usual_s = connection._request_timeout  # noqa: SLF001
     connection._request_timeout = _limit_s(usual_s, broker, OPENING)  # noqa: SLF001
     try:
-        opened = await _CONNECT(connection)
+        with noting_refusals(connection):
+            opened = await _CONNECT(connection)
     except TimeoutError:
         now_ms = _steady_ms()
         _patience.missed(broker, OPENING, now_ms - started_ms, now_ms)
@@ -155,3 +159,4 @@ def install_answers() -> None:
     AIOKafkaClient.bootstrap = _bootstrap
     AIOKafkaConnection.connect = _connect
     AIOKafkaConnection.send = _send
+    hide_passwords()

@@ -12,7 +12,9 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.kafka_tail import partitions_of
+from emergency_stop.config.kafka import Brokers
 
 _POLL_MS: Final = 250
 
@@ -63,10 +65,10 @@ class KafkaRanges:
 
 
 @asynccontextmanager
-async def ranges(brokers: str, client_id: str) -> AsyncIterator[KafkaRanges]:
+async def ranges(brokers: str | Brokers, client_id: str) -> AsyncIterator[KafkaRanges]:
     """A connection of its own. Raises ``KafkaError`` where no broker answers."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
+        **client_arguments(brokers),
         client_id=client_id,
         group_id=None,
         enable_auto_commit=False,

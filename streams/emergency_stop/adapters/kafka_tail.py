@@ -14,6 +14,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
+from emergency_stop.config.kafka import Brokers
+from emergency_stop.wire.registry import SchemaUnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +43,18 @@ class TailRecord:
 class CompactedTail:
     """Follows ``topic`` and hands every record, in partition order, to ``on_record``.
 
-    ``on_record`` runs on the event loop and must not block or raise. After a lost connection the tail
-    goes on where it was; where that no longer exists (the log was truncated), from the beginning: records
-    may then come again. ``caught_up`` ends once everything that the topic held at start was handed over. With
-    ``from_end`` only what is appended after start is handed over, and ``caught_up`` fixes that point. ``room`` is
-    awaited before more is fetched: a reader that is behind leaves it on the broker.
+    ``on_record`` runs on the event loop and must not block. It may raise ``SchemaUnansweredError``, having changed
+    nothing: the record is handed over again until it is taken, and nothing behind it before. It must raise nothing
+    else: what did is not handed over again. After a lost connection the tail goes on where it was; where that no
+    longer exists (the log was truncated), from the beginning: records may then come again. ``caught_up`` ends once
+    everything that the topic held at start was handed over. With ``from_end`` only what is appended after start is
+    handed over, and ``caught_up`` fixes that point. ``room`` is awaited before more is fetched: a reader that is
+    behind leaves it on the broker.
     """
 
     def __init__(
         self,
-        brokers: str,
+        brokers: str | Brokers,
         topic: str,
         on_record: Callable[[TailRecord], None],
         *,
@@ -65,6 +71,9 @@ class CompactedTail:
         self._on_record = on_record
         self._client_id = client_id
         self._caught_up = asyncio.Event()
+        #: Set while brokers refuse us, and why.
+        self._refused = asyncio.Event()
+        self._refusal = ""
         self._task: asyncio.Task[None] | None = None
         self._next: dict[int, int] = {}
         #: Of the consumer that is connected; both change with it.
@@ -74,6 +83,8 @@ class CompactedTail:
         #: Set and replaced whenever the tail has looked for records, or has lost the broker.
         self._turned = asyncio.Event()
         self._progress = time.monotonic()
+        #: What the tail waits for before it goes on, for people; empty while nothing keeps it.
+        self.held_up_by = ""
 
     async def start(self) -> None:
         """Begin tailing in the background; returns at once."""
@@ -87,19 +98,27 @@ class CompactedTail:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def caught_up(self) -> None:
+    async def caught_up(self, *, or_refused: bool = False) -> None:
         """Wait until all records that the topic held when the tail first connected were handed over.
 
-        Raises what ended the tail, should it have died.
+        Raises what ended the tail, should it have died. A tail that brokers refuse goes on asking;
+        ``or_refused`` raises ``KafkaSignInError`` then.
         """
-        waiter = asyncio.create_task(self._caught_up.wait())
-        watched = {waiter} if self._task is None else {waiter, self._task}
+        waiters = [asyncio.create_task(self._caught_up.wait())]
+        if or_refused:
+            waiters.append(asyncio.create_task(self._refused.wait()))
+        watched: set[asyncio.Task[Any]] = {*waiters} if self._task is None else {*waiters, self._task}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            if not self._caught_up.is_set() and self._task is not None:
+            if self._caught_up.is_set():
+                return
+            if self._task is not None and self._task.done():
                 self._task.result()
+            if or_refused and self._refused.is_set():
+                raise KafkaSignInError(self._refusal)
         finally:
-            waiter.cancel()
+            for waiter in waiters:
+                waiter.cancel()
 
     async def read_up(self) -> None:
         """Wait until all records that the topic holds now were handed over; while the broker is away, until it is back.
@@ -144,7 +163,7 @@ class CompactedTail:
     async def _run(self) -> None:
         while True:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers,
+                **client_arguments(self._brokers),
                 client_id=self._client_id,
                 group_id=None,
                 enable_auto_commit=False,
@@ -154,8 +173,10 @@ class CompactedTail:
             )
             try:
                 await consumer.start()
+                self._refused.clear()
                 await self._follow(consumer)
             except (KafkaError, OSError) as error:
+                self._note_refusal(error)
                 # once per outage, not twice a second
                 level = logging.DEBUG if self._is_cut_off else logging.WARNING
                 log.log(level, "tail of %s lost the broker (%s); reconnecting from where it was", self._topic, error)
@@ -169,6 +190,11 @@ class CompactedTail:
                 self._consumer = None
                 self._turn()
                 await stop_consumer(consumer)
+
+    def _note_refusal(self, error: BaseException) -> None:
+        if isinstance(error, KafkaSignInError):
+            self._refusal = str(error)
+            self._refused.set()
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
         partitions = await self._assign(consumer, set())
@@ -185,7 +211,7 @@ class CompactedTail:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
             for records in fetched.values():
                 for record in records:
-                    self._hand_over(record)
+                    await self._hand_over(record)
             self._note_answers(consumer)
             # The embedded broker tells the end of its last batch too low, so all of a batch must have come.
             if sum(map(len, fetched.values())) < RECORDS_MAX:
@@ -208,12 +234,33 @@ class CompactedTail:
                 raise
             return known, RETRY_MS
 
-    def _hand_over(self, record: Any) -> None:
-        self._next[record.partition] = record.offset + 1
+    async def _hand_over(self, record: Any) -> None:
+        """Again and again, as long as a registry does not say how the record is to be read: what lies behind it must
+        not overtake it, and who waits for the end must not go on without it.
+        """
         headers = tuple(record.headers)
-        self._on_record(
-            TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp, headers)
-        )
+        taken = TailRecord(record.key, record.value, record.partition, record.offset, record.timestamp, headers)
+        while (problem := self._not_taken_yet(taken)) is not None:
+            if not self.held_up_by:
+                text = "tail of %s waits at offset %d of partition %d until it can be read: %s"
+                log.warning(text, self._topic, record.offset, record.partition, problem)
+            self.held_up_by = f"offset {record.offset} of partition {record.partition} cannot be read yet: {problem}"
+            await asyncio.sleep(RETRY_MS / 1000)
+        if self.held_up_by:
+            log.info("tail of %s goes on: offset %d was taken in", self._topic, record.offset)
+        self.held_up_by = ""
+
+    def _not_taken_yet(self, record: TailRecord) -> SchemaUnansweredError | None:
+        """Why the record is to be handed over again; ``None``: it was taken. Raises what else ``on_record`` raises."""
+        try:
+            self._on_record(record)
+        except SchemaUnansweredError as error:
+            return error
+        except Exception:
+            self._next[record.partition] = record.offset + 1  # tried again, it would keep all others from their reader
+            raise
+        self._next[record.partition] = record.offset + 1
+        return None
 
     async def _assign(self, consumer: AIOKafkaConsumer, known: set[int]) -> set[int]:
         """Take over all partitions, new ones too; positions of known ones stay."""
@@ -256,5 +303,5 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
         found = metadata.partitions_for_topic(topic)
         if found:
             return set(found)
-        log.info("waiting for topic %s to be created", topic)
+        log.info("waiting for topic %s to be created, or for the right to read it", topic)
         await asyncio.sleep(RETRY_MS / 1000)

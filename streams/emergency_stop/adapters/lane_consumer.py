@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.lane_fetch import LaneTopics, install_seam
+from emergency_stop.config.kafka import Brokers
 
 
 def lane_consumer(
-    brokers: str,
+    brokers: str | Brokers,
     group: str,
     topics: Iterable[str],
     *,
@@ -24,7 +26,7 @@ def lane_consumer(
     install_seam()
     wanted = sorted(set(topics))
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
+        **client_arguments(brokers),
         group_id=group,
         client_id=client_id,
         enable_auto_commit=False,

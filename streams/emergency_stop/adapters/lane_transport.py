@@ -17,6 +17,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.lane_fetch import LaneTopics, install_seam
 
 FETCH_WAIT_MS: Final = 20
@@ -35,7 +36,7 @@ class LaneConsumerThread(driver.AIOKafkaConsumerThread):
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            **client_arguments(app.lane_brokers),
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",

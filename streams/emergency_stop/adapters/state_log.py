@@ -7,19 +7,25 @@ the highest fence. Superseded keys are tombstoned by the new owner.
 
 A fence is ``epoch << 32 | generation``. The generation grows with every rebalance, but starts over when the
 broker forgets the group, and stays the same when a static member restarts; then the epoch grows instead.
+
+A new owner first writes a mark under its fence, then reads the log up to that; so a predecessor's record is either
+restored or void, and ``state_tenure`` tells the predecessor which.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
+from emergency_stop.adapters.state_tenure import Glance, Look, Tenure, lost_to
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.ports import Publish, Publisher
 
 log = logging.getLogger(__name__)
@@ -28,6 +34,7 @@ _FENCE_BYTES: Final = 8
 _GENERATION_BITS: Final = 32
 _POSITION: Final = b"P"
 _STATE: Final = b"S"
+_MARK: Final = b"M"
 _FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 #: What Python keeps beside the bytes of a key and a value.
 _ENTRY_OVERHEAD_BYTES: Final = 170
@@ -39,6 +46,11 @@ def state_key(fence: int, core_key: bytes) -> bytes:
 
 def position_key(fence: int) -> bytes:
     return fence.to_bytes(_FENCE_BYTES, "big") + _POSITION
+
+
+def mark_key(fence: int) -> bytes:
+    """Of a record without a value: it says nothing but that the owner of ``fence`` is there."""
+    return fence.to_bytes(_FENCE_BYTES, "big") + _MARK
 
 
 def next_fence(newest: int, generation: int) -> int:
@@ -81,6 +93,11 @@ class StateCopy:
         self._position_at_ms: dict[bytes, int] = {}
         self.next_offset = offset
         self.size_bytes = 0
+
+    @property
+    def newest_fence(self) -> int:
+        """The highest fence under which anything was written; -1: nothing was."""
+        return self._newest_fence
 
     def take(self, key: bytes, value: bytes | None, offset: int, timestamp_ms: int = 0) -> None:
         """The log's record at ``offset``; one that was taken before changes nothing."""
@@ -134,15 +151,16 @@ def fold(entries: Iterable[tuple[bytes, bytes | None]]) -> RestoredState:
 
 
 async def read_state(
-    brokers: str, topic: str, partition: int, *, client_id: str, copy: StateCopy | None = None
+    brokers: str | Brokers, topic: str, partition: int, *, client_id: str, copy: StateCopy | None = None, up_to: int = 0
 ) -> RestoredState:
     """Read the partition of the state topic to its end as of now: the whole of it, or what ``copy`` lacks.
 
-    ``copy`` is brought up to date in place. Raises ``KafkaError``.
+    ``copy`` is brought up to date in place. ``up_to``: an offset before which everything is known to be there, whatever
+    the broker says of its end. Raises ``KafkaError``.
     """
     where, copy = TopicPartition(topic, partition), copy or StateCopy()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
+        **client_arguments(brokers),
         client_id=client_id,
         group_id=None,
         enable_auto_commit=False,
@@ -154,7 +172,7 @@ async def read_state(
     try:
         consumer.assign([where])
         first = (await consumer.beginning_offsets([where]))[where]
-        goal = (await consumer.end_offsets([where]))[where]
+        goal = max((await consumer.end_offsets([where]))[where], up_to)
         if not first <= copy.next_offset <= goal:
             copy.restart(first)  # new, or of a log that was created anew since
         consumer.seek(where, copy.next_offset)
@@ -168,18 +186,67 @@ async def read_state(
     return copy.restored()
 
 
+def looking(brokers: str | Brokers, topic: str, partition: int, client_id: str) -> Look:
+    """How a ``Tenure`` looks at the broker's log."""
+
+    async def look(first: int, up_to: int) -> Glance:
+        copy = StateCopy()
+        copy.restart(first)
+        await read_state(brokers, topic, partition, client_id=client_id, copy=copy, up_to=up_to)
+        return Glance(copy.newest_fence, max(copy.next_offset, up_to))
+
+    return look
+
+
 class StateLog:
     """Writes one partition's state under the fence of one owner. Every write is awaited before the next step."""
 
     def __init__(
-        self, publisher: Publisher, topic: str, partition: int, generation: int, restored: RestoredState
+        self,
+        publisher: Publisher,
+        topic: str,
+        partition: int,
+        generation: int,
+        restored: RestoredState,
+        look: Look | None = None,
     ) -> None:
+        """``look``: how to see who else wrote; see ``Tenure``."""
         self._publisher = publisher
         self._topic = topic
         self._partition = partition
         self.fence = next_fence(restored.newest_fence, generation)
         self._fences = restored.fences
         self._position_fence = restored.position_fence
+        self._name = f"{topic}-{partition}"
+        self._tenure = Tenure(self._name, look)
+        #: Records written so far.
+        self.written = 0
+
+    async def mark(self) -> int:
+        """Write a record that says nothing but that we are there; returns its offset.
+
+        The first one takes the log over: what another owner wrote before it is to be restored, all else is void.
+        """
+        (offset,) = await self._append([self._record(mark_key(self.fence), None)])
+        return offset
+
+    def begin(self, restored: RestoredState, mark: int) -> None:
+        """``restored`` is what the log says up to ``mark``. Raises ``LostPartitionError``: a newer owner is in it."""
+        if restored.newest_fence > self.fence:
+            raise lost_to(self._name, restored.newest_fence, self.fence)
+        self._fences = restored.fences
+        self._position_fence = restored.position_fence
+        self._tenure.begin(mark + 1)
+
+    async def prove(self) -> None:
+        """Return only if nobody had taken the log over when our newest record was written; see ``Tenure.prove``."""
+        await self._tenure.prove(self.fence)
+
+    async def _append(self, records: Sequence[Publish]) -> Sequence[int]:
+        offsets = await self._publisher.append(records)
+        self._tenure.note(offsets)
+        self.written += len(offsets)
+        return offsets
 
     def move_to(self, generation: int) -> None:
         """Go on as the owner under the group's next generation, without having lost the partition."""
@@ -195,21 +262,23 @@ class StateLog:
             self._fences[core_key] = self.fence
             size += len(value or b"")
             puts.append(self._record(state_key(self.fence, core_key), value or b""))
-        await self._publisher.publish_all(puts)
+        if puts:
+            await self._append(puts)
         await self.remove(superseded)
         return size
 
     async def write_positions(self, positions: Mapping[str, int]) -> None:
         """Make the positions durable: from here on a restart goes on after them."""
         record = self._record(position_key(self.fence), json.dumps(dict(positions)).encode())
-        await self._publisher.publish_all([record])
+        await self._append([record])
         if self._position_fence not in (-1, self.fence):
             await self.remove([position_key(self._position_fence)])
         self._position_fence = self.fence
 
     async def remove(self, keys: Iterable[bytes]) -> None:
         """Tombstone keys that a higher fence has replaced."""
-        await self._publisher.publish_all([self._record(key, None) for key in keys])
+        if gone := [self._record(key, None) for key in keys]:
+            await self._append(gone)
 
     def _record(self, key: bytes, value: bytes | None) -> Publish:
         return Publish(self._topic, key, value, self._partition)

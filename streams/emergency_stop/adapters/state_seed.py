@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from emergency_stop.adapters.state_log import RestoredState, StateCopy, read_state
+from emergency_stop.config.kafka import Brokers
 
 #: Well within the time that a coordinator recognises a repeated hit (``Policy.retention_ms``).
 SEED_AFTER_MS: Final = 600_000
@@ -20,7 +21,7 @@ SEED_AFTER_MS: Final = 600_000
 class StateSource:
     """Where a partition's state is read from: the worker's own topic, and that of the lane beside it, if it has one."""
 
-    brokers: str
+    brokers: str | Brokers
     topic: str
     sibling_topic: str | None = None
 
@@ -40,10 +41,15 @@ class Seeded:
         return [*gone.items(), *self.state.records.items()]
 
 
-async def read_seeded(source: StateSource, partition: int, now_ms: int, copy: StateCopy | None) -> Seeded:
-    """Read the own log, and where that is old the sibling's. Raises ``KafkaError``."""
+async def read_seeded(
+    source: StateSource, partition: int, now_ms: int, copy: StateCopy | None, *, up_to: int = 0
+) -> Seeded:
+    """Read the own log, and where that is old the sibling's; ``copy`` and ``up_to`` as of ``read_state``.
+
+    Raises ``KafkaError``.
+    """
     client_id = f"estop-restore-{source.topic}"
-    own = await read_state(source.brokers, source.topic, partition, client_id=client_id, copy=copy)
+    own = await read_state(source.brokers, source.topic, partition, client_id=client_id, copy=copy, up_to=up_to)
     if source.sibling_topic is None or not is_old(own, now_ms):
         return Seeded(own, own)
     other = await read_state(source.brokers, source.sibling_topic, partition, client_id=client_id)

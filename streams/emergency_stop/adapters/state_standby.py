@@ -16,8 +16,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.kafka_tail import partitions_of
 from emergency_stop.adapters.state_log import StateCopy
+from emergency_stop.config.kafka import Brokers
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ _RECORDS_MAX: Final = 100
 class StandbyReader:
     """Keeps copies within ``bytes_max`` in total. Use from one event loop; ``run`` is its background job."""
 
-    def __init__(self, brokers: str, topic: str, *, client_id: str, bytes_max: int) -> None:
+    def __init__(self, brokers: str | Brokers, topic: str, *, client_id: str, bytes_max: int) -> None:
         self._brokers = brokers
         self._topic = topic
         self._client_id = client_id
@@ -90,7 +92,7 @@ class StandbyReader:
         await self._knows_owned.wait()
         while True:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers,
+                **client_arguments(self._brokers),
                 client_id=self._client_id,
                 group_id=None,
                 enable_auto_commit=False,

@@ -67,7 +67,7 @@ class UsageReporter:
         self._meter = meter
         self._clock = clock or SystemClock()
         name = f"{service}-{settings.instance_id}-usage"
-        self._publisher = KafkaPublisher(settings.brokers, client_id=name)
+        self._publisher = KafkaPublisher(settings.kafka, client_id=name)
         self._failing = False
         #: Since start.
         self.written = 0

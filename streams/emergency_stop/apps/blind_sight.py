@@ -13,7 +13,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.kafka_tail import TailRecord
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.coordinate.blind_watch import View
 from emergency_stop.coordinate.blindness import Sight, Watchers
 from emergency_stop.domain import topics
@@ -23,7 +25,7 @@ from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import OnBlind, StopLevel, is_account_id
 from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.registry import SchemaUnansweredError, UnknownSchemaError
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +51,14 @@ class FreshnessBook:
         self.with_telemetry: set[int] = set()
 
     def record(self, record: TailRecord) -> None:
-        """One record of the topic; what is no freshness is logged and skipped, what came before changes nothing."""
+        """One record of the topic; what came before changes nothing. What is no freshness, or cannot be read yet, is
+        logged and skipped: nothing shows then that somebody sees, and the next word comes soon.
+        """
         if record.value is None:
             return
         try:
             word = self._codec.decode(Freshness, record.value)
-        except (WireError, UnknownSchemaError) as error:
+        except (WireError, UnknownSchemaError, SchemaUnansweredError) as error:
             log.warning("a record of %s was skipped: %s", topics.FRESHNESS, error)
             return
         lane = (word.lane, word.partition)
@@ -147,7 +151,7 @@ class BlindSight:
 
 
 async def probe_telemetry(
-    brokers: str, book: FreshnessBook, partitions: int, *, client_id: str, interval_ms: int
+    brokers: str | Brokers, book: FreshnessBook, partitions: int, *, client_id: str, interval_ms: int
 ) -> None:
     """For ever: look whether there is telemetry where no detector ever spoke."""
     while True:
@@ -160,8 +164,10 @@ async def probe_telemetry(
         await asyncio.sleep(interval_ms / 1000)
 
 
-async def _with_telemetry(brokers: str, partitions: list[int], client_id: str) -> set[int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, client_id=client_id, group_id=None, enable_auto_commit=False)
+async def _with_telemetry(brokers: str | Brokers, partitions: list[int], client_id: str) -> set[int]:
+    consumer = AIOKafkaConsumer(
+        **client_arguments(brokers), client_id=client_id, group_id=None, enable_auto_commit=False
+    )
     await consumer.start()
     try:
         where = [TopicPartition(spec.name, number) for spec in topics.TELEMETRY for number in partitions]

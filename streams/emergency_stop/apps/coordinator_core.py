@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from emergency_stop.apps.coordinator_metrics import CoordinatorMetrics
@@ -23,10 +22,14 @@ from emergency_stop.columnar.fetched import FetchedBatch
 from emergency_stop.coordinate.audit import decision
 from emergency_stop.coordinate.blast import RAISED, BlastEffect
 from emergency_stop.coordinate.blindness import BECAME_BLIND, BlindEffect
+from emergency_stop.coordinate.bounds import bounded
+from emergency_stop.coordinate.holds import hold_of
+from emergency_stop.coordinate.oversize import RECORD_BYTES_MAX, Published, shrunk
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.coordinate.partition import Coordinator
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.published import PublishedHolds
+from emergency_stop.coordinate.snapshot import scope_of
 from emergency_stop.coordinate.state import Effect, Policy, World
 from emergency_stop.coordinate.tables import InvariantViolationError, RefusedMessageError
 from emergency_stop.domain import topics
@@ -45,7 +48,8 @@ from emergency_stop.domain.messages import (
     Request,
 )
 from emergency_stop.domain.questions import question_routes
-from emergency_stop.domain.values import GLOBAL_SCOPE
+from emergency_stop.domain.texts import fit, fit_name
+from emergency_stop.domain.values import GLOBAL_SCOPE, is_scope
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
@@ -109,36 +113,41 @@ class CoordinatorCore:
         self._telling = telling or Telling(codec, metrics)
         self._question_partitions = question_partitions
         self._part_answers = PartAnswers()
+        #: Made ready before the records that were taken last; they vouch for nothing that was decided later.
+        self._leases: Sequence[Lease] = ()
 
     def restore(self, records: Iterable[tuple[bytes, bytes]], positions: Mapping[str, int]) -> None:
         """See ``ports.PartitionCore``. Raises ``SnapshotError`` for a state record that cannot be read."""
         self.coordinator.restore([record for record in records if not self.watches.restore(*record)])
         self._positions = dict(positions)
+        self._published.begin(self._is_home)
+        for state in self.coordinator.states():
+            if state.epoch:  # else no hold of it was ever decided, as far as is remembered
+                self._published.restored(hold_of(state, "", 0))
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
         kind = _INPUTS[batch.topic]
         start = max(batch.fetch_offset, self._positions.get(batch.topic, 0))
         effects: list[Effect] = []
         strays: list[Publish] = []
-        try:
-            for offset, key, value in records_of(batch, start):
-                message = self._decode(kind, value, batch.topic, offset)
-                if message is None:
-                    continue
-                if self._is_stray(message.scope, key):
-                    strays.append(Publish(batch.topic, message.scope.encode(), value))
-                elif isinstance(message, ConditionAnswer):
-                    whole = self._part_answers.take(message)
-                    effects += [] if whole is None else self._apply(whole, now_ms)
-                else:
-                    effects += self._apply(message, now_ms)
-        except KafkaError as error:
-            self._metrics.undecodable(batch.topic)
-            text = "%s-%d: a record batch is damaged and was skipped: %s"
-            log.error(text, batch.topic, batch.partition, error)  # noqa: TRY400  # the text says all
+        for offset, key, value in records_of(batch, start, lambda error: self._note_damage(batch, error)):
+            message = self._decode(kind, value, batch.topic, offset)
+            if message is None:
+                continue
+            if self._is_stray(message.scope, key):
+                strays.append(self._forwarded(batch.topic, message, value))
+            elif isinstance(message, ConditionAnswer):
+                whole = self._part_answers.take(message)
+                effects += [] if whole is None else self._apply(whole, now_ms)
+            else:
+                effects += self._apply(message, now_ms)
         self._positions[batch.topic] = max(batch.next_offset, start)
         self._metrics.strays(len(strays))
         return [*self._publishes(effects), *strays, *self._telling.of_refusals(effects)]
+
+    def _note_damage(self, batch: FetchedBatch, error: str) -> None:
+        self._metrics.undecodable(batch.topic)
+        log.error("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
 
     def on_tick(self, now_ms: int) -> Sequence[Publish]:
         self.coordinator.tick(now_ms, self._world())
@@ -153,32 +162,33 @@ class CoordinatorCore:
 
     def take_dirty(self) -> Iterator[Sequence[tuple[bytes, bytes | None]]]:
         """All at once: what may be published is decided by what was taken."""
-        yield [*self.coordinator.take_dirty(), *self.watches.take_dirty()]
+        self._leases = self.watches.take_leases()
+        scopes = self.coordinator.take_dirty()
+        for key, value in scopes:
+            if value is None:
+                self._published.forgotten(scope_of(key))
+        yield [*scopes, *self.watches.take_dirty()]
 
     def on_durable(self) -> Sequence[Publish]:
-        """See ``ports.RecordingCore``: what was decided is on record, so it may be published.
-
-        Leases too go out here alone: so each says that the partition is this worker's, and that what it decides
-        reaches the broker.
-        """
+        """See ``ports.RecordingCore``: what was decided is on record, so it may be published."""
         blind, blast = self.watches.take_effects()
         for effect in (*blind, *blast):
             self._tell(effect)
         effects = self.coordinator.take_effects()
         self._telling.handed_out([*effects, *blind, *(effect for effect in blast if isinstance(effect, Notice))])
         watched = [self._publish_watched(effect) for effect in (*blind, *blast) if not isinstance(effect, Notice)]
-        return [
-            *self._publishes(effects),
-            *watched,
-            *(
-                self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease))
-                for lease in self.watches.take_leases()
-            ),
-        ]
+        return [*self._publishes(effects), *watched]
 
     def on_published(self) -> Sequence[Publish]:
         """See ``ports.RecordingCore``: people are told of a stop once its commands are out."""
         return self._telling.published()
+
+    def on_settled(self) -> Sequence[Publish]:
+        """See ``ports.RecordingCore``. A lease says that the partition is this worker's, and that what its holder must
+        obey of what was decided before it has reached the broker.
+        """
+        leases, self._leases = self._leases, ()
+        return [self._record(topics.LEASES, str(lease.partition), self._signer.sign(lease)) for lease in leases]
 
     def _tell(self, effect: BlindEffect | BlastEffect) -> None:
         if isinstance(effect, AuditRecord):
@@ -200,15 +210,19 @@ class CoordinatorCore:
 
     def _overtaken(self) -> dict[str, int]:
         """Scopes of this partition whose hold is to be said again; hardly ever any."""
-        return {
-            scope: occasion
-            for scope, occasion in [*self._published.overtaken.items()]
-            if home_partition(scope, self._partitions) == self._partition
-        }
+        return {scope: occasion for scope, occasion in self._published.overtaken.items() if self._is_home(scope)}
+
+    def _is_home(self, scope: str) -> bool:
+        return home_partition(scope, self._partitions) == self._partition
 
     def _decode(self, kind: type[Input], value: bytes | None, topic: str, offset: int) -> Input | None:
+        """Raises ``RegistryError`` for a version that the registry was not asked about at start and does not tell now.
+
+        It may be a stop, so it is not passed over: the process ends before it is acknowledged, and its successor
+        begins once the registry answers (``coordinator_topics.coordinator_schemas``).
+        """
         try:
-            return self._codec.decode(kind, value)
+            return bounded(self._codec.decode(kind, value))
         except (WireError, UnknownSchemaError) as error:
             self._metrics.undecodable(topic)
             log.warning("%s-%d offset %d was skipped: %s", topic, self._partition, offset, error)
@@ -217,8 +231,11 @@ class CoordinatorCore:
     def _is_stray(self, scope: str, key: bytes | None) -> bool:
         """Whether a record lies where it does not belong: no key, a wrong one, or another library's partitioner.
 
-        Two partitions must never both decide about one scope, and a stop must not be lost to a bad key.
+        Two partitions must never both decide about one scope, and a stop must not be lost to a bad key. What is no
+        scope is refused wherever it lies.
         """
+        if not is_scope(scope):
+            return False
         home = home_partition(scope, self._partitions)
         if home == self._partition:
             return False
@@ -227,6 +244,11 @@ class CoordinatorCore:
         else:
             log.warning("a record for %s has key %r: forwarding it under its scope", scope, key)
         return True
+
+    def _forwarded(self, topic: str, message: Input, value: bytes | None) -> Publish:
+        """As it came; but one that has hardly room in a record would have none with another key."""
+        is_large = len(value or b"") > RECORD_BYTES_MAX
+        return Publish(topic, message.scope.encode(), self._codec.encode(message, topic) if is_large else value)
 
     def _apply(self, message: Input, now_ms: int) -> list[Effect]:
         if isinstance(message, Ack):
@@ -260,11 +282,21 @@ class CoordinatorCore:
             for route in question_routes(question, self._question_partitions)
         ]  # fmt: skip
 
-    def _publish(self, effect: Hold | Command | Emergency | Recovery | AuditRecord) -> Publish:
+    def _publish(self, effect: Published) -> Publish:
         self._metrics.observe(effect)
+        record = self._encoded(effect)
+        size = len(record.value or b"")
+        if size <= RECORD_BYTES_MAX:
+            return record
+        text = "%s of %s has %d bytes, more than %d: it says less"
+        log.warning(text, type(effect).__name__, (record.key or b"").decode(), size, RECORD_BYTES_MAX)
+        return self._encoded(shrunk(effect))
+
+    def _encoded(self, effect: Published) -> Publish:
         if isinstance(effect, Hold):
-            signed_hold = self._signer.sign(effect)
-            return self._record(topics.HOLDS, effect.scope, signed_hold)
+            record = self._record(topics.HOLDS, effect.scope, self._signer.sign(effect))
+            self._published.decided(effect, record.value)
+            return record
         if isinstance(effect, Command):
             return self._record(topics.commands_topic(effect.service), effect.scope, self._signer.sign(effect))
         if isinstance(effect, Emergency):
@@ -288,6 +320,6 @@ def _refusal(message: Input, reason: str, now_ms: int) -> AuditRecord:
     else:
         actor, cause = f"trigger:{message.trigger_id}", message.hit_id
     return decision(
-        at=now_ms, actor=actor, action=f"{type(message).__name__.lower()}_refused", subject=message.scope,
-        reason=reason, correlation_id=message.correlation_id, cause=cause,
+        at=now_ms, actor=actor, action=f"{type(message).__name__.lower()}_refused", subject=fit_name(message.scope),
+        reason=fit(reason), correlation_id=message.correlation_id, cause=cause,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from emergency_stop.coordinate.blast import LIFTED, RAISED
 from emergency_stop.coordinate.state import Effect
 from emergency_stop.domain.messages import Command, Emergency, Hold, Recovery
-from emergency_stop.domain.topics import HITS
+from emergency_stop.domain.topics import COORDINATOR_INPUTS, HITS, LIFECYCLE, NOTICES
 from emergency_stop.domain.values import EmergencyState, RecoveryOutcome
 
 if TYPE_CHECKING:
@@ -65,6 +65,13 @@ class CoordinatorMetrics:
             "estop_telling_failed_total", "Times that notices or events could not be written.", ["topic"],
             registry=registry,
         )  # fmt: skip
+        # What alerts ask the increase of begins at nought: of a series that begins with 1 Prometheus sees none.
+        for state in _ENDED:
+            self._ended.labels(state.value)
+        for spec in COORDINATOR_INPUTS:
+            self._undecodable.labels(spec.name)
+        for topic in (NOTICES, LIFECYCLE):
+            self._telling_failed.labels(topic)
 
     def observe(self, effect: Effect) -> None:
         """Count something that is about to be published."""

@@ -1,7 +1,7 @@
 """What a coordinator's partition tells people and subscribers: notices and lifecycle events, behind all that stops.
 
-Nothing here may keep a stop from going out or from being made durable: a fault is logged and counted, and topics that
-do not exist are left out, because waiting for them would hold up the partition.
+Nothing here may keep a stop from going out or from being made durable: a fault is logged and counted, topics
+that do not exist are left out, and nobody waits for what is written (``apps.lane_afterwards``).
 """
 
 from __future__ import annotations

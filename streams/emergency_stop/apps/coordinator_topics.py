@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from emergency_stop.adapters.kafka_topics import TopicReport, describe_topics
+from emergency_stop.adapters.schemas_ready import SchemasReady
 from emergency_stop.apps.coordinator_telling import TOLD
 from emergency_stop.config import Settings
 from emergency_stop.domain import topics
+from emergency_stop.wire.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Layout:
 async def find_layout(settings: Settings) -> Layout:
     """Raises ``TopicsError`` where the inputs miss or differ, or a topic misses that is written."""
     wanted = (*INPUTS, topics.COORDINATOR_STATE, topics.TELEMETRY_HEALTH, topics.QUESTIONS, *_WRITTEN, *TOLD)
-    found = await describe_topics(settings.brokers, wanted)
+    found = await describe_topics(settings.kafka, wanted)
     counts = {name: found[name].partitions if name in found else 0 for name in (*INPUTS, topics.COORDINATOR_STATE)}
     if 0 in counts.values() or len(set(counts.values())) != 1:
         shown = ", ".join(f"{name}: {count}" for name, count in counts.items())
@@ -47,6 +49,17 @@ async def find_layout(settings: Settings) -> Layout:
     health = found.get(topics.TELEMETRY_HEALTH)
     telemetry = health.partitions if health else settings.telemetry_partitions
     return Layout(counts[topics.HITS], telemetry, _questions(found, telemetry), _told(found))
+
+
+def coordinator_schemas(registry: Registry, settings: Settings, layout: Layout) -> SchemasReady:
+    """The schemas of all that a coordinator writes, which it would otherwise miss with a stop in its hands; and of what
+    it reads, or tells people: these may be missing.
+    """
+    specs = {spec.name: spec for spec in topics.all_topics(settings.services)}
+    written = (topics.HITS, *_WRITTEN, *([topics.QUESTIONS] if layout.questions else []))
+    commands = [topics.commands_spec(service) for service in settings.services]
+    read = (*INPUTS, topics.SERVICES, topics.FRESHNESS, topics.TRIGGERS, *sorted(layout.told))
+    return SchemasReady(registry, [*(specs[name] for name in written), *commands], [specs[name] for name in read])
 
 
 def _questions(found: Mapping[str, TopicReport], telemetry: int) -> int:

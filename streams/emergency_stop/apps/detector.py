@@ -13,10 +13,11 @@ from prometheus_client import REGISTRY
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.usage_watch import UsageWatch, watched
-from emergency_stop.apps.detector_core import warm_up
+from emergency_stop.apps.detector_core import know_ids, warm_up
 from emergency_stop.apps.detector_cores import CoreMaker
 from emergency_stop.apps.detector_lanes import GROUP, LanesError, group_of, standby_of, state_source
 from emergency_stop.apps.detector_metrics import DetectorCollector
@@ -46,7 +47,7 @@ def run(settings: Settings) -> int:
     """Detect until SIGTERM or SIGINT; blocking. Returns the process's exit code."""
     try:
         return run_until_signal(lambda stop: _serve(settings, stop))
-    except LanesError as error:
+    except (LanesError, KafkaSignInError) as error:
         log.error("the detector does not start: %s", error)  # noqa: TRY400  # the text says all
         return EXIT_CONFIG
 
@@ -57,15 +58,16 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     book = TriggerBook(codec, settings.preventive_stop_level)
     name = f"{group_of(settings.detector_lane)}-{settings.instance_id}"
     source = await state_source(settings)
-    tail = CompactedTail(settings.brokers, topics.TRIGGERS, book.record, client_id=name)
-    publisher = KafkaPublisher(settings.brokers, client_id=name)
-    evaluations = KafkaPublisher(settings.brokers, client_id=f"{name}-evaluations")
+    tail = CompactedTail(settings.kafka, topics.TRIGGERS, book.record, client_id=name)
+    publisher = KafkaPublisher(settings.kafka, client_id=name)
+    evaluations = KafkaPublisher(settings.kafka, client_id=f"{name}-evaluations")
     queue = EvaluationQueue(evaluations)
     sight = WorkerSight()
     maker = CoreMaker(settings=settings, registry=registry, codec=codec, book=book, sight=sight)
 
     async def prepare() -> None:
         warm_up(registry)
+        await asyncio.to_thread(know_ids, registry)
         await tail.start()
         await tail.caught_up()
 
@@ -81,6 +83,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
     recorder = EvaluationWriter(
         worker, maker.cores, book, queue, SystemClock(), enforcing=settings.enabled, sheds=watch.is_over
     )
+    worker.run_beside(writer.run, recorder.run, queue.run)
     async with AsyncExitStack() as stack:
         stack.callback(health.stop)
         health.start()
@@ -89,8 +92,6 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> int:
             stack.push_async_callback(started.stop)
             await started.start()
         stack.push_async_callback(tail.stop)
-        beside = {asyncio.create_task(one.run()) for one in (writer, recorder, queue)}
-        stack.push_async_callback(_cancelled, beside)
         return await worker.serve(stop)
 
 
@@ -99,7 +100,7 @@ def _spec(
 ) -> LaneSpec:
     return LaneSpec(
         app_id=group_of(settings.detector_lane),
-        brokers=settings.brokers,
+        brokers=settings.kafka,
         input_topics=tuple(spec.name for spec in _INPUTS),
         source=source,
         core_factory=maker.make,
@@ -111,9 +112,3 @@ def _spec(
         prepare=prepare,
         standby=standby_of(settings, name, source.topic),
     )
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    for one in tasks:
-        one.cancel()
-    await asyncio.wait(tasks)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import fastavro
-from aiokafka.errors import KafkaError
 
 from emergency_stop.apps.question_desk import QuestionDesk
 from emergency_stop.apps.records import records_of
-from emergency_stop.columnar.batches import Scratch
+from emergency_stop.columnar.batches import CorruptBatchError, Scratch
 from emergency_stop.columnar.columns import Columns
 from emergency_stop.columnar.decoder import ColumnDecoder, key_hash
 from emergency_stop.columnar.fetched import FetchedBatch
@@ -25,7 +25,8 @@ from emergency_stop.domain.messages import ConditionQuestion, Evaluation, Hit, P
 from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.ports import Publish
 from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import Registry, UnknownSchemaError
+from emergency_stop.wire.physical import physical
+from emergency_stop.wire.registry import Registry, RegistryError, UnknownSchemaError
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,24 @@ def warm_up(registry: Registry) -> None:
         ColumnDecoder(registry, record).decode(FetchedBatch(topic, 0, 0, 0, ()), ())
 
 
+def know_ids(registry: Registry) -> None:
+    """Ask for the ids that hits and evaluations are written under, so that no hit waits for an answer. Blocking.
+
+    Where there is none now, it is asked for again when there is something to write.
+    """
+    for record, topic in ((Hit.__name__, topics.HITS), (Evaluation.__name__, topics.EVALUATIONS)):
+        try:
+            registry.schema_id(record, topic)
+        except RegistryError as error:
+            log.warning("nothing can be written to %s yet: %s", topic, error)
+
+
 class Correlator:
-    """Finds the correlation id in the event of a hit; asked for hits only, so it may decode row by row."""
+    """Finds the correlation id in the event of a hit; asked for hits only, so it may decode row by row.
+
+    ``None`` for an event that has none, and for one that cannot be read this way: a hit waits for nothing, and has an
+    id of its own.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -55,12 +72,20 @@ class Correlator:
         schema_id = int(columns.schema_id[row])
         if schema_id < 0:  # framed by GUID; rare, and the hit's own id will do
             return None
-        if schema_id not in self._parsed:
-            schema = self._registry.writer_schema(schema_id)
-            self._parsed[schema_id] = fastavro.parse_schema(schema, named_schemas={})
-        event: Any = fastavro.schemaless_reader(io.BytesIO(columns.body(row)), self._parsed[schema_id], None)
-        found = event.get("correlation_id")
+        try:
+            event: Any = fastavro.schemaless_reader(io.BytesIO(columns.body(row)), self._schema(schema_id), None)
+            found = event.get("correlation_id")
+        except Exception as error:  # noqa: BLE001  # whatever ails this second reading, the first has found a hit
+            where = (columns.topic, columns.partition, int(columns.offset[row]))
+            log.warning("%s-%d offset %d: the correlation id of a hit was not read: %r", *where, error)
+            return None
         return found if isinstance(found, str) else None
+
+    def _schema(self, schema_id: int) -> Any:
+        if schema_id not in self._parsed:
+            schema = physical(self._registry.writer_schema(schema_id))
+            self._parsed[schema_id] = fastavro.parse_schema(schema, named_schemas={})
+        return self._parsed[schema_id]
 
 
 class DetectorCore:
@@ -95,7 +120,10 @@ class DetectorCore:
         self._next_tick_ms = 0
         self.desk = desk
         self._decoders: dict[str, ColumnDecoder] = {}
+        #: Records and record batches that could not be read.
         self.undecodable = 0
+        #: Evaluations whose schema the registry did not give.
+        self.evaluations_given_up = 0
         self.detector = PartitionDetector(
             plan(),
             partition=partition,
@@ -111,6 +139,10 @@ class DetectorCore:
         self.detector.load(((key.decode(), value) for key, value in records), telemetry)
 
     def on_batch(self, batch: FetchedBatch, now_ms: int) -> Sequence[Publish]:
+        """Raises ``RegistryError`` where hits could not be written, before anything is decided: a state that contains a
+        hit which was never published would lose it.
+        """
+        self._registry.schema_id(Hit.__name__, topics.HITS)
         detector = self._planned()
         if batch.topic == topics.QUESTIONS:
             self._take_questions(batch, now_ms)
@@ -122,7 +154,7 @@ class DetectorCore:
                 self._on_part(part, (batch.topic, offset), now_ms) for offset, part in self._messages(batch, Partial)
             ]
         else:
-            columns = self._decoder(batch.topic).decode(batch, detector.plan.topic(batch.topic).columns)
+            columns = self._columns(batch, detector.plan.topic(batch.topic).columns)
             found = [detector.on_batch(columns, now_ms)]
         hits = [hit for some in found for hit in some]
         return [*map(self._publish, hits), *self.evaluations(detector.recorder.take_changes())]
@@ -196,22 +228,48 @@ class DetectorCore:
             decoder = self._decoders[topic] = ColumnDecoder(self._registry, RECORDS[topic], self._scratch)
         return decoder
 
+    def _columns(self, batch: FetchedBatch, fields: tuple[str, ...]) -> Columns:
+        """Of the record batches that can be unpacked; what cannot is the sink's to put away, and must not keep good
+        telemetry, before it or behind it, from being evaluated.
+        """
+        decoder = self._decoder(batch.topic)
+        try:
+            return decoder.decode(batch, fields)
+        except CorruptBatchError:
+            sound = tuple(raw for raw in batch.batches if self._is_sound(decoder, replace(batch, batches=(raw,))))
+            return decoder.decode(replace(batch, batches=sound), fields)
+
+    def _is_sound(self, decoder: ColumnDecoder, batch: FetchedBatch) -> bool:
+        try:
+            decoder.decode(batch, ())
+        except CorruptBatchError as error:
+            self._note_damage(batch, str(error))
+            return False
+        return True
+
+    def _note_damage(self, batch: FetchedBatch, error: str) -> None:
+        self.undecodable += 1
+        log.error("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
+
     def _messages(self, batch: FetchedBatch, kind: type[M]) -> Iterator[tuple[int, M]]:
         """(offset, message) of what can be read; the rest, which can only be damage of our own records, is counted."""
-        try:
-            for offset, _, value in records_of(batch, batch.fetch_offset):
-                try:
-                    yield offset, self._codec.decode(kind, value)
-                except (WireError, UnknownSchemaError) as error:
-                    self._skip((batch.topic, offset), str(error))
-        except KafkaError as error:
-            self.undecodable += 1
-            log.warning("%s-%d: a record batch is damaged and was skipped: %s", batch.topic, batch.partition, error)
+        for offset, _, value in records_of(batch, batch.fetch_offset, lambda error: self._note_damage(batch, error)):
+            try:
+                yield offset, self._codec.decode(kind, value)
+            except (WireError, UnknownSchemaError) as error:
+                self._skip((batch.topic, offset), str(error))
 
     def evaluations(self, found: Iterable[Evaluation]) -> Iterator[Publish]:
-        """As records, one at a time; nothing that stops waits for them."""
+        """As records, one at a time; nothing that stops waits for them, nor for who says how they are written."""
         for one in found:
-            yield Publish(topics.EVALUATIONS, one.scope.encode(), self._codec.encode(one, topics.EVALUATIONS))
+            try:
+                value = self._codec.encode(one, topics.EVALUATIONS)
+            except RegistryError as error:
+                if not self.evaluations_given_up:
+                    log.warning("evaluations are given up until they can be written, and counted: %s", error)
+                self.evaluations_given_up += 1
+            else:
+                yield Publish(topics.EVALUATIONS, one.scope.encode(), value)
 
     def _publish(self, hit: Hit) -> Publish:
         return Publish(topics.HITS, hit.scope.encode(), self._codec.encode(hit, topics.HITS))

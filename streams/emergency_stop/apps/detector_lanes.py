@@ -29,7 +29,7 @@ def standby_of(settings: Settings, name: str, state_topic: str) -> StandbyReader
     if settings.standby_replicas == 0:
         return None
     client_id = f"{name}-standby"
-    return StandbyReader(settings.brokers, state_topic, client_id=client_id, bytes_max=settings.standby_bytes_max)
+    return StandbyReader(settings.kafka, state_topic, client_id=client_id, bytes_max=settings.standby_bytes_max)
 
 
 async def state_source(settings: Settings) -> StateSource:
@@ -47,17 +47,17 @@ async def state_source(settings: Settings) -> StateSource:
         EVALUATIONS_SPEC,
     )
     wanted = [settings.partitioned(spec) for spec in specs]
-    await ensure_topics(settings.brokers, wanted, replication=settings.replication_factor)
+    await ensure_topics(settings.kafka, wanted, replication=settings.replication_factor)
     (other,) = [topics.detector_state(lane) for lane in topics.LANES if lane != settings.detector_lane]
     # Brokers hear of a new topic one after the other.
-    while own not in (found := await describe_topics(settings.brokers, [own, other])):  # noqa: ASYNC110  # no event
+    while own not in (found := await describe_topics(settings.kafka, [own, other])):  # noqa: ASYNC110  # no event
         await asyncio.sleep(_CREATED_POLL_S)
     if other not in found:
-        return StateSource(settings.brokers, own)
+        return StateSource(settings.kafka, own)
     if found[other].partitions != found[own].partitions:
         counts = ", ".join(f"{name}: {found[name].partitions}" for name in (own, other))
         raise LanesError(
             f"both lanes' state topics must have the same number of partitions, but there are {counts};"
             " delete the topic of the lane that is to begin anew"
         )
-    return StateSource(settings.brokers, own, other)
+    return StateSource(settings.kafka, own, other)

@@ -37,6 +37,7 @@ class DetectorCollector(Collector):
             ("estop_state_bytes", "State bytes written.", counters.state_bytes),
             ("estop_restores", "Partitions read back from the state log.", counters.restores),
             ("estop_triggers_refused", "Trigger records that could not be taken.", self._book.refused),
+            ("estop_undecodable", "Records and record batches that could not be read.", self._undecodable()),
         ):
             yield CounterMetricFamily(name, text, value=value)
         yield GaugeMetricFamily("estop_checkpoint_ms", "Length of the last one, ms.", counters.checkpoint_ms_last)
@@ -45,7 +46,13 @@ class DetectorCollector(Collector):
         yield from self._freshness()
         yield self._answers()
         yield from self._evaluations()
-        yield GaugeMetricFamily("estop_triggers", "Triggers in force.", len(self._book.triggers()))
+        text = "Active triggers, the built-in ones not counted."
+        yield GaugeMetricFamily("estop_triggers", text, self._book.count_active())
+        left_out = len(self._book.left_out)
+        yield GaugeMetricFamily("estop_triggers_left_out", "Triggers that there is no room for.", left_out)
+
+    def _undecodable(self) -> int:
+        return sum(core.undecodable for core in list(self._cores.values()))
 
     def _freshness(self) -> Iterator[Metric]:
         now_ms, blind = self._clock.now_ms(), self._worker.blind_partitions()
@@ -84,7 +91,7 @@ class DetectorCollector(Collector):
         left_out.add_metric(["near"], sum(one.near_left_out for one in counts))
         left_out.add_metric(["periods"], sum(core.detector.recorder.periods_dropped for core in cores))
         left_out.add_metric(["shed"], sum(core.detector.recorder.evaluations_shed for core in cores))
-        left_out.add_metric(["records"], self._queue.given_up)
+        left_out.add_metric(["records"], self._queue.given_up + sum(core.evaluations_given_up for core in cores))
         yield left_out
 
     def _standby(self) -> Iterator[Metric]:
@@ -104,6 +111,7 @@ class DetectorCollector(Collector):
         late = CounterMetricFamily("estop_late", "Events older than their window.", labels=["topic", "partition"])
         hits = CounterMetricFamily("estop_hits", "Hits published.", labels=["topic", "partition"])
         suppressed = CounterMetricFamily("estop_suppressed", "Hits in cooldown.", labels=["topic", "partition"])
+        accounts = GaugeMetricFamily("estop_accounts", "Accounts that are remembered.", labels=["topic", "partition"])
         reasons: dict[tuple[str, str], int] = {}
         for partition, core in list(self._cores.items()):
             for topic, state in list(core.detector.topics.items()):
@@ -112,8 +120,9 @@ class DetectorCollector(Collector):
                 late.add_metric(labels, counts.late)
                 hits.add_metric(labels, counts.hits)
                 suppressed.add_metric(labels, counts.suppressed)
+                accounts.add_metric(labels, state.accounts.count)
                 for reason, count in counts.by_reason.items():
                     reasons[topic, reason] = reasons.get((topic, reason), 0) + count
         for (topic, reason), count in reasons.items():
             rejected.add_metric([topic, reason], count)
-        yield from (events, rejected, late, hits, suppressed)
+        yield from (events, rejected, late, hits, suppressed, accounts)

@@ -9,11 +9,12 @@ import sys
 from typing import Final
 
 from emergency_stop.adapters.embedded_broker import BrokerUnavailableError
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.sink.query import ADDRESS_FILE
 from emergency_stop.apps.stack.child import StackError
 from emergency_stop.apps.stack.stack import Stack
-from emergency_stop.config import Settings
+from emergency_stop.config import EXIT_CONFIG, Settings, SettingsError
 
 EXIT_UNAVAILABLE: Final = 69
 _ACCOUNTS: Final = 20
@@ -37,6 +38,9 @@ def run_dev(settings: Settings) -> int:
     except (BrokerUnavailableError, StackError) as error:
         say(f"estop dev: {error}")
         return EXIT_UNAVAILABLE
+    except (KafkaSignInError, SettingsError) as error:
+        say(f"estop dev: {error}")
+        return EXIT_CONFIG
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> int:

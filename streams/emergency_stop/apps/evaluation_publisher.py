@@ -117,6 +117,10 @@ class BesidePublisher(Publisher):
         sent = [self._publisher.publish_all(first)] if first else []
         return _all_of([*sent, self._queue.offer(beside)])
 
+    def append(self, records: Sequence[Publish]) -> Awaitable[Sequence[int]]:
+        """See ``ports.Publisher``; of evaluations nobody asks for offsets."""
+        return self._publisher.append(records)
+
 
 def _all_of(sent: Sequence[Awaitable[None]]) -> Awaitable[None]:
     async def wait() -> None:

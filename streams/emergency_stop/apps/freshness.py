@@ -17,6 +17,7 @@ from emergency_stop.domain.messages import Freshness
 from emergency_stop.domain.topics import FRESHNESS
 from emergency_stop.ports import Clock
 from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class FreshnessWriter:
         self._worker = worker
         self._cores = cores
         self._clock = clock
-        self._publisher = KafkaPublisher(settings.brokers, client_id=client_id)
+        self._publisher = KafkaPublisher(settings.kafka, client_id=client_id)
 
     async def run(self) -> None:
         interval_s = self._settings.freshness_interval_ms / 1000
@@ -61,7 +62,7 @@ class FreshnessWriter:
                 await asyncio.sleep(interval_s)
                 try:
                     await self._write()
-                except (KafkaError, OSError) as error:
+                except (KafkaError, OSError, RegistryError) as error:
                     log.warning("%s was not written: %s; trying again in %g s", FRESHNESS, error, interval_s)
         finally:
             await self._publisher.stop()

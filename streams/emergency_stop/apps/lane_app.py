@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import faust
 
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.lane_transport import LaneTransport
 from emergency_stop.adapters.state_seed import StateSource
 from emergency_stop.adapters.state_standby import StandbyReader
+from emergency_stop.config.kafka import Brokers, brokers_of
 from emergency_stop.ports import PartitionCore
 
 #: A member learns with its next heartbeat that another one was lost, so rare ones would lengthen every takeover.
@@ -23,11 +25,13 @@ _FETCH_BYTES_MAX: Final = 1024 * 1024
 class LaneSpec:
     """What a lane worker is. ``checkpoint_interval_ms`` 0: a checkpoint after every batch and tick.
 
-    ``prepare`` runs, once, before the first batch is applied (for example: read the triggers).
+    ``prepare`` runs, once, before the first batch is applied (for example: read the triggers). ``read_up`` runs
+    whenever a partition is taken over, once no predecessor can do anything in its name any more: it returns when what
+    was written elsewhere by then has been read. Nobody waits for records of ``behind``.
     """
 
     app_id: str
-    brokers: str
+    brokers: str | Brokers
     input_topics: tuple[str, ...]
     source: StateSource
     core_factory: Callable[[int], PartitionCore]
@@ -40,7 +44,8 @@ class LaneSpec:
     blind_after_ms: int = 30_000
     stall_timeout_ms: int = 60_000
     prepare: Callable[[], Awaitable[None]] | None = None
-    background: tuple[Callable[[], Awaitable[None]], ...] = ()
+    read_up: Callable[[], Awaitable[None]] | None = None
+    behind: frozenset[str] = frozenset()
     #: Copies of what other workers own; ``None``: a takeover reads the whole log.
     standby: StandbyReader | None = None
 
@@ -58,6 +63,7 @@ class LaneSchema(faust.Schema[Any, Any]):
 class LaneApp(faust.App):
     """A Faust app on the lane's transport."""
 
+    lane_brokers: Brokers
     lane_topics: frozenset[str] = frozenset()
     lane_flush: Callable[[], Awaitable[None]] | None = None
 
@@ -76,9 +82,11 @@ class LaneApp(faust.App):
 def make_app(spec: LaneSpec) -> LaneApp:
     """The app, without topics or agents."""
     session_s = spec.session_timeout_ms / 1000
-    return LaneApp(
+    brokers = brokers_of(spec.brokers)
+    app = LaneApp(
         spec.app_id,
-        broker=f"kafka://{spec.brokers.replace(',', ';kafka://')}",
+        broker=f"kafka://{brokers.addresses.replace(',', ';kafka://')}",
+        broker_credentials=credentials_of(brokers),
         broker_client_id=f"{spec.app_id}-{spec.instance_id}",
         consumer_group_instance_id=spec.instance_id if spec.static_member else None,
         broker_session_timeout=session_s,
@@ -97,3 +105,18 @@ def make_app(spec: LaneSpec) -> LaneApp:
         cache="memory://",
         producer_acks=-1,
     )
+    app.lane_brokers = brokers
+    return app
+
+
+def credentials_of(brokers: Brokers) -> Any:
+    """The sign-in as Faust takes it, for its own producer; ``None`` where brokers ask for nothing."""
+    given = client_arguments(brokers)
+    if "sasl_mechanism" in given:
+        return faust.SASLCredentials(
+            username=given["sasl_plain_username"],
+            password=given["sasl_plain_password"],
+            ssl_context=given.get("ssl_context"),
+            mechanism=given["sasl_mechanism"],
+        )
+    return faust.SSLCredentials(given["ssl_context"]) if "ssl_context" in given else None

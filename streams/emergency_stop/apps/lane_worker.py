@@ -5,7 +5,8 @@ from which position it was fetched. The partition's own position record says wha
 beyond that (Faust 0.15.3 can skip a fetched batch when a rebalance meets start-up) is not processed; the
 consumer is sent back. A batch from before it is skipped by the core, row by row. So a committed offset is
 only a hint, and what was applied survives any crash exactly once. A generation change drops every core
-whose ownership was interrupted; they are read back from the state log.
+whose ownership was interrupted; they are read back from the state log. So is one whose log turns out to have
+another owner, where the group goes on giving it to us.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from emergency_stop.adapters.state_standby import StandbyReader
+from emergency_stop.adapters.state_tenure import LostPartitionError
+from emergency_stop.apps.lane_afterwards import Afterwards
 from emergency_stop.apps.lane_app import LaneApp, LaneSchema, LaneSpec, make_app
 from emergency_stop.apps.lane_partition import LaneCounters, LanePartition
 from emergency_stop.apps.lane_progress import LaneProgress
@@ -34,6 +37,8 @@ EXIT_CRASHED: Final = 70
 EXIT_STALLED: Final = 75
 _TICK_MS: Final = 50
 _FLUSH_WITHIN_S: Final = 5.0
+#: What jobs that were cancelled may take, to close their connections.
+_END_WITHIN_S: Final = 6.0
 #: A partition that stands still this long before its end is fetched again.
 _STALL_CHECK_MS: Final = 3_000
 #: However many wait to know, the broker is not asked for ends more often.
@@ -51,21 +56,29 @@ class _Ownership:
 class LaneWorker:
     """Runs a ``LaneSpec``. One per process; ``run`` blocks until a signal or a crash."""
 
-    def __init__(self, spec: LaneSpec, publisher: Publisher, clock: Clock) -> None:
+    def __init__(self, spec: LaneSpec, publisher: Publisher, clock: Clock, behind: Publisher | None = None) -> None:
+        """``behind``: publishes what nobody waits for; ``None``: there is nothing of that kind."""
         self._spec = spec
         self._publisher = publisher
+        self._behind = behind or publisher
         self._clock = clock
         self._owned = _Ownership()
         self._prepared = asyncio.Event()
         self._failed: asyncio.Future[int] | None = None
         self._next_checkpoint: dict[int, float] = {}
         self._checkpoints: set[asyncio.Task[None]] = set()
+        #: Run from the beginning of ``serve`` to its end.
+        self._beside: list[Callable[[], Awaitable[None]]] = []
         self.progress = LaneProgress()
         self._looking_soon = asyncio.Event()
         self.counters = LaneCounters()
         self.app = self._make_app()
 
     # -- life cycle -----------------------------------------------------------------------------
+
+    def run_beside(self, *jobs: Callable[[], Awaitable[None]]) -> None:
+        """Before ``serve``: run these too. They never end; one that raises ends the process."""
+        self._beside += jobs
 
     async def serve(self, stop: asyncio.Event) -> int:
         """Work until ``stop`` is set. Returns an exit code: 0, or why the process must be restarted."""
@@ -85,11 +98,12 @@ class LaneWorker:
         if code == 0:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.app.stop(), 10)
+        await asyncio.wait(tasks, timeout=_END_WITHIN_S)
         return code
 
     def _jobs(self) -> list[Callable[[], Awaitable[None]]]:
         standby = [self._spec.standby.run] if self._spec.standby is not None else []
-        return [self._prepare, self._tick_forever, self._watch_progress, *standby, *self._spec.background]
+        return [self._prepare, self._tick_forever, self._watch_progress, *standby, *self._beside]
 
     async def _prepare(self) -> None:
         if self._spec.prepare is not None:
@@ -171,10 +185,8 @@ class LaneWorker:
     async def _on_assigned(self, sender: Any, assigned: Any, **_: Any) -> None:
         generation = int(self.app.consumer_generation_id)
         numbers = {tp.partition for tp in assigned if tp.topic in self.app.lane_topics}
-        kept = self._owned.partitions if generation == self._owned.generation + 1 else {}
-        for number, task in self._owned.partitions.items():
-            if number not in numbers or number not in kept:
-                task.cancel()
+        former = self._owned.partitions
+        kept = former if generation == self._owned.generation + 1 else {}
         owned = _Ownership(generation)
         if self._spec.standby is not None:
             self._spec.standby.follow_all_but(numbers)
@@ -185,35 +197,54 @@ class LaneWorker:
                 owned.partitions[number] = held
             else:
                 owned.partitions[number] = asyncio.create_task(self._restore(number, generation))
+        for number, task in former.items():
+            if owned.partitions.get(number) is not task:
+                task.cancel()  # also one that restores: it would take the log from the one that begins anew
         self._owned = owned
         self.progress.forgive(_steady_ms())
         log.info("generation %d owns partitions %s", generation, sorted(numbers))
 
-    async def _restore(self, number: int, generation: int) -> LanePartition:
-        spec, standby = self._spec, self._spec.standby
+    async def _restore(self, number: int, generation: int, lost: LostPartitionError | None = None) -> LanePartition:
         try:
             await self._prepared.wait()
-            partition = await LanePartition.restore(
-                number,
-                spec.core_factory(number),
-                self._publisher,
-                self.counters,
-                source=spec.source,
-                generation=generation,
-                now_ms=self._clock.now_ms(),
-                copy=standby.lend(number) if standby is not None else None,
-            )
-            # Paused in the middle of this, we may have lost the partition: then a rebalance cancels us here.
-            await self._alive()
-            await partition.claim()
-            if standby is not None:
-                standby.forget(number)
+            while True:
+                if lost is not None:
+                    log.error("%s; partition %d is restored from its log", lost, number)
+                    self.counters.lost_partitions += 1
+                    await self._confirmed()
+                try:
+                    return await self._take_over(number, generation)
+                except LostPartitionError as error:
+                    lost = error
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("partition %d could not be restored; ending the process", number)
             self._fail(EXIT_CRASHED)
             raise
+
+    async def _take_over(self, number: int, generation: int) -> LanePartition:
+        spec, standby = self._spec, self._spec.standby
+        partition = await LanePartition.restore(
+            number,
+            spec.core_factory(number),
+            self._publisher,
+            self.counters,
+            source=spec.source,
+            generation=generation,
+            now_ms=self._clock.now_ms(),
+            afterwards=Afterwards(self._behind, spec.behind),
+            alive=self._alive,
+            copy=standby.lend(number) if standby is not None else None,
+        )
+        if spec.read_up is not None:
+            # what a predecessor published, and on whose word, was written before: it can publish nothing new now
+            await spec.read_up()
+        # Paused in the middle of this, we may have lost the partition: then a rebalance cancels us here.
+        await self._alive()
+        await partition.claim()
+        if standby is not None:
+            standby.forget(number)
         return partition
 
     # -- batches --------------------------------------------------------------------------------
@@ -223,7 +254,10 @@ class LaneWorker:
         task = self._owned.partitions.get(batch.partition)
         if task is None or event.message.generation_id != self._owned.generation:
             return  # fetched under an earlier ownership; whoever owns the partition now fetches it again
-        partition = await task
+        await asyncio.wait({task})  # not cancelled with it: a rebalance begins another in its place
+        if not _succeeded(task) or self._owned.partitions.get(batch.partition) is not task:
+            return
+        partition = task.result()
         if batch.fetch_offset > partition.expected(batch.topic) and not await self._may_jump(batch, partition):
             return
         partition.apply(batch, event, self._clock.now_ms())
@@ -260,11 +294,35 @@ class LaneWorker:
         job.add_done_callback(self._checkpoints.discard)
 
     async def _checkpoint(self, partition: LanePartition) -> None:
-        await self._alive()
+        async def still_ours() -> bool:
+            """Else it was lost meanwhile, and the successor works from what is durable."""
+            await self._alive()
+            return self._is_ours(partition)
+
+        try:
+            await partition.checkpoint(still_ours)
+        except LostPartitionError as error:
+            if self._is_ours(partition):
+                self._begin_anew(partition, error)
+
+    def _is_ours(self, partition: LanePartition) -> bool:
         task = self._owned.partitions.get(partition.number)
-        if task is None or not _succeeded(task) or task.result() is not partition:
-            return  # lost meanwhile; the successor works from what is durable
-        await partition.checkpoint()
+        return task is not None and _succeeded(task) and task.result() is partition
+
+    def _begin_anew(self, partition: LanePartition, error: LostPartitionError) -> None:
+        """Forget what was decided here: somebody else has taken over from what is durable.
+
+        The group will mostly say so in a moment, and cancel this. Where it does not, nobody else may be there.
+        """
+        restoring = self._restore(partition.number, self._owned.generation, error)
+        self._owned.partitions[partition.number] = asyncio.create_task(restoring)
+
+    async def _confirmed(self) -> None:
+        """Wait until the group has confirmed from now on that we are a member: else we would take what others own."""
+        consumer: Any = self.app.consumer
+        asked_at = _steady_ms()
+        while self.app.rebalancing or consumer.silent_ms() >= _steady_ms() - asked_at:  # noqa: ASYNC110  # as _alive
+            await asyncio.sleep(_TICK_MS / 1000)
 
     async def _alive(self) -> None:
         """Write nothing while the group may have given our partitions away: wait for the next heartbeat."""

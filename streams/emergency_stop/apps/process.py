@@ -8,8 +8,8 @@ import ctypes
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 #: From malloc.h of glibc.
 _M_TRIM_THRESHOLD: Final = -1
@@ -31,6 +31,21 @@ def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[int]]) -> int:
 
     settle_memory()
     return asyncio.run(main())
+
+
+async def unless_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> bool:
+    """Whether ``work`` ended before ``stop`` was set; else it is cancelled. Raises what it raises."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    both: set[asyncio.Future[Any]] = {working, stopping}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for task in both:
+            task.cancel()
+        await asyncio.wait(both)
 
 
 def settle_memory() -> None:

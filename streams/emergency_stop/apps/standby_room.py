@@ -38,9 +38,7 @@ class Copies(Protocol):
 class StandbyRoom:
     """``note`` is a listener of a ``UsageWatch``. Belongs to its event loop."""
 
-    def __init__(
-        self, copies: Copies, memory_bytes_max: int, give_back: Callable[[], None] = give_back_memory
-    ) -> None:
+    def __init__(self, copies: Copies, memory_bytes_max: int, give_back: Callable[[], None] = give_back_memory) -> None:
         self._copies = copies
         self._memory_bytes_max = memory_bytes_max
         self._give_back = give_back

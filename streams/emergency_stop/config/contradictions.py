@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from emergency_stop.config.values import as_text, dependencies_text, did_you_mean
+from emergency_stop.config.kafka import problems as kafka_problems
+from emergency_stop.config.values import as_text, dependencies_text, did_you_mean, without_secrets
 from emergency_stop.domain.values import OWN_PROCESSES
 
 if TYPE_CHECKING:
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
 
 def unknown_variables(environment: Mapping[str, str], known: tuple[str, ...]) -> list[str]:
-    """A misspelled ESTOP_ variable would silently leave a default in force; so it is refused."""
+    """A misspelled ESTOP_ variable would silently leave a default in force; so it is refused.
+
+    Its value is not told: nobody knows whether it is a password.
+    """
     return [
-        f"{name}={environment[name]!r} is not a setting{did_you_mean(name, known)}"
+        f"{name} is not a setting{did_you_mean(name, known)}"
         for name in sorted(environment)
         if name.startswith(("ESTOP_", "EMERGENCY_STOP_")) and name not in known
     ]
@@ -48,7 +52,12 @@ def contradictions(settings: Settings) -> list[str]:
             f"ESTOP_CLICKHOUSE_CLUSTER={settings.clickhouse_cluster!r} names a cluster of servers, but"
             " ESTOP_CLICKHOUSE_URL is not set; set it to one of them, or leave the cluster out for chDB"
         )
-    return problems + _half_given(settings)
+    return problems + kafka_problems(settings.kafka.security) + _half_given(settings)
+
+
+def _shown(text: str) -> str:
+    """A value as a problem may tell it; of a URL without what may be secret."""
+    return without_secrets(text) if "://" in text else text
 
 
 def _half_given(settings: Settings) -> list[str]:
@@ -73,8 +82,11 @@ def _half_given(settings: Settings) -> list[str]:
         ("ESTOP_LAST_RESORT_SECRET_FILE", settings.last_resort_secret_file, "ESTOP_LAST_RESORT_URL",
          settings.last_resort_url),
     )  # fmt: skip
-    problems = [f"{name}={as_text(value)!r} needs {other}, which is not set" for name, value, other, has in needs
-                if value and not has]  # fmt: skip
+    problems = [
+        f"{name}={_shown(as_text(value))!r} needs {other}, which is not set"
+        for name, value, other, has in needs
+        if value and not has
+    ]
     if user and is_plain:
         problems.append(
             f"ESTOP_NOTIFY_SMTP_URL={settings.notify_smtp_url!r} would send a password in the clear;"

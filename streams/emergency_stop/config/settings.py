@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emergency_stop.config.contradictions import contradictions, unknown_variables
+from emergency_stop.config.kafka import MECHANISMS, PLAINTEXT, PROTOCOLS, VARIABLES, Brokers, KafkaSecurity
 from emergency_stop.config.values import (
     PORT_MAX,
     Dependencies,
@@ -30,6 +31,7 @@ from emergency_stop.config.values import (
     names_among,
     service_dependencies,
     smtp_url,
+    without_secrets,
 )
 from emergency_stop.domain.topics import (
     DETECTOR_LOOPS,
@@ -119,7 +121,11 @@ class Settings:
         "Emergencies whose commands are in progress at once, per coordinator partition. Holds are never queued.",
     )
     auto_recovery_enabled: bool = _setting(
-        "AUTO_RECOVERY_ENABLED", True, boolean, "Whether recovery may start by itself."
+        "AUTO_RECOVERY_ENABLED",
+        True,
+        boolean,
+        "Whether emergencies of triggers with clear_rule: when_condition_clears may recover by themselves; others never"
+        " do.",
     )
     recovery_validation_timeout_ms: int = _setting(
         "RECOVERY_VALIDATION_TIMEOUT",
@@ -137,7 +143,8 @@ class Settings:
         "NOTIFICATION_CHANNELS",
         NOTIFICATION_CHANNELS,
         names_among(NOTIFICATION_CHANNELS),
-        "Where people are told: system (the notifier's log) always, email and webhook where their settings are given.",
+        "Where people are told: system (the notifier's log) always, email and webhook where their settings are given. A"
+        " trigger may name fewer for its warnings and infos.",
     )
     notify_smtp_url: str | None = _setting(
         "ESTOP_NOTIFY_SMTP_URL",
@@ -202,7 +209,10 @@ class Settings:
         " firing first; the others are counted together.",
     )
     retain_event_history_days: int = _setting(
-        "RETAIN_EVENT_HISTORY", 30, integer_within(1, 3_650), "Days that ClickHouse keeps rows."
+        "RETAIN_EVENT_HISTORY",
+        30,
+        integer_within(1, 3_650),
+        "Days that ClickHouse keeps rows; holds, triggers and the audit have no end.",
     )
     memory_bytes_max: int = _setting(
         "MAX_MEMORY_USAGE",
@@ -226,6 +236,31 @@ class Settings:
         " minutes afterwards, ms; 0: never.",
     )
     brokers: str = _setting("ESTOP_BROKERS", "127.0.0.1:9092", broker_addresses, "Kafka bootstrap addresses.")
+    kafka_security_protocol: str = _setting(
+        VARIABLES["protocol"],
+        PLAINTEXT,
+        choice_of(*PROTOCOLS),
+        "How clients reach the brokers: PLAINTEXT, SSL (TLS), SASL_PLAINTEXT (a sign-in), SASL_SSL (both).",
+    )
+    kafka_ca_file: Path | None = _setting(
+        VARIABLES["ca_file"], None, Path, "PEM of the authorities that vouch for brokers; none: those of this machine."
+    )
+    kafka_cert_file: Path | None = _setting(
+        VARIABLES["cert_file"], None, Path, "PEM of the certificate that is shown to brokers; none: none is shown."
+    )
+    kafka_key_file: Path | None = _setting(
+        VARIABLES["key_file"], None, Path, "PEM of that certificate's private key, without a passphrase."
+    )
+    kafka_sasl_mechanism: str | None = _setting(
+        VARIABLES["sasl_mechanism"],
+        None,
+        choice_of(*MECHANISMS),
+        "How the sign-in proves its password: SCRAM-SHA-512, SCRAM-SHA-256, or PLAIN, which sends it.",
+    )
+    kafka_user: str | None = _setting(VARIABLES["user"], None, str, "Who signs in at the brokers.")
+    kafka_password_file: Path | None = _setting(
+        VARIABLES["password_file"], None, Path, "File with the password of that user."
+    )
     registry_url: str | None = _setting(
         "ESTOP_REGISTRY_URL", None, http_url, "Confluent-compatible schema registry; none: the committed schemas."
     )
@@ -420,7 +455,10 @@ class Settings:
     )
     cluster: str = _setting("ESTOP_CLUSTER", "estop", str, "Name of the Kafka cluster in deduplication tokens.")
     kernel_cache_dir: Path | None = _setting(
-        "ESTOP_KERNEL_CACHE", None, Path, "Where compiled kernels are kept; none: beside the code."
+        "ESTOP_KERNEL_CACHE",
+        None,
+        Path,
+        "Where compiled kernels are kept; none: where NUMBA_CACHE_DIR says, as in the image, or beside the code.",
     )
     sink_query_port: int = _setting(
         "ESTOP_SINK_QUERY_PORT",
@@ -444,7 +482,7 @@ class Settings:
             try:
                 values[spec.name] = spec.metadata["parse"](text)
             except ValueError as error:
-                problems.append(f"{spec.metadata['variable']}={text!r} {error}")
+                problems.append(f"{spec.metadata['variable']}={_shown(spec, text)!r} {error}")
         problems += unknown_variables(environment, tuple(spec.metadata["variable"] for spec in fields(cls)))
         settings = cls(**values) if not problems else None
         if settings is not None:
@@ -452,6 +490,20 @@ class Settings:
         if problems or settings is None:
             raise SettingsError(problems)
         return settings
+
+    @property
+    def kafka(self) -> Brokers:
+        """Where the brokers are, and how to sign in there: what every client of Kafka is made with."""
+        security = KafkaSecurity(
+            protocol=self.kafka_security_protocol,
+            ca_file=self.kafka_ca_file,
+            cert_file=self.kafka_cert_file,
+            key_file=self.kafka_key_file,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            user=self.kafka_user,
+            password_file=self.kafka_password_file,
+        )
+        return Brokers(self.brokers, security)
 
     @property
     def heartbeat_lost_ms(self) -> int:
@@ -495,6 +547,11 @@ def describe_settings() -> list[dict[str, str]]:
         {"variable": spec.metadata["variable"], "default": _default(spec), "doc": spec.metadata["doc"]}
         for spec in fields(Settings)
     ]
+
+
+def _shown(spec: Field[Any], text: str) -> str:
+    """The value as a problem may tell it: logs are no place for a password."""
+    return without_secrets(text) if spec.metadata["parse"] in (http_url, smtp_url) else text
 
 
 def _default(spec: Field[Any]) -> str:

@@ -61,11 +61,15 @@ def names_among(allowed: tuple[str, ...] | None = None) -> Parser:
 
 
 def choice_of(*allowed: str) -> Parser:
+    """In whatever case it is written."""
+    by_lowered = {one.lower(): one for one in allowed}
+
     def parse(text: str) -> str:
         lowered = text.strip().lower()
-        if lowered not in allowed:
-            raise ValueError(f"is unknown{did_you_mean(lowered, allowed)}; allowed: {', '.join(allowed)}")
-        return lowered
+        if lowered not in by_lowered:
+            hint = did_you_mean(lowered, tuple(by_lowered))
+            raise ValueError(f"is unknown{hint}; allowed: {', '.join(allowed)}")
+        return by_lowered[lowered]
 
     return parse
 
@@ -99,7 +103,26 @@ def broker_addresses(text: str) -> str:
 def http_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("is not a URL; allowed: http://… or https://…")
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            "has no host, or a port that is none; allowed: http(s)://[user:password@]host[:port][/path], with %2F for a"
+            " /, %3F for a ?, %23 for a # and %40 for an @ in the password"
+        )
     return text
+
+
+def without_secrets(url: str) -> str:
+    """``url`` as it may be shown: without user, password, query and fragment.
+
+    One that is malformed, or has an @ behind its host, loses more than these: rather its host than a password remains.
+    """
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    return scheme + separator + re.split(r"[?#]", rest.rpartition("@")[2], maxsplit=1)[0]
 
 
 def mail_address(text: str) -> str:

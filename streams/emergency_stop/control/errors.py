@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from emergency_stop.config import EXIT_CONFIG
+
 #: Of ``sysexits.h``.
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -15,3 +17,11 @@ EXIT_REFUSED: Final = 77
 
 class UnavailableError(RuntimeError):
     """The broker, or a topic, cannot be reached; the text says which and what to try."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class SignInError(UnavailableError):
+    """The broker is there and refuses the sign-in, or is not trusted: settings are wrong, here or there."""
+
+    exit_code = EXIT_CONFIG

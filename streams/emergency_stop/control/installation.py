@@ -1,6 +1,6 @@
 """An installation as its own topics tell it: holds, services, emergencies, triggers. Needs Kafka and nothing else.
 
-What an operator sees and does at 3 a.m. must not depend on ClickHouse, a console or a coordinator that answers.
+What an operator sees and does at 3 a.m. must not depend on ClickHouse or a coordinator that answers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any, Final, TypeVar
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.config import Settings
-from emergency_stop.control.errors import UnavailableError
+from emergency_stop.control.errors import SignInError, UnavailableError
 from emergency_stop.domain.messages import (
     AuditRecord,
     ConditionQuestion,
@@ -43,7 +44,7 @@ from emergency_stop.domain.topics import (
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import UnknownSchemaError
-from emergency_stop.wire.registry_http import build_registry
+from emergency_stop.wire.registry_http import RegistryError, build_registry
 
 READ_WITHIN_S: Final = 15.0
 SCAN_WITHIN_S: Final = 120.0
@@ -60,6 +61,14 @@ _KINDS: Final[dict[str, Any]] = {
     SILENCES: Silence,
 }
 M = TypeVar("M")
+
+
+async def caught_up(tails: Sequence[CompactedTail], within_s: float) -> None:
+    """Wait until all are. Raises ``SignInError`` as soon as brokers refuse us, ``TimeoutError`` after ``within_s``."""
+    try:
+        await asyncio.wait_for(asyncio.gather(*(tail.caught_up(or_refused=True) for tail in tails)), within_s)
+    except KafkaSignInError as error:
+        raise SignInError(str(error)) from error
 
 
 class Installation:
@@ -97,18 +106,18 @@ class Installation:
         Raises ``UnavailableError`` after ``READ_WITHIN_S`` seconds without that.
         """
         tails = [
-            CompactedTail(self.settings.brokers, topic, self._taker(topic), client_id="estop-cli") for topic in topics
+            CompactedTail(self.settings.kafka, topic, self._taker(topic), client_id="estop-cli") for topic in topics
         ]
         try:
             for tail in tails:
                 await tail.start()
             try:
-                await asyncio.wait_for(asyncio.gather(*(tail.caught_up() for tail in tails)), READ_WITHIN_S)
+                await caught_up(tails, READ_WITHIN_S)
             except TimeoutError:
                 late = ", ".join(topic for topic, tail in zip(topics, tails, strict=True) if not tail.is_caught_up)
                 raise UnavailableError(
                     f"{late} could not be read from ESTOP_BROKERS={self.settings.brokers} within {READ_WITHIN_S:g} s;"
-                    " 'estop check' says what is missing"
+                    f" {_hint(tails)}"
                 ) from None
             yield
         finally:
@@ -141,14 +150,14 @@ class Installation:
 
         Raises ``UnavailableError`` after ``within_s`` seconds without that.
         """
-        tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli")
+        tail = CompactedTail(self.settings.kafka, topic, take, client_id="estop-cli")
         await tail.start()
         try:
-            await asyncio.wait_for(tail.caught_up(), within_s)
+            await caught_up([tail], within_s)
         except TimeoutError:
             raise UnavailableError(
                 f"{topic} could not be read whole from ESTOP_BROKERS={self.settings.brokers} within {within_s:g} s;"
-                " 'estop check' says what is missing"
+                f" {_hint([tail])}"
             ) from None
         else:
             yield
@@ -158,11 +167,11 @@ class Installation:
     @contextlib.asynccontextmanager
     async def listening(self, topic: str, take: Callable[[TailRecord], None]) -> AsyncIterator[None]:
         """Within this context everything that is appended to ``topic`` is handed over. Raises ``UnavailableError``."""
-        tail = CompactedTail(self.settings.brokers, topic, take, client_id="estop-cli", from_end=True)
+        tail = CompactedTail(self.settings.kafka, topic, take, client_id="estop-cli", from_end=True)
         await tail.start()
         try:
             try:
-                await asyncio.wait_for(tail.caught_up(), READ_WITHIN_S)
+                await caught_up([tail], READ_WITHIN_S)
             except TimeoutError:
                 raise UnavailableError(
                     f"{topic} could not be read from ESTOP_BROKERS={self.settings.brokers} within {READ_WITHIN_S:g} s;"
@@ -202,12 +211,14 @@ class Installation:
     @contextlib.asynccontextmanager
     async def writing(self, topic: str, within_s: float) -> AsyncIterator[KafkaPublisher]:
         """A publisher for ``within_s`` seconds at most. Raises ``UnavailableError``."""
-        publisher = KafkaPublisher(self.settings.brokers, client_id="estop-cli")
+        publisher = KafkaPublisher(self.settings.kafka, client_id="estop-cli")
         try:
             async with asyncio.timeout(within_s):
                 await publisher.start()
                 yield publisher
-        except (KafkaError, OSError, TimeoutError) as error:
+        except KafkaSignInError as error:
+            raise SignInError(str(error)) from error
+        except (KafkaError, RegistryError, OSError, TimeoutError) as error:
             raise UnavailableError(
                 f"{topic} could not be written at ESTOP_BROKERS={self.settings.brokers}: {str(error) or 'no answer'};"
                 " nothing is known to have been written, and writing it again does no harm"
@@ -218,3 +229,8 @@ class Installation:
     async def request(self, request: Request) -> None:
         """Ask the coordinator for a stop, a resume or a recovery."""
         await self.publish(REQUESTS, request.scope, request)
+
+
+def _hint(tails: Sequence[CompactedTail]) -> str:
+    """What keeps the tails that were not read, as far as they know it, or who does."""
+    return next((tail.held_up_by for tail in tails if tail.held_up_by), "'estop check' says what is missing")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from emergency_stop.control.trigger_lint_among import Finding, among
+from emergency_stop.detect.page_budget import NoRoomError, check_fits, that_fit
 from emergency_stop.domain.definition_reader import snake_case
 from emergency_stop.domain.topics import TELEMETRY
 from emergency_stop.domain.triggers import CRON, Trigger
 from emergency_stop.domain.values import StopLevel, TriggerType
-from emergency_stop.rules.definitions import quiet_hours_of, schedule_of
+from emergency_stop.rules.definitions import quiet_hours_of, schedule_of, stable_version
 from emergency_stop.rules.fields import short
 from emergency_stop.rules.language import compile_rule
 from emergency_stop.rules.model import Rule
@@ -25,12 +26,22 @@ _FOUR_YEARS_MS: Final = (4 * 365 + 1) * 86_400_000
 
 def lint(triggers: Sequence[Trigger], definitions: Sequence[Mapping[str, Any]], now_ms: int) -> list[Finding]:
     """Findings in the triggers' order, those about several first; ``definitions`` are what each was read from."""
-    found = among(triggers)
+    found = [*among(triggers), *_room(triggers)]
     for trigger, definition in zip(triggers, definitions, strict=True):
         names = {snake_case(str(name)) for name in definition}
         told = (*_reach(trigger), *_rule(trigger), *_calendar(trigger, now_ms), *_rhythm(trigger, names))
         found += [Finding(trigger.trigger_id, rule, text) for rule, text in told]
     return found
+
+
+def _room(triggers: Sequence[Trigger]) -> list[Finding]:
+    """Those that detectors would leave out, because all together keep too much of each account."""
+    try:
+        check_fits(triggers, stable_version)
+    except NoRoomError as error:
+        fit = {trigger.trigger_id for trigger in that_fit(triggers, stable_version)}
+        return [Finding(one.trigger_id, "no-room", str(error)) for one in triggers if one.trigger_id not in fit]
+    return []
 
 
 def _reach(trigger: Trigger) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.bounds import listed
 from emergency_stop.coordinate.lifecycle import Change, recovers_by_itself, to_wire_emergency
 from emergency_stop.coordinate.state import APPROVALS_MAX, Approval, Case, Effect, Policy, ScopeState
 from emergency_stop.coordinate.tables import Phase
@@ -47,7 +48,7 @@ def latch_refusal(cases: Iterable[Case]) -> str:
     if not latched:
         return ""
     return (
-        f"latched: {', '.join(latched)}. Make sure that the cause is gone, reset it (estop reset EMERGENCY), then ask"
+        f"latched: {listed(latched)}. Make sure that the cause is gone, reset it (estop reset EMERGENCY), then ask"
         " again; or name another emergency"
     )
 

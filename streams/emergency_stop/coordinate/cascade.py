@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.bounds import listed
 from emergency_stop.coordinate.dependencies import tiers
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.instances import OWING, enlist, silence
@@ -97,13 +98,13 @@ def _begin_next(state: ScopeState, case: Case, now_ms: int, world: World) -> Cha
         state = replace(state, epoch=case.epoch, stop_epoch=case.epoch)
     state = state.with_case(case)
     begun, count = case.tiers_begun, len(case.tiers)
-    missing = ", ".join(f"{one.service}/{one.instance_id}" for one in owing)
+    missing = listed([f"{one.service}/{one.instance_id}" for one in owing])
     over = f"no proof by the deadline from {missing}" if owing else "the tier before is stopped"
     if not former.targets:
         over = "the tier before waited for a slot until its deadline"
     note = decision(
         at=now_ms, actor=world.policy.issued_by, action="tier_begun", subject=case.emergency_id,
-        reason=f"tier {begun} of {count}, {', '.join(case.tiers[begun - 1])}: {over}",
+        reason=f"tier {begun} of {count}, {listed(case.tiers[begun - 1])}: {over}",
         correlation_id=case.correlation_id, cause=f"tier {begun}", before=before, after=state,
     )  # fmt: skip
     held = [] if case.drill else [changed_hold(before, state, HoldEvent.CAUSE_RAISED, case.reason, now_ms)]

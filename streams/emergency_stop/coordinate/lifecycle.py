@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.bounds import listed
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.instances import all_proved, enlist, proven, recovered, refresh, silence, to_wire
 from emergency_stop.coordinate.state import EMERGENCIES_KEPT_MAX, Case, Effect, Order, ScopeState, World
@@ -214,7 +215,7 @@ def _escalate(state: ScopeState, case: Case, now_ms: int, world: World) -> Chang
     owing = [target for target in case.targets if target.standing is not Standing.STOPPED]
     effects += commands(case, order, (target.service for target in owing), world)
     state = state.with_case(case)
-    named = ", ".join(f"{target.service}/{target.instance_id or '-'}" for target in owing)
+    named = listed([f"{target.service}/{target.instance_id or '-'}" for target in owing])
     note = decision(
         at=now_ms, actor=world.policy.issued_by, action="drill_repeated" if case.drill else "stop_escalated",
         subject=case.emergency_id, reason=f"no proof by the deadline from {named}; sent again as {case.level.value}",
@@ -243,7 +244,7 @@ def _complete(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int)
         recover_at=(case.recover_at or now_ms) if stopped and recovers_by_itself(case) else None,
     )
     missing = [target for target in case.targets if target.standing is not Standing.STOPPED]
-    reasons = "; ".join(f"{t.service}/{t.instance_id or '-'}: {t.reason}" for t in missing)
+    reasons = listed([f"{t.service}/{t.instance_id or '-'}: {t.reason}" for t in missing], "; ")
     kind = "drill" if case.drill else "emergency"
     note = decision(
         at=now_ms, actor="coordinator", action=f"{kind}_{phase.value}", subject=case.emergency_id,
@@ -265,7 +266,7 @@ def resolve(state: ScopeState, case: Case, event: EmergencyEvent, now_ms: int) -
         EmergencyEvent.CONFIRMED: "every instance that was asked confirmed the resume",
         EmergencyEvent.SUPERSEDED: "a newer stop of the scope ended the resume",
         EmergencyEvent.RELEASE: "the drill is over; it held nothing",
-    }.get(event, "not confirmed by " + ", ".join(f"{t.service}/{t.instance_id}: {t.reason}" for t in silent))
+    }.get(event, "not confirmed by " + listed([f"{t.service}/{t.instance_id}: {t.reason}" for t in silent]))
     note = decision(
         at=now_ms, actor="coordinator", action="emergency_resolved", subject=case.emergency_id, reason=reason,
         correlation_id=case.correlation_id, cause=event.value,

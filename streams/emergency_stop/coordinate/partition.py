@@ -20,6 +20,7 @@ from typing import Final
 from emergency_stop.coordinate.holds import hold_of
 from emergency_stop.coordinate.instances import OWING, all_proved
 from emergency_stop.coordinate.lifecycle import Admit, Change, Tick
+from emergency_stop.coordinate.oversize import STATE_BYTES_MAX, held_whole
 from emergency_stop.coordinate.services import Member
 from emergency_stop.coordinate.snapshot import read_scope, scope_key, scope_record
 from emergency_stop.coordinate.state import Case, Effect, ScopeState, World
@@ -82,10 +83,18 @@ class Coordinator:
         self._unconcluded: dict[str, int] = {}
         #: The last occasion on which each scope's hold was said again.
         self._restated: dict[str, int] = {}
+        #: When something was applied last.
+        self._now_ms = 0
+        #: Some lifting is to be said again, and waits until input that came before a restart is read.
+        self._restates_late = False
 
     def state(self, scope: str) -> ScopeState:
         """The scope as it stands; a fresh one where nothing is remembered."""
         return self._scopes.get(scope) or ScopeState(scope)
+
+    def states(self) -> Iterable[ScopeState]:
+        """Every scope that is remembered."""
+        return self._scopes.values()
 
     @property
     def queue_length(self) -> int:
@@ -110,6 +119,7 @@ class Coordinator:
             Scope.parse(message.scope)
         except ValueError as error:
             raise RefusedMessageError(str(error)) from error
+        self._now_ms = now_ms
         before = self.state(message.scope)
         change = step(before, message, now_ms, self._seen(world))
         if change[0] is before:
@@ -120,6 +130,7 @@ class Coordinator:
 
     def tick(self, now_ms: int, world: World) -> None:
         """Apply the passing of time and what changed among the services since the last tick."""
+        self._now_ms = now_ms
         if self._deadlines_from is None:
             self._deadlines_from = now_ms + RESTART_GRACE_MS
         if now_ms >= self._deadlines_from:
@@ -129,13 +140,16 @@ class Coordinator:
                 if not change[0].cases and not change[0].seen:
                     self._retire(change[0])
             self._watched_at = now_ms
-        for scope in self.to_restate(world.overtaken):
+        late = self.to_restate(world.overtaken)
+        for scope in [scope for scope in late if self.state(scope).in_force or now_ms >= self._deadlines_from]:
+            late.remove(scope)
             self._restated[scope] = world.overtaken[scope]
             self._restate(scope, now_ms, world)
+        self._restates_late = bool(late)
         self._fill_slots(now_ms, world)
 
     def to_restate(self, overtaken: Mapping[str, int]) -> list[str]:
-        """Scopes of ``overtaken`` whose hold is to be said again."""
+        """Scopes of ``overtaken`` whose hold is to be said again; one that lifts, once a restart has read its input."""
         return [scope for scope, occasion in overtaken.items() if self._restated.get(scope) != occasion]
 
     def to_conclude(self, is_published: Callable[[str, int], bool]) -> list[str]:
@@ -167,6 +181,8 @@ class Coordinator:
         times = [self._due_heap[0][0]] if self._due_heap else []
         if self._timed or self._dirty:  # a tick also gets emptied outboxes on record
             times.append(self._watched_at + WATCH_MS)
+        if self._restates_late:
+            times.append(self._deadlines_from)
         return max(min(times), self._deadlines_from) if times else None
 
     def restore(self, records: Iterable[tuple[bytes, bytes]]) -> None:
@@ -192,7 +208,20 @@ class Coordinator:
 
     def _record(self, scope: str) -> bytes | None:
         state, outbox = self._scopes.get(scope), self._recorded.get(scope, [])
-        return scope_record(state or ScopeState(scope), outbox) if state or outbox else None
+        if not state and not outbox:
+            return None
+        record = scope_record(state or ScopeState(scope), outbox)
+        return record if len(record) <= STATE_BYTES_MAX else self._record_whole(state or ScopeState(scope), outbox)
+
+    def _record_whole(self, state: ScopeState, outbox: Sequence[Effect]) -> bytes:
+        """Of a scope whose record no broker takes: one stop of everything in the place of all that there was."""
+        for case in state.cases:
+            self._slots.discard(case.emergency_id)
+            self._queued.pop(case.emergency_id, None)
+        state, effects = held_whole(state, outbox, self._now_ms)
+        self._adopt((state, []))
+        self._recorded[state.scope] = effects
+        return scope_record(state, effects)
 
     def _seen(self, world: World) -> World:
         return replace(world, stops_wait=True) if self._queued else world
@@ -257,12 +286,14 @@ class Coordinator:
                 self._adopt(step(self.state(scope), Admit(scope, emergency_id), now_ms, world))
 
     def _restate(self, scope: str, now_ms: int, world: World) -> None:
-        """Publish the scope's hold once more; with a new epoch where the scope was forgotten, and its epoch with it."""
+        """Publish the scope's hold once more, under an epoch beyond every one that was read: so every gate takes it."""
         state = self.state(scope)
-        if state.epoch < world.published_epochs.get(scope, 0):
-            state = replace(state, epoch=world.next_epoch(state))
-        hold = hold_of(state, "said again, because a record of an older epoch came after it", now_ms)
+        state = replace(state, epoch=world.next_epoch(state))
+        hold = hold_of(state, "said again, because another record came after it that must not stand", now_ms)
         self._adopt((state, [hold]))
+        if not state.cases and not state.seen:  # it was forgotten before, and is again
+            self._due[scope] = now_ms + self._retention_ms
+            heapq.heappush(self._due_heap, (self._due[scope], scope))
 
     def _retire(self, state: ScopeState) -> None:
         """Forget a scope of which nothing is left but its epoch, which its hold on the broker keeps."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from emergency_stop.coordinate.bounds import listed
 from emergency_stop.coordinate.dependencies import tiers
 from emergency_stop.coordinate.lifecycle import Change
 from emergency_stop.coordinate.recovery_checks import began_anew, doubt, targets_of
@@ -94,7 +95,7 @@ def _prepare(state: ScopeState, case: Case, now_ms: int, world: World) -> Change
     deadline_at, services = now_ms + limit, targets_of(case, world)
     case = moved(
         case, RecoveryEvent.VALIDATED, now_ms, deadline_at=deadline_at, look_at=deadline_at, asked=None,
-        detail=f"waits until {', '.join(services)} are prepared",
+        detail=f"waits until {listed(services)} are prepared",
     )  # fmt: skip
     case, sent = probed(state, case, services, 0, deadline_at, now_ms, world)
     note = recovery_note(case, Stage.PREPARATION.value, world.policy.issued_by, now_ms)

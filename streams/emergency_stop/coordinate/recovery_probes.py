@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from emergency_stop.coordinate.bounds import listed
 from emergency_stop.coordinate.lifecycle import commands
 from emergency_stop.coordinate.recovery_checks import probes_for, still_asked
 from emergency_stop.coordinate.recovery_records import changed, under_way
@@ -82,4 +83,4 @@ def unanswered(probes: tuple[Probe, ...], world: World, now_ms: int) -> tuple[Pr
 
 
 def named(probes: Iterable[Probe]) -> str:
-    return ", ".join(f"{probe.service}/{probe.instance_id}" for probe in probes)
+    return listed([f"{probe.service}/{probe.instance_id}" for probe in probes])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from emergency_stop.coordinate.bounds import listed
 from emergency_stop.coordinate.holds import changed_hold
 from emergency_stop.coordinate.lifecycle import Change, resolve, to_wire_emergency
 from emergency_stop.coordinate.recovery_checks import began_anew, counted, doubt, failing, targets_of, unhealthy
@@ -44,7 +45,7 @@ def begin_step(state: ScopeState, case: Case, now_ms: int, world: World) -> Chan
         case, RecoveryEvent.ADMIT, now_ms, step=number, shares=shares_at(recovery.plan, number), soak_until=None,
         asked=None, baseline=counted(step.services, world, now_ms, recovery.baseline),
         look_at=now_ms + procedure.interval_ms,
-        detail=f"admits {step.percent} % of {', '.join(step.services)}",
+        detail=f"admits {step.percent} % of {listed(step.services)}",
     )  # fmt: skip
     if recovery.stage is Stage.PREPARATION:
         each_ms = procedure.probe_timeout_ms + procedure.soak_ms + procedure.interval_ms + _SLACK_MS
@@ -159,7 +160,7 @@ def confirm(state: ScopeState, case: Case, now_ms: int, world: World) -> Change:
     why = f"{said_no.service}/{said_no.instance_id} refuses to resume: {said_no.reason}" if said_no else ""
     why = why or unhealthy(case, world, now_ms)
     if not why and owing and now_ms >= recovery.deadline_at:
-        names = ", ".join(f"{target.service}/{target.instance_id}" for target in owing)
+        names = listed([f"{target.service}/{target.instance_id}" for target in owing])
         why = f"the resume was not confirmed in time by {names}"
     if why:
         return fail(state, case, why, now_ms, world)

@@ -25,13 +25,58 @@ Member = tuple[str, str, Liveness, int]
 
 
 class Services:
-    """An immutable snapshot. ``known`` are the configured services: only those have a command topic."""
+    """Who announced itself, and when each was heard; changes in place, by ``put`` and ``remove`` alone.
 
-    def __init__(self, known: tuple[str, ...], instances: Iterable[ServiceInstance] = ()) -> None:
+    ``known`` are the configured services: only those have a command topic. An instance counts as alive by its own date
+    of its heartbeat, or by when the reader heard that, by the reader's clock: so nobody is left out whose clock is
+    behind, and no clocks need agree for a stop to be claimed of everybody. ``may_act_ms`` is how long it may act after
+    its last heartbeat: for so long at least it counts.
+    """
+
+    def __init__(
+        self, known: tuple[str, ...], instances: Iterable[ServiceInstance] = (), *, may_act_ms: int = 0
+    ) -> None:
         self.known = known
+        self._may_act_ms = may_act_ms
         self._by_service: dict[str, dict[str, ServiceInstance]] = {}
+        #: The later of the instance's date and of when it was heard.
+        self._seen_at: dict[tuple[str, str], int] = {}
         for instance in instances:
-            self._by_service.setdefault(instance.service, {})[instance.instance_id] = instance
+            self.put(instance)
+
+    def put(self, instance: ServiceInstance, heard_at: int | None = None) -> None:
+        """The newest announcement of an instance; ``heard_at`` ``None``: not known."""
+        self._by_service.setdefault(instance.service, {})[instance.instance_id] = instance
+        dated = instance.heartbeat_at
+        self._seen_at[instance.service, instance.instance_id] = dated if heard_at is None else max(dated, heard_at)
+
+    def remove(self, service: str, instance_id: str) -> None:
+        """Strike an instance out; nothing where it is not known."""
+        instances = self._by_service.get(service, {})
+        instances.pop(instance_id, None)
+        self._seen_at.pop((service, instance_id), None)
+        if not instances:
+            self._by_service.pop(service, None)
+
+    def counts_ms(self, lost_ms: int) -> int:
+        """How long an instance counts after it was seen last, where it is lost after ``lost_ms``."""
+        return max(lost_ms * FORGOTTEN_AFTER_LIMITS, self._may_act_ms)
+
+    def forget(self, before_ms: int) -> list[tuple[str, str]]:
+        """Strike out whoever was not seen since ``before_ms``, and left or counts no more; returns whom.
+
+        Of each service the one stays that was seen last, so that a stop of everything names the service; and the last
+        that left, because a service counts as stopped when all that was known of it left.
+        """
+        gone: list[tuple[str, str]] = []
+        for service, instances in self._by_service.items():
+            by_age = sorted((self._seen_at[service, one], one) for one in instances)
+            left = [one for one in by_age if instances[one[1]].state is InstanceState.LEFT]
+            kept = {*by_age[-1:], *left[-1:]}
+            gone += [(service, one[1]) for one in by_age if one not in kept and one[0] < before_ms]
+        for key in gone:
+            self.remove(*key)
+        return gone
 
     def named(self, services: tuple[str, ...], scope: Scope) -> tuple[str, ...]:
         """The services that a stop of ``scope`` for ``services`` concerns, sorted.
@@ -48,13 +93,14 @@ class Services:
     def instances(self, service: str, now_ms: int, lost_ms: int) -> dict[str, tuple[ServiceInstance, Liveness]]:
         """Every instance of ``service`` that counts at ``now_ms``, by id."""
         found: dict[str, tuple[ServiceInstance, Liveness]] = {}
+        counts_ms = self.counts_ms(lost_ms)
         for instance_id, instance in sorted(self._by_service.get(service, {}).items()):
-            silent_ms = now_ms - instance.heartbeat_at
+            silent_ms = now_ms - self._seen_at[service, instance_id]
             if instance.state is InstanceState.LEFT:
                 found[instance_id] = (instance, Liveness.LEFT)
             elif silent_ms <= lost_ms:
                 found[instance_id] = (instance, Liveness.LIVE)
-            elif silent_ms <= lost_ms * FORGOTTEN_AFTER_LIMITS:
+            elif silent_ms <= counts_ms:
                 found[instance_id] = (instance, Liveness.LOST)
         return found
 

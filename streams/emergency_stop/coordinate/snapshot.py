@@ -1,10 +1,14 @@
 """A scope ⇄ bytes, for the state log: one JSON record with the version of its form, the scope's state, and
 the effects of decisions that it contains and that may not have reached the broker yet.
+
+A large one is packed. It says the same of thousands of instances, and every reason many times over, so that packs well;
+in parts it would not be one record, and a crash could leave half of a decision behind.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +17,11 @@ from emergency_stop.domain.messages import AuditRecord, Command, ConditionQuesti
 from emergency_stop.wire.codec import from_plain, to_plain
 
 VERSION: Final = 1
+#: A record from so many bytes on is packed.
+PACKED_FROM_BYTES: Final = 256 * 1024
+#: How a packed record begins; JSON does not.
+_PACKED: Final = b"z"
+_PACKING_LEVEL: Final = 1
 _SCOPE_PREFIX: Final = b"scope:"
 _EFFECTS: Final[Mapping[str, type[Effect]]] = {
     kind.__name__: kind for kind in (Hold, Command, Emergency, Recovery, ConditionQuestion, AuditRecord)
@@ -25,6 +34,11 @@ class SnapshotError(ValueError):
 
 def scope_key(scope: str) -> bytes:
     return _SCOPE_PREFIX + scope.encode()
+
+
+def scope_of(key: bytes) -> str:
+    """The scope whose record ``key`` names."""
+    return key.removeprefix(_SCOPE_PREFIX).decode()
 
 
 def scope_record(state: ScopeState, outbox: Sequence[Effect] = ()) -> bytes:
@@ -55,13 +69,14 @@ def _read_effect(plain: Mapping[str, Any]) -> Effect:
 
 
 def _dump(content: dict[str, Any]) -> bytes:
-    return json.dumps({"version": VERSION, **content}, separators=(",", ":"), ensure_ascii=False).encode()
+    plain = json.dumps({"version": VERSION, **content}, separators=(",", ":"), ensure_ascii=False).encode()
+    return plain if len(plain) < PACKED_FROM_BYTES else _PACKED + zlib.compress(plain, _PACKING_LEVEL)
 
 
 def _load(key: bytes, value: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(value)
-    except ValueError as error:
+        content = json.loads(zlib.decompress(value[1:]) if value.startswith(_PACKED) else value)
+    except (ValueError, zlib.error) as error:
         raise SnapshotError(f"state record {key!r} is not JSON: {error}") from error
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:

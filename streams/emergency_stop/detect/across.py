@@ -13,11 +13,16 @@ import numpy as np
 
 from emergency_stop.columnar.columns import I64
 from emergency_stop.detect.series import PANED, PANES, Aggregate, Series
-from emergency_stop.detect.window_kernels import EMPTY, NARROW_CELLS, OUT_OF_ORDER, WIDE_CELLS
+from emergency_stop.detect.window_kernels import EMPTY, NARROW_CELLS, OUT_OF_ORDER, WIDE_CELLS, WIDE_MAX
 from emergency_stop.detect.windows import Folded, Rows, SeriesState, cells_of
+from emergency_stop.domain.messages import Partial
 
 _SLOT: Final = np.zeros(1, np.int32)
 _CELL_BYTES: Final = 8
+#: The row of a distinct count of a thousand.
+ROW_BYTES_MAX: Final = 2 * 1_024 * _CELL_BYTES
+#: As many as telemetry topics may have.
+PARTITIONS_MAX: Final = 10_000
 
 
 class NoPartError(ValueError):
@@ -55,6 +60,16 @@ class AcrossSeries:
         """Put a part back. What was taken of it before may be lost, so it counts as changed."""
         self._state.load(0, np.frombuffer(row, np.int64).reshape(1, -1))
         self.next_offset, self.changed = next_offset, True
+
+
+def check_origin(part: Partial) -> None:
+    """Raise ``NoPartError`` for what no detector writes, whatever the series is."""
+    if len(part.row) > ROW_BYTES_MAX:
+        raise NoPartError(f"a part of {part.series:.80} has {len(part.row)} bytes; up to {ROW_BYTES_MAX} are allowed")
+    if not 0 <= part.source_partition < PARTITIONS_MAX:
+        raise NoPartError(
+            f"a part of {part.series:.80} is of partition {part.source_partition}; allowed: 0 to {PARTITIONS_MAX - 1}"
+        )
 
 
 def check_part(series: Series, row: bytes) -> None:
@@ -105,7 +120,8 @@ def _merge_panes(series: Series, state: SeriesState, rows: Sequence[I64], newest
             place = pane % PANES
             if own[place]:
                 target[1 + place] = _FOLDED[series.aggregate](target[1 + place], values[place])
-                counts[2 * (1 + PANES) + place] += own[place]
+                at = 2 * (1 + PANES) + place
+                counts[at] = min(int(counts[at]) + int(own[place]), WIDE_MAX)
 
 
 _FOLDED: Final = {

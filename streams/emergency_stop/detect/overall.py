@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from emergency_stop.detect.across import NoPartError, check_part, put_together
+from emergency_stop.detect.across import NoPartError, check_origin, check_part, put_together
 from emergency_stop.detect.crossings import Change, Crossing
 from emergency_stop.detect.groups import GroupState
 from emergency_stop.detect.plan import Group
 from emergency_stop.detect.recording import Recording
 from emergency_stop.detect.series import Series
 from emergency_stop.detect.standing import Standing, standing_of
+from emergency_stop.detect.unwatched_parts import UnwatchedParts
 from emergency_stop.detect.window_kernels import EMPTY, IN_ORDER, NOT_A_SAMPLE, OUT_OF_ORDER
 from emergency_stop.detect.windows import Folded, standing_in
 from emergency_stop.domain.messages import Partial
@@ -27,9 +28,10 @@ _SLOT: Final = np.zeros(1, np.int32)
 
 @dataclass(slots=True)
 class OverallState:
-    """Parts by (topic, series, partition). Its state is a function of the parts' log."""
+    """Parts by (topic, series, partition). Its state is a function of the parts' log, and of what was watched when."""
 
     _parts: dict[tuple[str, str], dict[int, Partial]] = field(default_factory=dict)
+    _unwatched: UnwatchedParts = field(default_factory=UnwatchedParts)
     recording: Recording = field(default_factory=Recording)
     _groups: dict[str, GroupState] = field(default_factory=dict)
     _newest: dict[str, int] = field(default_factory=dict)
@@ -55,8 +57,13 @@ class OverallState:
 
         Raises ``NoPartError`` for what cannot be one; nothing is changed then.
         """
-        self._check(part)
-        known = self._parts.setdefault((part.source_topic, part.series), {})
+        check_origin(part)
+        series = self._watched().get((part.source_topic, part.series))
+        if series is None:  # it is checked once it is watched; see ``replan``
+            self._unwatched.add(part)
+            return []
+        check_part(series, part.row)
+        known = self._of(series)
         before = known.get(part.source_partition)
         if before is not None and before.next_offset >= part.next_offset:
             return []
@@ -67,24 +74,26 @@ class OverallState:
                 found += self._evaluate(state)
         return found
 
-    def _check(self, part: Partial) -> None:
-        """What belongs to a series that is not watched yet is checked once it is; see ``replan``."""
-        for series in self._watched():
-            if (series.topic, series.name) == (part.source_topic, part.series):
-                check_part(series, part.row)
+    def _watched(self) -> dict[tuple[str, str], Series]:
+        return {(one.topic, one.name): one for state in self._groups.values() for one in state.group.shape.series}
 
-    def _watched(self) -> set[Series]:
-        return {series for state in self._groups.values() for series in state.group.shape.series}
-
-    def _forget(self, former: set[Series]) -> None:
-        """Drop the parts of series that nobody watches any more, and what was taken unchecked and does not fit."""
+    def _forget(self, former: Mapping[tuple[str, str], Series]) -> None:
+        """Drop the parts of series that nobody watches any more, and take over those of series that are watched now."""
         watched = self._watched()
-        for series in former - watched:
-            self._parts.pop((series.topic, series.name), None)
-        for series in watched - former:
-            known = self._parts.get((series.topic, series.name), {})
-            for number in [number for number, part in known.items() if not _fits(series, part)]:
-                del known[number]
+        for key in former.keys() - watched.keys():
+            self._parts.pop(key, None)
+        for key in watched.keys() - former.keys():
+            self._take_over(watched[key])
+
+    def _take_over(self, series: Series) -> None:
+        """The parts that came before the series was watched; those that are none of it are dropped."""
+        for part in self._unwatched.take(series.topic, series.name):
+            if _fits(series, part):
+                self._of(series)[part.source_partition] = part
+
+    def _of(self, series: Series) -> dict[int, Partial]:
+        """The newest part of every partition."""
+        return self._parts.setdefault((series.topic, series.name), {})
 
     def _evaluate(self, state: GroupState) -> list[tuple[Crossing, int]]:
         together = [self._together(series) for series in state.group.shape.series]
@@ -131,24 +140,32 @@ class OverallState:
     def encode(self) -> bytes:
         parts = [
             [one.source_topic, one.series, one.source_partition, one.next_offset, base64.b64encode(one.row).decode()]
-            for known in self._parts.values()
-            for one in known.values()
+            for one in self._all_parts()
         ]
         cooldowns = {name: state.table.rows[0].tolist() for name, state in self._groups.items()}
         true = {name: state.truth.table.rows[0].tolist() for name, state in self._groups.items()}
         return json.dumps({"parts": parts, "cooldowns": cooldowns, "true": true, "newest": self._newest}).encode()
 
+    def _all_parts(self) -> Iterator[Partial]:
+        for known in self._parts.values():
+            yield from known.values()
+        yield from self._unwatched
+
     def load(self, data: bytes) -> None:
-        """Put written state back; call before ``replan`` or after it."""
+        """Put written state back; call after ``replan``."""
         found = json.loads(data)
-        for topic, series, partition, next_offset, row in found["parts"]:
-            part = Partial(topic, series, partition, next_offset, base64.b64decode(row))
-            self._parts.setdefault((topic, series), {})[partition] = part
+        watched = self._watched()
+        for topic, name, partition, next_offset, row in found["parts"]:
+            part = Partial(topic, name, partition, next_offset, base64.b64decode(row))
+            series = watched.get((topic, name))
+            if series is None:
+                self._unwatched.add(part)
+            elif _fits(series, part):
+                self._of(series)[partition] = part
         self._newest, self._stored, self._true = found["newest"], found["cooldowns"], found.get("true", {})
         for name, state in self._groups.items():
             if name in self._stored:
                 self._put_back(state)
-        self._forget(set())
 
 
 def _fits(series: Series, part: Partial) -> bool:

@@ -26,6 +26,9 @@ NARROW_CELLS: Final = 1 + PANES + PANES // 4
 WIDE_CELLS: Final = 1 + PANES + PANES // 2
 NARROW_MAX: Final = 2**16 - 1
 WIDE_MAX: Final = 2**32 - 1
+#: As many samples as are told of a window; more are this many.
+SAMPLES_MAX: Final = 2**31 - 1
+_SAMPLES_MAX: Final = SAMPLES_MAX
 _VALUES: Final = 1
 _AVG: Final = int(Aggregate.AVG)
 _MAX: Final = int(Aggregate.MAX)
@@ -132,17 +135,16 @@ def _fold_panes(aggregate, pane_ms, start, rows, state, counts, out):  # type: i
 
     ``rows`` = (code, occurred_at, value; NaN is no sample). ``state`` = the series' rows (see ``NARROW_CELLS``) as
     int64 and as float64, ``counts`` as what their counts are. Rows from ``start`` on; returns the row at which a
-    count would exceed its bound, else the number of rows. Sums add up in arrival order within a pane, and the panes
-    in an order that only their place decides, so that replays agree to the last bit. Panes without samples hold
-    what folding leaves alone (0 or an infinity), because which panes have samples is random, and a branch on it would
-    mostly be mispredicted.
+    narrow count would exceed its bound, else the number of rows; a wide count stays at its bound. Sums add up in
+    arrival order within a pane, and the panes in an order that only their place decides, so that replays agree to the
+    last bit. Panes without samples hold what folding leaves alone (0 or an infinity), because which panes have samples
+    is random, and a branch on it would mostly be mispredicted.
     """
     slots, moments, values = rows
     whole, pane_value = state
     result, samples, order = out
     narrow = whole.shape[1] == NARROW_CELLS
     first_count = 4 * (1 + _PANES) if narrow else 2 * (1 + _PANES)
-    count_max = NARROW_MAX if narrow else WIDE_MAX
     empty = -np.inf if aggregate == _MAX else np.inf if aggregate == _MIN else 0.0
     empty_bits = np.float64(empty).view(np.int64)
     panes_per_ms = 1.0 / pane_ms
@@ -174,7 +176,7 @@ def _fold_panes(aggregate, pane_ms, start, rows, state, counts, out):  # type: i
                     gap = _PANES if newest == _EMPTY else min(pane - newest, _PANES)
                     _open_panes(whole, counts, slot, first_count, pane, gap, empty_bits)
                     newest = pane
-                elif counts[slot, first_count + place] == count_max:
+                elif narrow and counts[slot, first_count + place] == NARROW_MAX:
                     return row
                 order[row] = _IN_ORDER if moment >= newest_moment else _OUT_OF_ORDER
                 whole[slot, 0] = max(moment, newest_moment) - _EMPTY
@@ -183,7 +185,8 @@ def _fold_panes(aggregate, pane_ms, start, rows, state, counts, out):  # type: i
                         pane_value[slot, _VALUES + place] = value
                 else:
                     pane_value[slot, _VALUES + place] += value
-                counts[slot, first_count + place] += 1
+                if counts[slot, first_count + place] != WIDE_MAX:
+                    counts[slot, first_count + place] += 1
         if newest == _EMPTY or pane >= newest + _PANES:
             continue
         n = np.int64(0)
@@ -196,7 +199,7 @@ def _fold_panes(aggregate, pane_ms, start, rows, state, counts, out):  # type: i
             for index in range(_PANES):
                 n += counts[slot, first_count + index]
             total = _folded(aggregate, pane_value, slot)
-        samples[row] = n
+        samples[row] = min(n, _SAMPLES_MAX)
         if n > 0:
             result[row] = total / n if aggregate == _AVG else n if aggregate == _TALLY else total
     return slots.shape[0]
@@ -344,7 +347,7 @@ def extend_runs(pause_ms, rows, runs, out):  # type: ignore[no-untyped-def]
                 runs[slot, 2] += 1
         if runs[slot, 2] > 0 and moment - (runs[slot, 0] + _EMPTY) <= pause_ms:
             result[row] = runs[slot, 0] - runs[slot, 1]
-            samples[row] = runs[slot, 2]
+            samples[row] = min(runs[slot, 2], _SAMPLES_MAX)
 
 
 @njit(

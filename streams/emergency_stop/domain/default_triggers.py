@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from emergency_stop.domain.trigger_definitions import parse_trigger
-from emergency_stop.domain.triggers import Trigger
+from emergency_stop.domain.triggers import CHANNELS, Trigger
 from emergency_stop.domain.values import ALL_SERVICES, ClearRule, Mode, StopLevel, TriggerType
 
 BUILTIN_SUSPENSION_ID: Final = "builtin-account-suspension"
@@ -48,7 +48,7 @@ def _builtin(trigger_id: str, name: str, description: str, level: StopLevel, pri
         cooldown_period=0,
         stop_level=level,
         target_services=(ALL_SERVICES,),
-        notification_channels=("system", "email", "webhook"),
+        notification_channels=CHANNELS,
         priority=priority,
         clear_rule=ClearRule.AFTER_OPERATOR_RESET,
         updated_by="builtin",

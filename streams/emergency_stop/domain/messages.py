@@ -95,7 +95,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody asks for a stop or a resume: API, CLI, SDK, or a producer to the topic."""
+    """Somebody asks for a stop or a resume: command line, SDK, or any producer to the topic."""
 
     request_id: str
     action: Action

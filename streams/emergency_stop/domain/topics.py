@@ -12,13 +12,15 @@ class TopicSpec:
 
     ``record`` is the Avro record's name, ``None`` where values are not ours (dead letters) or
     opaque bytes (state). ``partitions`` is a default; telemetry topics must all have the same count,
-    and so must the co-partitioned control topics.
+    and so must the co-partitioned control topics. What is ``kept`` is evidence: the broker deletes none of it,
+    whatever its defaults are.
     """
 
     name: str
     record: str | None
     compacted: bool = False
     partitions: int = 4
+    kept: bool = False
 
 
 TELEMETRY_HEALTH: Final = "telemetry.health"
@@ -76,11 +78,17 @@ QUESTIONS_SPEC: Final = TopicSpec(QUESTIONS, "ConditionQuestion")
 
 ANSWERS_SPEC: Final = TopicSpec(ANSWERS, "ConditionAnswer")
 
+#: What a service reads and writes to be stopped.
+ACKS_SPEC: Final = TopicSpec(ACKS, "Ack")
+HOLDS_SPEC: Final = TopicSpec(HOLDS, "Hold", compacted=True)
+SERVICES_SPEC: Final = TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1)
+LEASES_SPEC: Final = TopicSpec(LEASES, "Lease", compacted=True, partitions=1)
+
 #: Keyed by scope and co-partitioned: one coordinator sees all that concerns a scope.
 COORDINATOR_INPUTS: Final[tuple[TopicSpec, ...]] = (
     TopicSpec(HITS, "Hit"),
     TopicSpec(REQUESTS, "Request"),
-    TopicSpec(ACKS, "Ack"),
+    ACKS_SPEC,
     ANSWERS_SPEC,
 )
 
@@ -95,13 +103,13 @@ CONTROL: Final[tuple[TopicSpec, ...]] = (
     EVALUATIONS_SPEC,
     TopicSpec(TRIGGERS, "Trigger", compacted=True, partitions=1),
     TopicSpec(TRIGGER_HISTORY, "Trigger", compacted=True, partitions=1),
-    TopicSpec(HOLDS, "Hold", compacted=True),
-    TopicSpec(SERVICES, "ServiceInstance", compacted=True, partitions=1),
+    HOLDS_SPEC,
+    SERVICES_SPEC,
     TopicSpec(EMERGENCIES, "Emergency", compacted=True),
     TopicSpec(RECOVERIES, "Recovery", compacted=True),
-    TopicSpec(AUDIT, "AuditRecord"),
-    TopicSpec(AUDIT_HEADS, "AuditHead", partitions=1),
-    TopicSpec(LEASES, "Lease", compacted=True, partitions=1),
+    TopicSpec(AUDIT, "AuditRecord", kept=True),
+    TopicSpec(AUDIT_HEADS, "AuditHead", partitions=1, kept=True),
+    LEASES_SPEC,
     TopicSpec(LIFECYCLE, "Lifecycle"),
     TopicSpec(NOTICES, "Notice", partitions=1),
     TopicSpec(SILENCES, "Silence", compacted=True, partitions=1),

@@ -11,6 +11,8 @@ from emergency_stop.domain.triggers import (
     ACCOUNTS,
     CHANNELS,
     COOLDOWN_MS_MAX,
+    COUNT_MAX,
+    COUNTING_TYPES,
     CRON,
     LIMITS,
     OPTIONS,
@@ -71,7 +73,7 @@ def parse_trigger(
         cooldown_period=reader.whole("cooldown_period", 0, COOLDOWN_MS_MAX),
         stop_level=reader.choice("stop_level", StopLevel),
         target_services=targets,
-        notification_channels=reader.names("notification_channels", ("system",), CHANNELS),
+        notification_channels=reader.names("notification_channels", CHANNELS, CHANNELS),
         priority=reader.whole("priority", 1, 4),
         clear_rule=reader.choice("clear_rule", ClearRule, "never_automatically"),
         updated_by=updated_by,
@@ -86,6 +88,7 @@ def parse_trigger(
         reader.note("trigger_id", trigger.trigger_id, f"begins with {RESERVED_PREFIX!r}, which is the system's own")
     if type_known:
         _check_scope(reader, trigger)
+        _check_samples(reader, trigger)
         _check_calendar(reader, trigger)
         _check_texts(reader, trigger, checks)
     if reader.problems:
@@ -177,6 +180,14 @@ def _check_scope(reader: DefinitionReader, trigger: Trigger) -> None:
         reader.note("overrides", trigger.overrides, "is the trigger itself")
     if trigger.canary_percent != PERCENT_ALL and (trigger.account_id or trigger.across):
         reader.note("canary_percent", trigger.canary_percent, "is a share of accounts; it needs account_id=null")
+
+
+def _check_samples(reader: DefinitionReader, trigger: Trigger) -> None:
+    """What is counted exactly is remembered event by event, so no more than so many."""
+    counts = trigger.trigger_type in COUNTING_TYPES or QUIET_HOURS in trigger.options
+    if counts and trigger.min_samples > COUNT_MAX:
+        text = f"must be from 1 to {COUNT_MAX} here: every event that is counted is remembered, per account"
+        reader.note("min_samples", trigger.min_samples, text)
 
 
 def _check_calendar(reader: DefinitionReader, trigger: Trigger) -> None:

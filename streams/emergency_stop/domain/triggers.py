@@ -95,6 +95,15 @@ LIMITS: Final[dict[TriggerType, dict[str, Limit]]] = {
     TriggerType.CUSTOM_RULE_TRIGGER: {},
     TriggerType.MANUAL_TRIGGER: {},
 }
+#: Types whose condition is an exact count; their ``min_samples`` has the bound of their count.
+COUNTING_TYPES: Final = frozenset(
+    {
+        TriggerType.DETECTION_EVENT_CRITICAL,
+        TriggerType.PROXY_FAILURE_CASCADE,
+        TriggerType.RATE_LIMIT_VIOLATION,
+        TriggerType.AUTHENTICATION_FAILURE,
+    }
+)
 CRON, QUIET_HOURS, TIME_ZONE = "cron", "quietHours", "timeZone"
 #: Options by trigger type: the texts that are allowed, or ``None`` where a check of its own decides.
 OPTIONS: Final[dict[TriggerType, dict[str, tuple[str, ...] | None]]] = {

@@ -202,6 +202,10 @@ SCOPE_LENGTH_MAX: Final = 256
 ACCOUNT_ID_LENGTH_MAX: Final = SCOPE_LENGTH_MAX - len("account:")
 #: Of a service's name: with ``estop.commands.`` before it, it is the name of a topic, of 249 characters at most.
 SERVICE_NAME_LENGTH_MAX: Final = 234
+#: Services that one is announced to depend on.
+DEPENDS_ON_MAX: Final = 256
+#: Services that a stop may name; one that names more stops all of them.
+SERVICES_NAMED_MAX: Final = 256
 #: A message's scope is read again by everybody whom it passes; so many newest are remembered.
 _SCOPES_REMEMBERED: Final = 4_096
 _SERVICE_NAME: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{SERVICE_NAME_LENGTH_MAX}}}")

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.config import EXIT_CONFIG, Settings
 from emergency_stop.integrations.account_health_monitor import AccountHealthMonitor
@@ -61,7 +62,7 @@ def run_service(settings: Settings, name: str, accounts: int | Sequence[str], ra
 
     ``accounts`` are names, or a number of them (see ``account_names``); ``rate`` is actions per second of
     the whole instance. Returns the exit code: 0 after an orderly end, 1 when work was still in flight,
-    69 when the broker could not be reached, 78 for wrong arguments or keys.
+    69 when the broker could not be reached, 78 for wrong arguments, keys, or a sign-in that it refuses.
     """
     kind = SERVICES.get(name)
     if kind is None:
@@ -72,7 +73,7 @@ def run_service(settings: Settings, name: str, accounts: int | Sequence[str], ra
     chosen = account_names(accounts) if isinstance(accounts, int) else tuple(accounts)
     try:
         return asyncio.run(_serve(settings, kind, chosen, rate))
-    except (KeyFileError, ValueError) as error:
+    except (KeyFileError, ValueError, KafkaSignInError) as error:
         log.error("%s does not start: %s", name, error)  # noqa: TRY400  # the text says all; a trace would hide it
         return EXIT_CONFIG
     except (GuardStartError, KafkaError) as error:
@@ -85,7 +86,7 @@ def build_guard(settings: Settings, name: str) -> StopGuard:
     verifier = KeyFileVerifier(settings.verify_keys_file) if settings.verify_keys_file else None
     return StopGuard(
         name,
-        settings.brokers,
+        settings.kafka,
         instance_id=settings.instance_id,
         depends_on=DEPENDS_ON.get(name, ()),
         heartbeat_ms=settings.health_monitoring_interval_ms,
@@ -100,7 +101,7 @@ def build_guard(settings: Settings, name: str) -> StopGuard:
 async def _serve(settings: Settings, kind: type[ReferenceService], accounts: Sequence[str], rate: float) -> int:
     guard = build_guard(settings, kind.service)
     # The record of side effects has its own connection: it must not queue behind answers, nor they behind it.
-    publisher = KafkaPublisher(settings.brokers, client_id=f"{kind.service}-{guard.instance_id}-activity")
+    publisher = KafkaPublisher(settings.kafka, client_id=f"{kind.service}-{guard.instance_id}-activity")
     service = kind(guard, publisher, Codec(build_registry(settings.registry_url)), accounts, rate)
     watch = UsageWatch.of(settings)
     guard.handle_stops(service.emergency_stop, service.save_state, service.verify_state, service.health)

@@ -1,5 +1,6 @@
 """For services: ``StopGuard`` and what goes with it. Installs without anything of the server."""
 
+from emergency_stop.config.kafka import Brokers, KafkaSecurity
 from emergency_stop.domain.messages import Lifecycle
 from emergency_stop.domain.values import LifecycleKind
 from emergency_stop.sdk.emergency_book import EmergencyEvent, SystemMetrics
@@ -22,6 +23,7 @@ from emergency_stop.wire.signing import KeyFileError, Verifier
 from emergency_stop.wire.trusted_keys import KeyFileVerifier
 
 __all__ = [
+    "Brokers",
     "EmergencyEvent",
     "EmergencyStopSystem",
     "EventStats",
@@ -29,6 +31,7 @@ __all__ = [
     "EventsStartError",
     "GuardStartError",
     "GuardStats",
+    "KafkaSecurity",
     "KeyFileError",
     "KeyFileVerifier",
     "LeaseStats",

@@ -7,6 +7,7 @@ from typing import Final
 
 from emergency_stop.domain.ids import ack_id
 from emergency_stop.domain.messages import Ack, Command
+from emergency_stop.domain.texts import fit
 from emergency_stop.domain.values import AckState, Action, is_scope
 from emergency_stop.sdk.gate import Gate
 
@@ -45,10 +46,10 @@ class Answers:
             service=self._gate.service,
             instance_id=self._instance_id,
             state=state,
-            reason=reason,
+            reason=fit(reason),
             in_flight=self._gate.in_flight(scope),
             last_side_effect_at=last_at,
-            saved_state=saved_state,
+            saved_state=None if saved_state is None else fit(saved_state),
             acked_at=max(now_ms, last_at or 0),
             started_at=self.started_at,
         )

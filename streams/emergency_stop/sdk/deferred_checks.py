@@ -6,11 +6,14 @@ The shell around ``Unverified``: a task that lives while some scope waits.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from emergency_stop.domain.messages import Hold
 from emergency_stop.sdk.unverified import Unverified
+
+log = logging.getLogger(__name__)
 
 #: Signatures that are checked in one go, about a millisecond; then the service's own work has its turn.
 CHECKS_AT_ONCE: Final = 10
@@ -40,7 +43,11 @@ class DeferredChecks:
     def check_now(self, scope: str) -> None:
         """All of ``scope`` at once: between two records of a scope the gate must not be seen open."""
         for hold in self._unverified.take(scope):
-            self._check(hold)
+            try:
+                self._check(hold)
+            except Exception:
+                # what it stops stays stopped, and whatever comes next must be heard all the same
+                log.exception("the hold of %s (epoch %d) could not be checked", hold.scope, hold.epoch)
 
     def cancel(self) -> None:
         """Check nothing any more."""

@@ -23,11 +23,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.config import did_you_mean
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain.messages import Lifecycle
 from emergency_stop.domain.topics import LIFECYCLE
 from emergency_stop.domain.values import LifecycleKind, Scope
+from emergency_stop.sdk.background import is_told_to_end
+from emergency_stop.sdk.sign_in import signed_in
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
 
@@ -116,8 +120,8 @@ class LifecycleEvents:
     for, and what happened meanwhile is read then.
     """
 
-    def __init__(self, brokers: str, *, from_start: bool = False, registry: Registry | None = None) -> None:
-        self._brokers = brokers
+    def __init__(self, brokers: str | Brokers, *, from_start: bool = False, registry: Registry | None = None) -> None:
+        self._brokers = signed_in(brokers)
         self._from_start = from_start
         self._codec = Codec(registry or LocalRegistry())
         #: Weak: a loop that was left must not keep the others waiting.
@@ -129,7 +133,7 @@ class LifecycleEvents:
         self._is_running = False
         self._received = self._repeated = self._unreadable = self._failed = 0
         self._tail = CompactedTail(
-            brokers, LIFECYCLE, self._take, client_id=f"estop-events-{uuid.uuid4().hex[:8]}",
+            self._brokers, LIFECYCLE, self._take, client_id=f"estop-events-{uuid.uuid4().hex[:8]}",
             from_end=not from_start, room=self._room,
         )  # fmt: skip
 
@@ -181,7 +185,10 @@ class LifecycleEvents:
         if self._from_start:
             return
         try:
-            await asyncio.wait_for(self._tail.caught_up(), within_ms / 1000)
+            await asyncio.wait_for(self._tail.caught_up(or_refused=True), within_ms / 1000)
+        except KafkaSignInError as error:
+            await self.stop()
+            raise EventsStartError(f"{LIFECYCLE} cannot be read: {error}") from error
         except TimeoutError:
             await self.stop()
             raise EventsStartError(
@@ -249,7 +256,10 @@ class LifecycleEvents:
                 outcome = handler(event)
                 if inspect.isawaitable(outcome):
                     await outcome
-            except Exception:  # whatever is wrong with a handler, the next event may be the one that matters
+            except (Exception, asyncio.CancelledError) as error:
+                # whatever is wrong with a handler, the next event may be the one that matters
+                if isinstance(error, asyncio.CancelledError) and is_told_to_end():
+                    raise
                 self._failed += 1
                 log.exception("a handler of %s raised; it is called for the next event all the same", event.event.value)
 

@@ -31,7 +31,7 @@ from typing import Final, Protocol
 from emergency_stop.domain.messages import Command, Hold
 from emergency_stop.domain.values import LEVEL_SEVERITY, Scope, ScopeKind, StopLevel
 from emergency_stop.sdk.shares import ALL_PERCENT, Budgets, cohort_of, reduced
-from emergency_stop.sdk.shut import Shut, Stopped, severity, together, worse, worst
+from emergency_stop.sdk.shut import Shut, Stopped, as_strict, severity, together, worse, worst
 
 __all__ = ["REMEMBERED_ACCOUNTS_MAX", "Gate", "InFlight", "Revocation", "Shut", "Stopped", "Verdict"]
 
@@ -71,10 +71,12 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The accepted hold of a scope, reduced to this service."""
+    """The accepted hold of a scope, reduced to this service: the largest epoch, and what shuts it now."""
 
     epoch: int
     shut: Shut | None
+    #: What was accepted under that epoch; of several holds that have it, the strictest.
+    of_epoch: Shut | None
 
 
 class Gate:
@@ -262,16 +264,16 @@ class Gate:
         if not trusted:
             return self.raise_alarm(shut) if shut else Verdict.REFUSED_UNTRUSTED
         known = self._holds.get(hold.scope)
-        if known is not None and known.shut is not None and hold.epoch < known.epoch:
-            # a stale record may tighten, and loosens in no respect
-            stale, shut = shut, together((shut, known.shut))
-            if stale is None or (shut == known.shut and shut != stale):
-                return Verdict.REFUSED_STALE
+        if known is None or hold.epoch > known.epoch:
+            fresh: _Known | None = _Known(hold.epoch, shut, shut)
+        else:
+            fresh = _no_newer(hold, shut, known)
+        if fresh is None:
+            return Verdict.REFUSED_STALE
         order = self._orders.get(hold.scope)
         self._alarms.pop(hold.scope, None)
         if order is not None and order.epoch < hold.epoch:
             del self._orders[hold.scope]
-        fresh = _Known(max(hold.epoch, known.epoch if known else 0), shut)
         self._holds[hold.scope] = fresh
         self._refresh(hold.scope)
         return Verdict.UNCHANGED if known == fresh else Verdict.APPLIED
@@ -300,7 +302,7 @@ class Gate:
         """Whether a resume may be confirmed. It ends orders; a hold is lifted by its own record alone."""
         if not trusted:
             return Verdict.REFUSED_UNTRUSTED
-        if command.epoch < self.newest_stop(command.scope):
+        if self._is_no_newer(command):
             return Verdict.REFUSED_STALE
         self._orders.pop(command.scope, None)
         self._alarms.pop(command.scope, None)
@@ -309,11 +311,16 @@ class Gate:
 
     def resume_verdict(self, command: Command) -> Verdict:
         """Whether a resume that was applied may be confirmed by now. What stops came after it, it does not end."""
-        if command.epoch < self.newest_stop(command.scope):
+        if self._is_no_newer(command):
             return Verdict.REFUSED_STALE
         if self.shut_of(command.scope) is None:
             return Verdict.APPLIED
         return Verdict.STILL_HELD if self.hold_epoch(command.scope) >= command.epoch else Verdict.AWAITS_HOLD
+
+    def _is_no_newer(self, resume: Command) -> bool:
+        """Whether a stop of its scope is as new: every resume has an epoch of its own, beyond what it ends."""
+        stop = self.newest_stop(resume.scope)
+        return stop > 0 and resume.epoch <= stop
 
     def _refresh(self, scope: str) -> None:
         parsed = Scope.parse(scope)
@@ -342,3 +349,21 @@ class Gate:
         if cohort < self._wide_percent:
             return None
         return worst(shut for shut in self._wides if cohort >= shut.percent)
+
+
+def _no_newer(hold: Hold, shut: Shut | None, known: _Known) -> _Known | None:
+    """What stands after a trusted hold whose epoch is not beyond the known one; ``None``: it loosens, and is refused.
+
+    It may tighten, and loosens in no respect, unless it is what was accepted under its epoch before, and comes again.
+    No two holds of a scope share an epoch: of two that do all the same, one is not its owner's, so the stricter counts.
+    """
+    of_epoch = known.of_epoch
+    if hold.epoch == known.epoch:
+        if as_strict(shut, of_epoch):
+            return _Known(known.epoch, shut, shut)
+        of_epoch = together((shut, of_epoch))
+    if known.shut is not None:
+        stale, shut = shut, together((shut, known.shut))
+        if stale is None or (shut == known.shut and shut != stale):
+            return None
+    return _Known(known.epoch, shut, of_epoch)

@@ -20,10 +20,14 @@ from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail
+from emergency_stop.adapters.schemas_ready import SchemasReady
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.values import OWN_PROCESSES, InstanceState, WithoutLease
 from emergency_stop.ports import Clock
+from emergency_stop.sdk.background import watched
 from emergency_stop.sdk.gate import Shut
 from emergency_stop.sdk.handlers import Handlers, StateSaver, StateVerifier, StopHandler
 from emergency_stop.sdk.health import HEALTH_MS_MAX, Health, HealthCheck
@@ -32,6 +36,7 @@ from emergency_stop.sdk.leases import Leases, LeaseStats, LeaseTerms
 from emergency_stop.sdk.outgoing import Outgoing
 from emergency_stop.sdk.permit import OpenPermit, Permit, PermitGate
 from emergency_stop.sdk.presence import Instance, Presence
+from emergency_stop.sdk.sign_in import signed_in
 from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry, Registry
@@ -76,7 +81,7 @@ class GuardStats:
 
 
 class StopGuard:
-    """The gate of one instance of ``service``.
+    """The gate of one instance of ``service``. ``brokers``: see ``sign_in``.
 
     ``on_stop(correlation_id)`` is the service's own stop handler, sync or async: it releases what the
     service holds and returns whether that succeeded. It is called once per stop command, when nothing is in
@@ -96,7 +101,7 @@ class StopGuard:
     def __init__(
         self,
         service: str,
-        brokers: str,
+        brokers: str | Brokers,
         *,
         instance_id: str | None = None,
         on_stop: StopHandler | None = None,
@@ -118,18 +123,24 @@ class StopGuard:
     ) -> None:
         if service in OWN_PROCESSES:  # whose hits only warn
             raise ValueError(f"service {service!r} is a process of the emergency stop itself; give yours another name")
+        brokers = signed_in(brokers)
         self.service: Final = service
         self.instance_id: Final = instance_id or uuid.uuid4().hex[:12]
         self.now_ms: Final = (clock or SystemClock()).now_ms
         self._health = Health(health, min(HEALTH_MS_MAX, heartbeat_ms // 2))
         self._handlers = Handlers(on_stop, save_state, verify_state, on_prepare, on_drill, self._ask_health)
         self._stale_after_ms = stale_after_ms
-        self._codec = Codec(registry or LocalRegistry())
+        registry = registry or LocalRegistry()
+        self._codec = Codec(registry)
+        read = (topics.HOLDS_SPEC, topics.commands_spec(service), topics.LEASES_SPEC)
+        self._schemas = SchemasReady(registry, (topics.SERVICES_SPEC, topics.ACKS_SPEC), read)
         self._gate = PermitGate(service, self.now_ms)
         self._stops = Stops(self._gate, self.instance_id, graceful_timeout_ms, self._wake)
         name = f"{service}-{self.instance_id}"
         self._publisher = KafkaPublisher(brokers, client_id=f"{name}-guard")
-        self._outgoing = Outgoing(service, self._stops, self._handlers, self._publisher, self._codec, self.now_ms)
+        self._outgoing = Outgoing(
+            service, self._stops, self._handlers, self._publisher, self._codec, self.now_ms, self._fail
+        )
         self._incoming = Incoming(self._gate, self._stops, self._codec, verifier, self._outgoing.perform, self.now_ms)
         commands, on_command = topics.commands_topic(service), self._incoming.on_command
         self._commands = CompactedTail(brokers, commands, on_command, client_id=f"{name}-commands", from_end=True)
@@ -156,8 +167,11 @@ class StopGuard:
             self._presence.beat_now.set,
             deaf,
             self._holds.read_up,
+            self._fail,
         )
         self._heartbeat: asyncio.Task[None] | None = None
+        #: What of the guard's own has ended that must not; empty while all of it works.
+        self._failed = ""
 
     def handle_stops(
         self,
@@ -226,15 +240,14 @@ class StopGuard:
         """Why the guard cannot vouch for the gate now; empty when it can. For a readiness probe."""
         if self._heartbeat is None:
             return "the guard is not started"
-        return self._deaf_because() or self._leases.not_ready_because()
+        return self._failed or self._deaf_because() or self._leases.not_ready_because()
 
     def _deaf_because(self) -> str:
         """Why stops may not reach the guard; empty where they do."""
         for name, tail in (("holds", self._holds), ("commands", self._commands)):
             if tail.silent_ms() > self._stale_after_ms:
-                return (
-                    f"no answer from the broker about {name} for {tail.silent_ms()} ms (limit {self._stale_after_ms})"
-                )
+                why = tail.held_up_by or "no answer from the broker"
+                return f"{name} are not read on for {tail.silent_ms()} ms (limit {self._stale_after_ms}): {why}"
         return ""
 
     # ------------------------------------------------------------------------------------------ life cycle
@@ -251,10 +264,13 @@ class StopGuard:
         try:
             async with asyncio.timeout(within_ms / 1000):
                 await self._connect()
-                self._heartbeat = asyncio.create_task(self._presence.beat(), name=f"heartbeat {self.service}")
+                self._heartbeat = watched(self._presence.beat(), f"the heartbeat of {self.service}", self._fail)
                 await self._leases.obtained()
                 # a lease goes out behind the holds of what was decided before it; what is decided later concerns us
                 await self._holds.read_up()
+        except KafkaSignInError as error:
+            await self._give_up()
+            raise GuardStartError(f"{self.service}: {error}") from error
         except (TimeoutError, KafkaError) as error:
             missing = self._missing()
             await self._give_up()
@@ -263,10 +279,15 @@ class StopGuard:
         except BaseException:
             await self._give_up()
             raise
+        if self._failed:
+            problem = f"{self.service}: {self._failed}"
+            await self._give_up()
+            raise GuardStartError(problem)
         self._gate.open()
         log.info("%s/%s is guarded; %d scopes are held", self.service, self.instance_id, self._gate.held_scopes)
 
     async def _connect(self) -> None:
+        await self._schemas.ready()
         await self._publisher.start()
         # The order matters: a command sent after this point is seen, a stop sent before it is in the holds,
         # and the coordinator, which looks for new instances, sends running stops to them again.
@@ -278,8 +299,15 @@ class StopGuard:
         await self._leases.follow()
         await self._presence.announce(InstanceState.UP)
 
+    def _fail(self, why: str) -> None:
+        """Something of the guard's own ended that must not: what reaches it is in doubt from now on, so it shuts."""
+        self._failed = self._failed or f"{why}; nothing is permitted any more: restart the service"
+        self._gate.close(self._failed)
+
     def _missing(self) -> str:
         """What a start that failed has waited for, and what to do."""
+        if self._schemas.waits_for:
+            return self._schemas.waits_for
         tails = ((topics.HOLDS, self._holds), (topics.commands_topic(self.service), self._commands))
         unread = " and ".join(name for name, tail in tails if not tail.is_caught_up)
         lease = "" if unread else self._leases.missing()
@@ -342,6 +370,7 @@ class StopGuard:
     async def _disconnect(self) -> None:
         self._outgoing.cancel()
         self._incoming.unverified.cancel()
+        self._incoming.unanswered.cancel()
         await self._leases.stop()
         await self._commands.stop()
         await self._holds.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from emergency_stop.domain.messages import Command
+from emergency_stop.domain.texts import TEXT_LENGTH_MAX, described, fit
 from emergency_stop.domain.values import Action, StopLevel
+from emergency_stop.sdk.background import is_told_to_end
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,8 @@ class Outcome:
 
 @dataclass(slots=True)
 class Handlers:
-    """The service's own; each may be sync or async. Failures are outcomes, never exceptions.
+    """The service's own; each may be sync or async. Failures are outcomes, never exceptions, and so is a
+    ``CancelledError`` that a handler raises although nobody cancelled its task.
 
     One that is left out has nothing to object, with an exception: see ``stop`` about maintenance.
     """
@@ -61,8 +65,16 @@ class Handlers:
             return await _approved(service, "drill", self.on_drill, command)
         if command.share_percent == 0:
             return await _approved(service, "prepare", self.on_prepare, command)
-        problem = await self.ask_health() if self.ask_health is not None else ""
+        problem = await self._health_problem(service)
         return Outcome(not problem, f"the service is not well: {problem}" if problem else "")
+
+    async def _health_problem(self, service: str) -> str:
+        if self.ask_health is None:
+            return ""
+        try:
+            return await self.ask_health()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises is its answer
+            return _failure(service, "asking for its health", error)
 
     async def stop(self, service: str, command: Command) -> Outcome:
         """Call the stop handler, then save the state.
@@ -74,9 +86,8 @@ class Handlers:
             return outcome
         try:
             return await self._saved(self.save_state, command)
-        except Exception as error:
-            log.exception("%s: saving the state failed", service)
-            return Outcome(False, f"saving the service's state raised {type(error).__name__}: {error}")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises is its answer
+            return Outcome(False, _failure(service, "saving the service's state", error))
 
     async def _saved(self, save_state: StateSaver | None, command: Command) -> Outcome:
         maintenance = command.level is StopLevel.MAINTENANCE
@@ -84,9 +95,11 @@ class Handlers:
             return Outcome(False, "a maintenance stop needs saved state; give StopGuard save_state and verify_state")
         reference = await _outcome(save_state(command.correlation_id))
         if not maintenance:
-            return Outcome(True, saved_state=str(reference))
+            return Outcome(True, saved_state=fit(str(reference)))
         if not isinstance(reference, str) or not reference:
             return Outcome(False, f"save_state returned {reference!r}; a maintenance stop needs a reference to verify")
+        if fit(reference) != reference:
+            return Outcome(False, _unfit(reference))
         if self.verify_state is None:
             return Outcome(False, f"nobody verified the saved state {reference}; give StopGuard verify_state")
         if not await _outcome(self.verify_state(reference)):
@@ -94,15 +107,30 @@ class Handlers:
         return Outcome(True, saved_state=reference)
 
 
+def _unfit(reference: str) -> str:
+    """Cut, it would refer to nothing; and what was saved must be found again."""
+    return (
+        f"save_state returned a reference of {len(reference)} characters, {fit(reference, 100)}; a maintenance stop"
+        f" needs one of at most {TEXT_LENGTH_MAX} that UTF-8 can carry: keep the state elsewhere, return where it is"
+    )
+
+
 async def _approved(service: str, name: str, handler: StopHandler | None, command: Command) -> Outcome:
     _UNDER_WAY.set(command)
     try:
         if handler is not None and not await _outcome(handler(command.correlation_id)):
             return Outcome(False, f"the service's {name} handler returned false")
-    except Exception as error:
-        log.exception("%s: the %s handler failed", service, name)
-        return Outcome(False, f"the service's {name} handler raised {type(error).__name__}: {error}")
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it raises is its answer
+        return Outcome(False, _failure(service, f"the service's {name} handler", error))
     return Outcome(True)
+
+
+def _failure(service: str, what: str, error: BaseException) -> str:
+    """What to answer. Raises ``error`` where it is the order to end our own task."""
+    if isinstance(error, asyncio.CancelledError) and is_told_to_end():
+        raise error
+    log.error("%s: %s failed", service, what, exc_info=error)
+    return fit(f"{what} raised {described(error)}")
 
 
 async def _outcome(result: Any) -> Any:

@@ -8,6 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from emergency_stop.domain.texts import described, fit
+from emergency_stop.sdk.background import is_told_to_end
+
 HealthCheck = Callable[[], Awaitable[str] | str]
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,7 @@ class Health:
 
     async def ask(self) -> str:
         """Ask the service anew; returns ``problem``. Never raises but for a cancellation from outside."""
-        problem = (await self._asked())[:PROBLEM_LENGTH_MAX]
+        problem = fit(await self._asked(), PROBLEM_LENGTH_MAX)
         if problem != self.problem:
             log.log(logging.WARNING if problem else logging.INFO, "health: %s", problem or "well again")
         self.problem = problem
@@ -44,10 +47,12 @@ class Health:
                 answer: object = self.check()
                 if inspect.isawaitable(answer):
                     answer = await answer
-        except Exception as error:  # noqa: BLE001  # a check that fails in any way is an answer: not well
+        except (Exception, asyncio.CancelledError) as error:  # a check that fails in any way is an answer: not well
+            if isinstance(error, asyncio.CancelledError) and is_told_to_end():
+                raise
             if limit.expired():
                 return f"the health check has not answered within {self._limit_ms} ms"
-            return f"the health check raised {type(error).__name__}: {error}"
+            return f"the health check raised {described(error)}"
         if not isinstance(answer, str):
             return f"the health check returned {answer!r}; it must return a text, empty where nothing ails the service"
         return answer

@@ -16,8 +16,9 @@ from emergency_stop.sdk.effects import Effect
 from emergency_stop.sdk.gate import Gate, Shut, Verdict
 from emergency_stop.sdk.shares import reduced
 from emergency_stop.sdk.stops import Stops
+from emergency_stop.sdk.unanswered import Unanswered
 from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.registry import SchemaUnansweredError, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Verifier
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,15 @@ class Incoming:
         self.counts = IncomingCounts()
         #: Holds that were obeyed before anybody checked their signature.
         self.unverified = DeferredChecks(self._take_over, now_ms)
+        #: Holds that hold in doubt until the registry tells how they were written.
+        self.unanswered = Unanswered(self._read_hold)
 
     def on_command(self, record: TailRecord) -> None:
-        """Take a record of the service's commands. Never raises: what cannot be read is counted."""
+        """Take a record of the service's commands. What cannot be read is counted.
+
+        Raises ``SchemaUnansweredError`` for what cannot be read yet: it comes again then, and may be a stop, which
+        its hold carries out until then.
+        """
         service = self._gate.service
         try:
             command = self._codec.decode(Command, record.value)
@@ -71,6 +78,9 @@ class Incoming:
         self.unverified.check_now(command.scope)
         trusted, note = (True, "") if self._adds_nothing(command) else self._judge(command)
         self._perform(self._stops.on_command(command, trusted=trusted, note=note, now_ms=self._now_ms()))
+        unread = self.unanswered.newest(command.scope.encode())
+        if unread is not None:  # what ended the alarm knew nothing of this hold
+            self._hold_in_doubt(unread)
 
     def _adds_nothing(self, command: Command) -> bool:
         """Whether a verified hold already stops as much: then the signature of the command decides nothing."""
@@ -79,6 +89,15 @@ class Incoming:
     def on_hold(self, record: TailRecord) -> None:
         """Take a record of ``estop.holds``. Never raises: what cannot be read holds."""
         self.counts.holds += 1
+        self.unanswered.overtake(record.key)
+        try:
+            self._read_hold(record)
+        except SchemaUnansweredError as error:
+            self._doubt(record, str(error))
+            self.unanswered.add(record)
+
+    def _read_hold(self, record: TailRecord) -> None:
+        """Raises ``SchemaUnansweredError``, and nothing else."""
         try:
             hold = self._codec.decode(Hold, record.value)
             if self._verifier is not None and hold.state is HoldState.HELD and not _admits(hold, self._gate.service):
@@ -105,10 +124,13 @@ class Incoming:
         self._perform(effects)
 
     def _doubt(self, record: TailRecord, problem: str) -> None:
-        """A hold that cannot be read may be a stop of the scope that its key names: so it is one."""
         self.counts.unreadable += 1
-        scope = (record.key or b"").decode(errors="replace")
         log.error("%s offset %d, key %r: unreadable hold: %s", topics.HOLDS, record.offset, record.key, problem)
+        self._hold_in_doubt(record)
+
+    def _hold_in_doubt(self, record: TailRecord) -> None:
+        """A hold that cannot be read may be a stop of the scope that its key names: so it is one."""
+        scope = (record.key or b"").decode(errors="replace")
         with contextlib.suppress(ValueError):
             Scope.parse(scope)
             self.unverified.check_now(scope)  # in the order of the log: an older hold must not end this alarm

@@ -15,11 +15,12 @@ from emergency_stop.domain import topics
 from emergency_stop.domain.ids import command_id
 from emergency_stop.domain.messages import Command, Lease
 from emergency_stop.domain.values import Action, StopLevel
+from emergency_stop.sdk.background import watched
 from emergency_stop.sdk.handlers import Handlers
 from emergency_stop.sdk.lease import LeaseHolder
 from emergency_stop.sdk.permit import PermitGate
 from emergency_stop.wire.codec import Codec, WireError
-from emergency_stop.wire.registry import UnknownSchemaError
+from emergency_stop.wire.registry import SchemaUnansweredError, UnknownSchemaError
 from emergency_stop.wire.signing import SignatureVerdict, Verifier
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ _HAS_LEASE: Final = frozenset({LeaseState.HELD, LeaseState.WARNED})
 class Surroundings:
     """What a keeper needs of its guard. ``deaf`` says why the guard does not hear of stops; empty: it does.
 
-    ``read_up`` ends once every hold that was on record when it was called has been taken over.
+    ``read_up`` ends once every hold that was on record when it was called has been taken over. ``failed`` is told why
+    something of the keeper's own ended that must not.
     """
 
     now_ms: Callable[[], int]
@@ -45,6 +47,7 @@ class Surroundings:
     announce: Callable[[], None]
     deaf: Callable[[], str]
     read_up: Callable[[], Awaitable[None]]
+    failed: Callable[[str], None]
 
 
 class LeaseKeeper:
@@ -85,7 +88,7 @@ class LeaseKeeper:
         """Take a record of ``estop.leases``. Never raises: what cannot be read or trusted renews nothing."""
         try:
             lease = self._codec.decode(Lease, record.value)
-        except (WireError, UnknownSchemaError) as error:
+        except (WireError, UnknownSchemaError, SchemaUnansweredError) as error:
             self.unreadable += 1
             log.warning("%s offset %d is unreadable: %s", topics.LEASES, record.offset, error)
             return
@@ -192,14 +195,15 @@ class LeaseKeeper:
         self._set_timer()
 
     def _act_on(self, state: LeaseState) -> None:
-        if self._returning is not None and state not in _HAS_LEASE:
-            self._returning.cancel()
+        if state not in _HAS_LEASE:
+            self._return_no_more()
         name = f"{self._gate.service}/{self.holder.instance_id}"
         if state is LeaseState.HELD:
             self._obtained.set()
             log.info("%s has the coordinator's lease", name)
             if self._gate.lacks_lease:
-                self._returning = asyncio.get_running_loop().create_task(self._return(), name="lease returned")
+                self._return_no_more()
+                self._returning = watched(self._return(), "the lease's return", self._around.failed)
         elif state is LeaseState.WARNED:
             log.warning("%s: two thirds of the lease are over; %s", name, self._silent())
         elif not self.must_have:
@@ -213,7 +217,14 @@ class LeaseKeeper:
     async def _return(self) -> None:
         """The lease went out behind the holds of what was decided before it, and may have been read before them."""
         await self._around.read_up()
-        self._gate.give_lease_back()
+        if self.holder.state in _HAS_LEASE:  # else it has run out meanwhile, and the next one is returned
+            self._gate.give_lease_back()
+
+    def _return_no_more(self) -> None:
+        """What still reads up for an older lease may end after this one is lost, so nobody may be left to do it."""
+        if self._returning is not None:
+            self._returning.cancel()
+            self._returning = None
 
     def _silent(self) -> str:
         return f"coordinator partition {self.holder.oldest_partition()} has been silent longest"
@@ -237,7 +248,7 @@ class LeaseKeeper:
         reason = f"{LEASE_LOST}: the coordinator has not renewed the lease, and the hold delay is over"
         log.error("%s/%s stops itself: %s", self._gate.service, self.holder.instance_id, reason)
         self._gate.take_lease_away(StopLevel.IMMEDIATE, reason)
-        self._stopping = asyncio.get_running_loop().create_task(self._stop_itself(reason), name="lease lost")
+        self._stopping = watched(self._stop_itself(reason), "the stop for want of a lease", self._around.failed)
 
     async def _stop_itself(self, reason: str) -> None:
         command = self._own_command(reason)

@@ -9,6 +9,7 @@ from typing import Final
 
 from emergency_stop.adapters.clock import steady_ms
 from emergency_stop.adapters.kafka_tail import CompactedTail
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.values import WithoutLease
 from emergency_stop.sdk.handlers import Handlers
@@ -55,11 +56,13 @@ class LeaseStats:
 
 
 class Leases:
-    """Belongs to one event loop. ``announce`` asks for a heartbeat at once; ``deaf`` is as in ``Surroundings``."""
+    """Belongs to one event loop. ``announce`` asks for a heartbeat at once; ``deaf``, ``read_up`` and ``failed`` are as
+    in ``Surroundings``.
+    """
 
     def __init__(
         self,
-        brokers: str,
+        brokers: Brokers,
         terms: LeaseTerms,
         instance_id: str,
         gate: PermitGate,
@@ -69,6 +72,7 @@ class Leases:
         announce: Callable[[], None],
         deaf: Callable[[], str],
         read_up: Callable[[], Awaitable[None]],
+        failed: Callable[[str], None],
     ) -> None:
         self._keeper: LeaseKeeper | None = None
         self._tail: CompactedTail | None = None
@@ -80,7 +84,7 @@ class Leases:
             handlers,
             codec,
             verifier,
-            Surroundings(gate.now_ms, steady_ms, announce, deaf, read_up),
+            Surroundings(gate.now_ms, steady_ms, announce, deaf, read_up, failed),
             must_have=terms.without_lease == WithoutLease.STOP,
         )
         client_id = f"{gate.service}-{instance_id}-leases"

@@ -14,10 +14,12 @@ from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, Command
 from emergency_stop.domain.values import AckState, Action
+from emergency_stop.sdk.background import watched
 from emergency_stop.sdk.effects import Effect, RunHandler
 from emergency_stop.sdk.handlers import Handlers
 from emergency_stop.sdk.stops import Stops
 from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry import RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,10 @@ class Outgoing:
         publisher: KafkaPublisher,
         codec: Codec,
         now_ms: Callable[[], int],
+        failed: Callable[[str], None],
     ) -> None:
+        """``failed`` is told why an answer or a handler ended that must not."""
+        self._failed = failed
         self._service = service
         self._stops = stops
         self._handlers = handlers
@@ -76,9 +81,9 @@ class Outgoing:
         """Begin every effect, in order; does not wait for any."""
         for effect in effects:
             if isinstance(effect, RunHandler):
-                self._spawn(self.handle(effect.command))
+                self._spawn(self.handle(effect.command), f"the handling of {effect.command.action.value}")
             else:
-                self._spawn(self.deliver(effect))
+                self._spawn(self.deliver(effect), f"the answer {effect.state.value}")
         self._set_timer()
 
     def wake(self) -> None:
@@ -93,14 +98,18 @@ class Outgoing:
             task.cancel()
 
     async def deliver(self, ack: Ack) -> None:
-        """Publish ``ack``, and try again until the broker has it."""
-        value = self._codec.encode(ack, topics.ACKS)
+        """Publish ``ack``, and try again until the registry and the broker have let it through."""
         while True:
             try:
+                value = self._codec.encode(ack, topics.ACKS)
                 await self._publisher.publish(topics.ACKS, ack.scope.encode(), value)
-            except KafkaError as error:
+            except (KafkaError, RegistryError) as error:
                 log.warning("%s: ack %s of %s was not accepted: %r", self._service, ack.state.value, ack.scope, error)
                 await asyncio.sleep(RETRY_MS / 1000)
+            except Exception:
+                text = "%s: ack %s of %s cannot be sent; to its coordinator the instance stays silent"
+                log.exception(text, self._service, ack.state.value, ack.scope)
+                return
             else:
                 return
 
@@ -117,8 +126,8 @@ class Outgoing:
             )
         )
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = watched(work, name, self._failed)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

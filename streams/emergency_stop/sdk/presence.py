@@ -14,23 +14,44 @@ from emergency_stop.adapters.clock import steady_ms
 from emergency_stop.adapters.kafka import KafkaPublisher
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import ServiceInstance
-from emergency_stop.domain.values import InstanceState
+from emergency_stop.domain.texts import NAME_LENGTH_MAX, fit
+from emergency_stop.domain.values import DEPENDS_ON_MAX, SERVICE_NAME_LENGTH_MAX, InstanceState
 from emergency_stop.sdk.gate import Gate
 from emergency_stop.sdk.health import Health
 from emergency_stop.sdk.leases import Leases
 from emergency_stop.wire.codec import Codec
+from emergency_stop.wire.registry_http import RegistryError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Who announces itself."""
+    """Who announces itself. Raises ``ValueError`` for what cannot be announced."""
 
     service: str
     instance_id: str
     depends_on: tuple[str, ...] = ()
     version: str = ""
+
+    def __post_init__(self) -> None:
+        self._check("service", self.service, SERVICE_NAME_LENGTH_MAX)
+        self._check("instance_id", self.instance_id, NAME_LENGTH_MAX)
+        self._check("version", self.version, NAME_LENGTH_MAX)
+        for other in self.depends_on:
+            self._check("depends_on", other, SERVICE_NAME_LENGTH_MAX)
+        if len(self.depends_on) > DEPENDS_ON_MAX:
+            raise ValueError(
+                f"depends_on has {len(self.depends_on)} services; allowed: at most {DEPENDS_ON_MAX}. Name those that"
+                " the service calls itself, not what they need in turn"
+            )
+
+    def _check(self, field_name: str, value: str, length_max: int) -> None:
+        if fit(value, length_max) != value:
+            raise ValueError(
+                f"{field_name}={fit(value, 120)!r} cannot be announced; allowed: at most {length_max} characters that"
+                " UTF-8 can carry"
+            )
 
     @property
     def key(self) -> bytes:
@@ -59,8 +80,7 @@ class Presence:
         before = self.health.problem
         problem = await self.health.ask()
         if problem != before:
-            with contextlib.suppress(KafkaError):  # the next heartbeat tells it as well
-                await self.announce(InstanceState.UP)
+            await self._announce_or_log("what ails it was not announced")  # the next heartbeat tells it as well
         return problem
 
     async def beat(self) -> None:
@@ -75,10 +95,17 @@ class Presence:
             self.beat_now.clear()
             began_ms = steady_ms()
             await self.health.ask()
-            try:
-                await self.announce(InstanceState.UP)
-            except KafkaError as error:
-                log.warning("%s/%s: heartbeat failed: %r", self.instance.service, self.instance.instance_id, error)
+            await self._announce_or_log("heartbeat failed")
+
+    async def _announce_or_log(self, failed: str) -> None:
+        """Whatever is wrong with one heartbeat, the next may go out: without any the instance counts as lost."""
+        name = f"{self.instance.service}/{self.instance.instance_id}"
+        try:
+            await self.announce(InstanceState.UP)
+        except (KafkaError, RegistryError) as error:
+            log.warning("%s: %s: %r", name, failed, error)
+        except Exception:
+            log.exception("%s: %s", name, failed)
 
     async def announce(self, state: InstanceState) -> None:
         """Say how the instance is now; returns when the broker has it. Raises ``KafkaError``."""

@@ -69,5 +69,12 @@ def together(shuts: Iterable[Shut | None]) -> Shut | None:
     return most if most.percent == least else replace(most, percent=least)
 
 
+def as_strict(first: Shut | None, second: Shut | None) -> bool:
+    """Whether both stop as much: as severely, and admitting as much; or neither stops anything."""
+    if first is None or second is None:
+        return first is second
+    return _rank(first) == _rank(second)
+
+
 def _rank(shut: Shut) -> tuple[int, int]:
     return LEVEL_SEVERITY[shut.level], -shut.percent

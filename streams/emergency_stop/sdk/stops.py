@@ -191,8 +191,8 @@ class Stops:
         shut = self._gate.shut_of(command.scope)
         reason = {
             Verdict.REFUSED_UNTRUSTED: f"a resume must be signed by a known key; {note}",
-            Verdict.REFUSED_STALE: f"epoch {command.epoch} is older than the stop of epoch"
-            f" {self._gate.epoch_of(command.scope)}; resume the newer one",
+            Verdict.REFUSED_STALE: f"epoch {command.epoch} is not beyond the stop of epoch"
+            f" {self._gate.epoch_of(command.scope)}; resume that one",
         }.get(verdict, f"{command.scope} is still held: {shut.reason if shut else 'its hold has not been lifted'}")
         return [self._answer(command, AckState.REFUSED, reason, now_ms)]
 

@@ -1,7 +1,7 @@
 """``EmergencyStopSystem``: the guide's operations for programs, over topics alone.
 
 A request goes out as a record, acknowledged by every in-sync replica, before anything is read; what became of it is
-read from the coordinator's topics. Neither ClickHouse nor a console is needed, and a stop needs no ``start``.
+read from the coordinator's topics. ClickHouse is not needed, and a stop needs no ``start``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,27 @@ from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
+from emergency_stop.adapters.schemas_ready import SchemasReady
 from emergency_stop.adapters.trigger_publishing import publish_versions
 from emergency_stop.config import DEFAULT_SERVICES
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.ids import emergency_id, request_cause
 from emergency_stop.domain.messages import AuditRecord, Emergency, Freshness, Lease, Recovery, Request
+from emergency_stop.domain.texts import NAME_LENGTH_MAX, fit, fit_name
 from emergency_stop.domain.trigger_definitions import parse_trigger
 from emergency_stop.domain.triggers import Trigger
 from emergency_stop.domain.values import ALL_SERVICES, Action, LifecycleKind, RecoveryOutcome, Scope, StopLevel
 from emergency_stop.ports import Clock
 from emergency_stop.sdk.emergency_book import UNDER_WAY, EmergencyBook, EmergencyEvent, SystemMetrics
 from emergency_stop.sdk.events import EventHandler, EventsStartError, LifecycleEvents
+from emergency_stop.sdk.sign_in import signed_in
 from emergency_stop.sdk.trigger_desk import TriggerDesk, TriggerReader
 from emergency_stop.wire.codec import Codec, WireError
 from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
+from emergency_stop.wire.registry_http import RegistryError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
@@ -43,6 +49,10 @@ WRITE_MS: Final = 15_000
 #: A recovery's phases and its monitoring, at the guide's settings, and some.
 RECOVERY_MS: Final = 900_000
 STALE_MS: Final = 30_000
+_READ: Final = (
+    topics.EMERGENCIES, topics.RECOVERIES, topics.FRESHNESS, topics.TRIGGERS, topics.LEASES, topics.AUDIT,
+    topics.LIFECYCLE,
+)  # fmt: skip
 
 
 class SystemStartError(RuntimeError):
@@ -78,7 +88,7 @@ class EmergencyStopSystem:
 
     def __init__(
         self,
-        brokers: str,
+        brokers: str | Brokers,
         *,
         requested_by: str = "sdk",
         services: Sequence[str] = DEFAULT_SERVICES,
@@ -87,16 +97,19 @@ class EmergencyStopSystem:
         registry: Registry | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._brokers = brokers
-        self._requested_by = requested_by
+        self._brokers = signed_in(brokers)
+        self._requested_by = fit_name(requested_by)
         self._stale_after_ms = stale_after_ms
         self._now_ms = (clock or SystemClock()).now_ms
-        self._codec = Codec(registry or LocalRegistry())
+        registry = registry or LocalRegistry()
+        self._codec = Codec(registry)
+        specs = {spec.name: spec for spec in topics.CONTROL}
+        self._schemas = SchemasReady(registry, [specs[topics.REQUESTS]], [specs[name] for name in _READ])
         self._client_id = f"estop-system-{uuid.uuid4().hex[:8]}"
-        self._publisher = KafkaPublisher(brokers, client_id=self._client_id)
+        self._publisher = KafkaPublisher(self._brokers, client_id=self._client_id)
         self._book = EmergencyBook()
         self._desk = TriggerDesk(read, services, requested_by)
-        self._events = LifecycleEvents(brokers, registry=registry)
+        self._events = LifecycleEvents(self._brokers, registry=registry)
         #: The newest moment up to which any lane evaluated a partition.
         self._fresh_at: dict[int, int] = {}
         #: When the newest lease was issued that was heard.
@@ -113,21 +126,26 @@ class EmergencyStopSystem:
 
     async def start(self, within_ms: int = START_MS) -> None:
         """Read what stands, and begin to follow it. Raises ``SystemStartError``, ``EventsStartError``."""
-        for tail in self._tails:
-            await tail.start()
         try:
             async with asyncio.timeout(within_ms / 1000):
+                await self._schemas.ready()
                 for tail in self._tails:
-                    await tail.caught_up()
+                    await tail.start()
+                for tail in self._tails:
+                    await tail.caught_up(or_refused=True)
             await self._events.start(within_ms)
+        except KafkaSignInError as error:
+            await self.stop()
+            raise SystemStartError(str(error)) from error
         except EventsStartError:
             await self.stop()
             raise
         except TimeoutError:
             await self.stop()
+            hint = self._schemas.waits_for or "'estop check' says what is missing"
             raise SystemStartError(
                 f"estop.emergencies, -.recoveries, -.freshness, -.triggers and -.leases could not be read from"
-                f" {self._brokers} within {within_ms / 1000:g} s; 'estop check' says what is missing"
+                f" {self._brokers} within {within_ms / 1000:g} s; {hint}"
             ) from None
 
     async def stop(self) -> None:
@@ -182,7 +200,8 @@ class EmergencyStopSystem:
         """Stop ``global``, ``service:<name>`` or ``account:<id>``; returns the emergency's id.
 
         On return the stop is in the log and will be carried out; ``completed`` waits for its proof. The same
-        ``request_id`` again is the same stop. Raises ``ValueError`` for what is none, ``NotWrittenError``.
+        ``request_id`` again is the same stop. A reason that is too long is cut. Raises ``ValueError`` for what is none,
+        ``NotWrittenError``.
         """
         request = self._request(Action.STOP, _scope(scope), reason, StopLevel(level), request_id, tuple(services))
         await self._send(request)
@@ -271,8 +290,15 @@ class EmergencyStopSystem:
         services: tuple[str, ...], **more: Any,
     ) -> Request:  # fmt: skip
         known_as = request_id or str(uuid.uuid4())
+        if fit_name(known_as) != known_as:
+            raise ValueError(
+                f"request_id={fit(known_as, 120)!r} cannot be sent; allowed: at most {NAME_LENGTH_MAX} characters that"
+                " UTF-8 can carry"
+            )
+        if fit(reason) != reason:  # a stop is not refused for its form
+            log.warning("the reason of request %s was cut, or mended for UTF-8: %s", known_as, fit(reason))
         return Request(
-            request_id=known_as, action=action, scope=scope, level=level, services=services, reason=reason,
+            request_id=known_as, action=action, scope=scope, level=level, services=services, reason=fit(reason),
             requested_by=self._requested_by, requested_at=self._now_ms(), correlation_id=known_as, **more,
         )  # fmt: skip
 
@@ -293,10 +319,10 @@ class EmergencyStopSystem:
             async with asyncio.timeout(WRITE_MS / 1000):
                 await self._publisher.start()
                 yield
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, RegistryError, OSError, TimeoutError) as error:
             raise NotWrittenError(
                 f"{what} was not acknowledged by {self._brokers}: {str(error) or 'no answer'}; ask again under the same"
-                " id, and see whether the broker answers ('estop check')"
+                " id, and see whether the broker and the registry answer ('estop check')"
             ) from error
 
     @contextlib.asynccontextmanager

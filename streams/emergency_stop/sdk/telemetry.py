@@ -27,10 +27,12 @@ from aiokafka.errors import KafkaError
 from emergency_stop.adapters.account_keys import AccountKeyring
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain.telemetry import TelemetryEvent
 from emergency_stop.domain.topics import TELEMETRY
 from emergency_stop.domain.values import ACCOUNT_ID_LENGTH_MAX, is_account_id, is_service_name
 from emergency_stop.ports import Clock
+from emergency_stop.sdk.sign_in import signed_in
 from emergency_stop.wire.codec import encode_body, frame, to_plain
 from emergency_stop.wire.registry import LocalRegistry, Registry
 from emergency_stop.wire.sensitive import has_sensitive
@@ -107,7 +109,7 @@ class Telemetry:
     def __init__(
         self,
         service: str,
-        brokers: str,
+        brokers: str | Brokers,
         *,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         registry: Registry | None = None,
@@ -116,10 +118,11 @@ class Telemetry:
     ) -> None:
         """``privacy_keys`` is the file of master keys; ``None``: the one that ``ESTOP_PRIVACY_KEYS`` names, and where
         that is not set either, sensitive fields go out in the clear. Raises ``KeyFileError`` for a file that cannot
-        be used.
+        be used. ``brokers``: see ``sign_in``.
         """
         if queue_bytes_max < ENTRY_BYTES:
             raise ValueError(f"queue_bytes_max {queue_bytes_max} is too small; allowed: {ENTRY_BYTES} bytes or more")
+        brokers = signed_in(brokers)
         self.service: Final = service
         self.now_ms: Final = (clock or SystemClock()).now_ms
         self._registry = registry or LocalRegistry()

@@ -27,6 +27,7 @@ from emergency_stop.adapters.embedded_broker import (
 )
 from emergency_stop.testing.class_archive import ClassArchive
 from emergency_stop.testing.maven import classpath, find_java
+from emergency_stop.testing.secured_listener import SecuredListener
 
 __all__ = ["KAFKA_VERSION", "ApacheKafka", "BrokerUnavailableError", "EmbeddedBroker"]
 
@@ -69,9 +70,10 @@ class ApacheKafka:
 
     ``heap_mb`` bounds the Java heap. ``properties`` override server.properties. One that is ``short_lived`` starts
     with half of the CPU, and never becomes as fast as one that is measured must be. ``controllers`` are the addresses
-    of all nodes' controllers, of which this is the one of ``node_id``, from 1; without them it is alone. Data and log
-    live in ``workdir``; without one, in a temporary folder that ``close`` removes. Methods block; start it from a
-    thread that outlives it, because the kernel ties the child's death to that thread.
+    of all nodes' controllers, of which this is the one of ``node_id``, from 1; without them it is alone. ``secured``
+    are further listeners, each of another protocol. Data and log live in ``workdir``; without one, in a temporary
+    folder that ``close`` removes. Methods block; start it from a thread that outlives it, because the kernel ties the
+    child's death to that thread.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class ApacheKafka:
         short_lived: bool = False,
         node_id: int = 1,
         controllers: Sequence[str] = (),
+        secured: Sequence[SecuredListener] = (),
     ) -> None:
         self._own_workdir = workdir is None
         self.workdir = workdir or Path(tempfile.mkdtemp(prefix="estop-kafka-"))
@@ -94,6 +97,7 @@ class ApacheKafka:
         self._heap_mb = heap_mb
         self._overrides = dict(properties or {})
         self._short_lived = short_lived
+        self._secured = tuple(secured)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -196,8 +200,7 @@ class ApacheKafka:
         properties = {
             **_PROPERTIES,
             "node.id": str(self._node_id),
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controllers[self._node_id - 1]}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            **self._listeners(),
             "controller.quorum.voters": ",".join(f"{node}@{at}" for node, at in enumerate(self._controllers, start=1)),
             "log.dirs": str(data),
             **self._overrides,
@@ -205,12 +208,26 @@ class ApacheKafka:
         config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         if not (data / "meta.properties").exists():
             read = self._archive().options_to_read()
-            tool = ("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config))
+            users = [argument for listener in self._secured for argument in listener.format_arguments()]
+            tool = ("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(config), *users)
             command = self._java(*read, *tool, once_compiled=True)
             done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
             if done.returncode != 0:
                 raise BrokerUnavailableError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
         return config
+
+    def _listeners(self) -> dict[str, str]:
+        plain, controller = f"PLAINTEXT://{self.bootstrap}", f"CONTROLLER://{self._controllers[self._node_id - 1]}"
+        protocols = [f"{listener.name}:{listener.protocol}" for listener in self._secured]
+        addresses = [listener.address for listener in self._secured]
+        found = {
+            "listener.security.protocol.map": ",".join([_PROPERTIES["listener.security.protocol.map"], *protocols]),
+            "listeners": ",".join([plain, controller, *addresses]),
+            "advertised.listeners": ",".join([plain, *addresses]),
+        }
+        for listener in self._secured:
+            found |= listener.properties()
+        return found
 
     def wait_until_ready(self) -> None:
         """Wait until it answers. Raises ``BrokerUnavailableError`` that shows the log's end."""

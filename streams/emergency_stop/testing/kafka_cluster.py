@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from emergency_stop.adapters.embedded_broker import free_port
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.testing.brokers import ApacheKafka
 
 NODES: Final = 3
@@ -69,7 +70,7 @@ class KafkaCluster:
 
     async def in_sync(self) -> bool:
         """Whether every replica of every partition has what its leader has; else one more lost node may stop it."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, client_id="cluster-test")
+        admin = AIOKafkaAdminClient(**client_arguments(self.bootstrap), client_id="cluster-test")
         try:
             await admin.start()
             topics: list[dict[str, Any]] = await admin.describe_topics()

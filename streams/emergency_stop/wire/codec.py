@@ -152,16 +152,24 @@ class Codec:
     def decode(self, kind: type[M], value: bytes | None) -> M:
         """Wire bytes → message of ``kind``, resolved from the writer's schema to the committed one.
 
-        Raises ``WireError`` or ``UnknownSchemaError``; never anything else for bad bytes.
+        Raises ``WireError`` or ``UnknownSchemaError``; never anything else for bad bytes. Raises
+        ``SchemaUnansweredError`` where nobody can tell yet, because a registry does not answer.
         """
         schema_id, body = split_frame(value)
-        writer = self._writers.get(schema_id)
-        if writer is None:
-            writer = fastavro.parse_schema(self._registry.writer_schema(schema_id), named_schemas={})
-            self._writers[schema_id] = writer
+        writer = self._writer(schema_id)
         try:
             plain = fastavro.schemaless_reader(io.BytesIO(body), writer, _parsed(kind.__name__))
             built: M = _record_builder(typing.cast("Any", kind))(plain)
         except Exception as error:  # fastavro raises many types for bad bytes; all mean the same here
             raise WireError(f"not a {kind.__name__}: {type(error).__name__}: {error}") from error
         return built
+
+    def _writer(self, schema_id: int | str) -> Any:
+        known = self._writers.get(schema_id)
+        if known is None:
+            schema = self._registry.writer_schema(schema_id)
+            try:
+                known = self._writers[schema_id] = fastavro.parse_schema(schema, named_schemas={})
+            except Exception as error:  # many types again; a registry may hold what only looks like a schema
+                raise WireError(f"schema {schema_id} is no Avro: {type(error).__name__}: {error}") from error
+        return known

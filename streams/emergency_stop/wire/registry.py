@@ -15,6 +15,16 @@ class UnknownSchemaError(LookupError):
         self.schema_id = schema_id
 
 
+class RegistryError(RuntimeError):
+    """The registry did not answer, or refused; worth trying again. The text never carries credentials."""
+
+
+class SchemaUnansweredError(RegistryError):
+    """The registry does not say now what schema an id has: nobody can tell yet what the message says. A record that is
+    let go for it is lost, so whoever reads records takes it again once the registry answers, or stops in doubt.
+    """
+
+
 class Registry(Protocol):
     """Both operations may block on their first call for an id or record, and are cached after."""
 
@@ -23,7 +33,10 @@ class Registry(Protocol):
         ...
 
     def writer_schema(self, schema_id: int | str) -> dict[str, Any]:
-        """The schema of an id, or of a GUID (32 hex digits), as plain JSON. Raises ``UnknownSchemaError``."""
+        """The schema of an id, or of a GUID (32 hex digits), as plain JSON.
+
+        Raises ``UnknownSchemaError``, or ``SchemaUnansweredError`` where a registry elsewhere does not answer.
+        """
         ...
 
 

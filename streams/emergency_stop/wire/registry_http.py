@@ -4,12 +4,15 @@ Subjects follow TopicNameStrategy: ``<topic>-value``. Nothing is registered in p
 up the id of the committed schema, and ``register_committed`` is the explicit step that puts it there.
 What was found is cached for good, because a registry never changes an id's schema; what was not
 found is asked for again after ``UNKNOWN_FOR_MS``, so that an unknown id in every message does not
-become a request for every message.
+become a request for every message. Requests block, on an event loop too: so after one that nobody
+answered, none is made for ``SILENT_TIMES`` times as long as it took, and a registry that is away takes a
+fifth of its users' time at most.
 """
 
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import sys
 import time
@@ -21,18 +24,41 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from uuid import UUID
 
 from emergency_stop.domain.topics import TopicSpec
-from emergency_stop.wire.registry import LocalRegistry, Registry, UnknownSchemaError
+from emergency_stop.wire.registry import (
+    LocalRegistry,
+    Registry,
+    RegistryError,
+    SchemaUnansweredError,
+    UnknownSchemaError,
+)
 from emergency_stop.wire.schemas import load_record_schema
+
+#: Beside what is defined here, the errors, which most who ask a registry catch.
+__all__ = [
+    "TIMEOUT_MS",
+    "UNKNOWN_FOR_MS",
+    "HttpRegistry",
+    "NotRegisteredError",
+    "RegistryError",
+    "build_registry",
+    "register_committed",
+    "subject_of",
+]
 
 TIMEOUT_MS: Final = 2_000
 UNKNOWN_FOR_MS: Final = 30_000
+#: The same for a subject without our schema: somebody who has just registered it should not wait for long.
+UNREGISTERED_FOR_MS: Final = 2_000
+#: Unknown ids that are remembered; past it the oldest go, and are asked for again.
+UNKNOWN_MAX: Final = 10_000
+SILENT_TIMES: Final = 4
 CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 #: 404 with one of these codes says that the thing is not there; any other 404 is a wrong address.
 _NOT_THERE: Final = frozenset({40401, 40402, 40403})
-
-
-class RegistryError(RuntimeError):
-    """The registry did not answer, or refused; worth trying again. The text never carries credentials."""
+#: What a registry that knows no GUIDs at all answers to one.
+_NO_SUCH_PATH: Final = frozenset({404})
+#: No registry has an id beyond this; asked for one, some answer as if their address were wrong.
+_ID_MAX: Final = 2**31 - 1
 
 
 class NotRegisteredError(RegistryError):
@@ -71,7 +97,10 @@ class HttpRegistry:
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         self._ids: dict[tuple[str, str], int] = {}
         self._schemas: dict[int | str, dict[str, Any]] = {}
+        #: In the order in which they were last asked for.
         self._unknown_until: dict[int | str, float] = {}
+        self._unregistered_until: dict[str, float] = {}
+        self._silent_until = 0.0
 
     def schema_id(self, record: str, topic: str) -> int:
         """The id of the committed schema of ``record`` under the topic's subject.
@@ -81,8 +110,11 @@ class HttpRegistry:
         known = self._ids.get((record, topic))
         if known is None:
             subject = subject_of(topic)
+            if self._unregistered_until.get(subject, 0.0) > self._now():
+                raise NotRegisteredError(record, subject)
             answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}", _as_schema(record))
             if answer is None:
+                self._unregistered_until[subject] = self._now() + UNREGISTERED_FOR_MS / 1000
                 raise NotRegisteredError(record, subject)
             known = self._ids[record, topic] = int(answer["id"])
         return known
@@ -91,20 +123,37 @@ class HttpRegistry:
         """The schema of an id, or of a GUID (32 hex digits, with or without hyphens), as plain JSON.
 
         Raises ``UnknownSchemaError`` where the registry does not know it or it is not plain Avro, and
-        ``RegistryError`` where it does not answer: the one is the message's fault, the other is not.
+        ``SchemaUnansweredError`` where it does not answer: the one is the message's fault, the other is not.
         """
         known = self._schemas.get(schema_id)
         if known is not None:
             return known
-        if self._unknown_until.get(schema_id, 0.0) > self._now():
+        is_none = isinstance(schema_id, int) and not 0 <= schema_id <= _ID_MAX
+        if is_none or self._unknown_until.get(schema_id, 0.0) > self._now():
             raise UnknownSchemaError(schema_id)
-        path = f"/schemas/guids/{UUID(schema_id)}" if isinstance(schema_id, str) else f"/schemas/ids/{schema_id}"
-        schema = _plain_avro(self._ask("GET", path))
+        schema = self._asked_for(schema_id)
         if schema is None:
-            self._unknown_until[schema_id] = self._now() + UNKNOWN_FOR_MS / 1000
+            self._note_unknown(schema_id)
             raise UnknownSchemaError(schema_id)
         self._schemas[schema_id] = schema
         return schema
+
+    def _asked_for(self, schema_id: int | str) -> dict[str, Any] | None:
+        try:
+            if isinstance(schema_id, str):
+                answer = self._ask("GET", f"/schemas/guids/{UUID(schema_id)}", not_there=_NOT_THERE | _NO_SUCH_PATH)
+            else:
+                answer = self._ask("GET", f"/schemas/ids/{schema_id}")
+        except RegistryError as error:
+            raise SchemaUnansweredError(str(error)) from None
+        return _plain_avro(answer)
+
+    def _note_unknown(self, schema_id: int | str) -> None:
+        """Those whose time is over are the oldest."""
+        self._unknown_until.pop(schema_id, None)
+        while len(self._unknown_until) >= UNKNOWN_MAX:
+            del self._unknown_until[next(iter(self._unknown_until))]
+        self._unknown_until[schema_id] = self._now() + UNKNOWN_FOR_MS / 1000
 
     def register(self, record: str, topic: str) -> int:
         """Register the committed schema of ``record`` for ``topic``; idempotent. Returns its id.
@@ -124,20 +173,32 @@ class HttpRegistry:
         path = f"/config/{quote(subject_of(topic), safe='')}"
         self._ask("PUT", path, {"compatibility": "BACKWARD_TRANSITIVE"})
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        not_there: frozenset[int] = _NOT_THERE,
+    ) -> dict[str, Any] | None:
         """The answer's JSON; ``None`` for "not there". Raises ``RegistryError`` for everything else."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 - http(s) only
+        asked_at = self._now()
+        if asked_at < self._silent_until:
+            left_s = f"{self._silent_until - asked_at:.1f}"
+            raise RegistryError(f"registry {self.url} did not answer a moment ago, and is asked again in {left_s} s")
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310 - http(s) only
                 parsed = json.load(answer)
         except urllib.error.HTTPError as error:
             said = _words(error)
-            if error.code == 404 and said.get("error_code") in _NOT_THERE:  # noqa: PLR2004 - HTTP's number
+            if error.code == 404 and said.get("error_code") in not_there:  # noqa: PLR2004 - HTTP's number
                 return None
             what = said.get("message") or error.reason
             raise RegistryError(f"registry {self.url} answered {method} {path} with {error.code}: {what}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            now = self._now()
+            self._silent_until = now + SILENT_TIMES * (now - asked_at)
             reason = getattr(error, "reason", error)
             raise RegistryError(f"registry {self.url} did not answer {method} {path}: {reason}") from None
         if not isinstance(parsed, dict):
@@ -180,7 +241,7 @@ def _shown(url: str) -> str:
 def _words(error: urllib.error.HTTPError) -> dict[str, Any]:
     try:
         said = json.load(error)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from emergency_stop.apps.sink import main as sink
-from emergency_stop.apps.sink.intake import DeadLetter
+from emergency_stop.apps.sink.dead_letter import DeadLetter
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.store import RangeInsert
 from emergency_stop.apps.sink.worker import SinkWorker

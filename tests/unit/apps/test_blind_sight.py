@@ -13,6 +13,7 @@ from emergency_stop.domain.values import OnBlind, StopLevel
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from tests.unit.coordinate.test_blindness import trigger
+from tests.unit.wire.unanswering import Unanswering, newly_written
 
 CODEC = Codec(LocalRegistry())
 
@@ -111,3 +112,12 @@ def test_live_accounts_are_the_newest_word_s_of_every_partition_summed() -> None
     book.record(word(0, "b", fresh_at=0, written_at=2_000, live=40))
     book.record(word(0, "a", fresh_at=0, written_at=1_500, live=90))
     assert book.live_accounts() == 47
+
+
+def test_a_word_that_nobody_can_read_yet_is_no_sight_and_keeps_no_other_waiting() -> None:
+    clock = Hands()
+    book = FreshnessBook(Codec(Unanswering("Freshness")), clock)
+    unread = word(partition=0, fresh_at=5_000, written_at=8_000)
+    book.record(replace(unread, value=newly_written(unread.value or b"")))
+    book.record(word(partition=1, fresh_at=5_000, written_at=8_000))
+    assert list(book.sights(0)) == [1]

@@ -108,11 +108,15 @@ class Bench:
         start, end = at if fetch_offset is None else fetch_offset, at + len(values)
         return FetchedBatch(topic, HOME, start, end, (bytes(raw),))
 
-    def hear(self, topic: str, *values: bytes | None, **where: Any) -> list[Publish]:
-        """One batch and the checkpoint after it: everything that is published, of which the holds are read back."""
+    def sent(self, topic: str, *values: bytes | None, **where: Any) -> list[Publish]:
+        """One batch and the checkpoint after it: everything that is published."""
         effects = list(self.core.on_batch(self.batch(topic, *values, **where), 1_000))
         taken(self.core)
-        sent = effects + list(self.core.on_durable()) + list(self.core.on_published())
+        return effects + list(self.core.on_durable()) + list(self.core.on_published())
+
+    def hear(self, topic: str, *values: bytes | None, **where: Any) -> list[Publish]:
+        """As ``sent``, and the holds are read back."""
+        sent = self.sent(topic, *values, **where)
         for hold in self.read(Hold, sent, topics.HOLDS):
             self.published.take(hold)
         return sent
@@ -180,6 +184,16 @@ def test_bad_records_are_counted_and_their_neighbours_unharmed(bench: Bench) -> 
     records = bench.hear(topics.HITS, *bad, good)
     assert len(bench.read(Hold, records, topics.HOLDS)) == 1
     assert bench.count("estop_coordinator_undecodable_total", topic=topics.HITS) == 6
+
+
+def test_a_damaged_batch_is_counted_and_a_stop_behind_it_is_carried_out(bench: Bench) -> None:
+    good = bench.batch(topics.HITS, bench.value(hit()))
+    broken = bytearray(good.batches[0])
+    broken[22] |= 1  # it says that it is compressed, and is not
+    records = list(bench.core.on_batch(dataclasses.replace(good, batches=(bytes(broken), *good.batches)), 1_000))
+    taken(bench.core)
+    assert len(bench.read(Hold, [*records, *bench.core.on_durable()], topics.HOLDS)) == 1
+    assert bench.count("estop_coordinator_undecodable_total", topic=topics.HITS) == 1
 
 
 def test_records_that_were_applied_are_skipped(bench: Bench) -> None:
@@ -269,6 +283,78 @@ def test_epochs_go_on_from_what_was_published() -> None:
     assert book.published.epochs == {SCOPE: 1}
 
 
+def test_only_a_record_with_a_good_signature_under_its_own_key_counts_as_published() -> None:
+    codec, signer, other = Codec(LocalRegistry()), Signer.generate(), Signer.generate()
+    hold = Hold(SCOPE, 3, HoldState.HELD, StopLevel.GRACEFUL, (), "held", 0)
+    free = dataclasses.replace(hold, epoch=9, state=HoldState.RUNNING, level=None)
+    elsewhere = codec.encode(signer.sign(dataclasses.replace(hold, scope="account:b")), topics.HOLDS)
+    for value in (
+        codec.encode(free, topics.HOLDS),
+        codec.encode(other.sign(free), topics.HOLDS),
+        codec.encode(dataclasses.replace(signer.sign(free), epoch=10), topics.HOLDS),
+        elsewhere,
+        b"garbage",
+        None,
+    ):
+        book = HoldBook(codec, verifier=Verifier([signer.public_key]))
+        book.published.decided(hold, b"")
+        book.record(codec.encode(signer.sign(hold), topics.HOLDS), SCOPE.encode())
+        assert book.published.has(SCOPE, 3)
+        book.record(value, SCOPE.encode())
+        assert not book.published.has(SCOPE, 3), value
+        assert set(book.published.overtaken) == {SCOPE}, value
+    trusting = HoldBook(codec)
+    trusting.record(codec.encode(hold, topics.HOLDS), SCOPE.encode())
+    assert trusting.published.has(SCOPE, 3), "where no keys are configured nothing is verified"
+
+
+def test_a_coordinator_knows_its_own_record_whose_key_nobody_trusts() -> None:
+    """Else it would say it again for ever."""
+    book = HoldBook(Codec(LocalRegistry()), verifier=Verifier([Signer.generate().public_key]))
+    bench = Bench(book.published)
+    (record,) = [one for one in bench.sent(topics.HITS, bench.value(hit())) if one.topic == topics.HOLDS]
+    book.record(record.value, record.key)
+    assert book.published.has(SCOPE, 1)
+    assert book.published.overtaken == {}
+
+
+def test_a_successor_recognises_what_its_predecessor_published() -> None:
+    """Through its state and through the topic alike: else it would say everything again."""
+    first, book = Bench(), HoldBook(Codec(LocalRegistry()))
+    kept: dict[bytes, bytes | None] = {}
+    for number, value in enumerate((hit("h1"), hit("h2", trigger_id="t2", target_services=("x",)))):
+        sent = first.sent(topics.HITS, first.value(value), at=number)
+        for record in sent:
+            if record.topic == topics.HOLDS:
+                book.record(record.value, record.key)
+    first.core.on_batch(first.batch(topics.HITS, first.value(hit("h2")), at=2), 1_000)
+    kept.update(taken(first.core))
+    second = Bench(book.published)
+    second.core.restore([(key, value) for key, value in kept.items() if value is not None], {})
+    assert second.core.coordinator.state(SCOPE).epoch == 2
+    assert book.published.has(SCOPE, 2)
+    assert book.published.overtaken == {}
+
+
+def test_a_successor_says_again_what_a_forged_lifting_hides() -> None:
+    """The forged record is all that compaction has left of the scope."""
+    signer = Signer.generate()
+    first = Bench()
+    kept: dict[bytes, bytes | None] = {}
+    first.core.on_batch(first.batch(topics.HITS, first.value(hit())), 1_000)
+    kept.update(taken(first.core))
+    first.core.on_durable()
+    book = HoldBook(first.codec, verifier=Verifier([signer.public_key]))
+    forged = Hold(SCOPE, 2, HoldState.RUNNING, None, (), "all is well", 0)
+    book.record(first.codec.encode(forged, topics.HOLDS), SCOPE.encode())
+    second = Bench(book.published)
+    second.core.restore([(key, value) for key, value in kept.items() if value is not None], {})
+    second.core.on_tick(5_000)
+    taken(second.core)
+    *_, again = second.read(Hold, [*second.core.on_durable()], topics.HOLDS)
+    assert (again.state, again.epoch) == (HoldState.HELD, 3)
+
+
 def test_a_hold_that_an_older_record_overtook_is_said_again_by_its_owner_alone() -> None:
     published = PublishedHolds()
     bench = Bench(published)
@@ -277,11 +363,12 @@ def test_a_hold_that_an_older_record_overtook_is_said_again_by_its_owner_alone()
     for scope in (SCOPE, stray):
         published.take(dataclasses.replace(held, scope=scope))
         published.take(dataclasses.replace(held, scope=scope, epoch=0, state=HoldState.RUNNING, level=None, causes=()))
+    assert set(published.overtaken) == {SCOPE}, "of the other nobody here knows what holds it"
     assert bench.core.next_deadline() == 0
     bench.core.on_tick(50)
     taken(bench.core)
     (again,) = bench.read(Hold, [*bench.core.on_durable()], topics.HOLDS)
-    assert (again.scope, again.epoch, again.causes) == (SCOPE, held.epoch, held.causes)
+    assert (again.scope, again.epoch, again.causes) == (SCOPE, held.epoch + 1, held.causes)
     assert bench.core.next_deadline() != 0
 
 
@@ -390,13 +477,34 @@ def test_a_lease_is_signed_and_goes_out_only_once_what_was_decided_is_durable(be
     assert core.next_deadline() == 0
     assert list(core.on_tick(1_000)) == []
     taken(core)
-    (record,) = core.on_durable()
+    assert list(core.on_durable()) == []
+    (record,) = core.on_settled()
     (lease,) = bench.read(Lease, [record], topics.LEASES)
     assert (record.key, lease.partition, lease.partitions) == (b"2", 2, PARTITIONS)
     assert [(one.service, one.instance_id, one.heartbeat_at) for one in lease.renewals] == [("x", "1", 7)]
     assert Verifier([bench.signer.public_key]).verify(lease) is SignatureVerdict.VALID
     assert core.next_deadline() == 11_000
-    assert core.on_durable() == []
+    assert list(core.on_settled()) == []
+
+
+def test_a_lease_does_not_overtake_a_stop_that_was_decided_before_it(bench: Bench) -> None:
+    """As a timeline: what is made ready while a checkpoint is under way goes out with the next one.
+
+    decided     stop 1 ─────────── stop 2 ── lease
+    checkpoint         [cut ──── durable ──────── settled: no lease]  [cut ── durable: stop 2 ── settled: lease]
+    """
+    attendance = Attendance(30_000)
+    turns = LeaseTurns(attendance, partition=2, partitions=PARTITIONS, lease_ms=30_000, issued_by="c1")
+    core = bench.make(Watches(leases=turns))
+    core.on_batch(bench.batch(topics.HITS, bench.value(hit("h1"))), 1_000)
+    taken(core)
+    core.on_batch(bench.batch(topics.REQUESTS, bench.value(request("r2"))), 1_001)
+    core.on_tick(1_002)
+    assert len(bench.read(Hold, [*core.on_durable()], topics.HOLDS)) == 1
+    assert list(core.on_settled()) == []
+    taken(core)
+    assert list(core.on_settled()) != [], "it was ready when these records were taken"
+    assert len(bench.read(Hold, [*core.on_durable()], topics.HOLDS)) == 1
 
 
 def test_a_question_goes_to_the_partitions_that_know(bench: Bench) -> None:

@@ -14,6 +14,8 @@ from fastavro.utils import generate_many
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.apps.trigger_book import TriggerBook
+from emergency_stop.detect.page_budget import page_problem
+from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID
 from emergency_stop.domain.definition_reader import DEFINITION_FIELDS, snake_case
 from emergency_stop.domain.topics import TRIGGERS
 from emergency_stop.domain.triggers import Trigger
@@ -21,9 +23,10 @@ from emergency_stop.domain.values import StopLevel
 from emergency_stop.rules.definitions import read_trigger
 from emergency_stop.rules.versions import Author, removed
 from emergency_stop.wire.codec import Codec, frame, to_plain
-from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.registry import LocalRegistry, SchemaUnansweredError
 from emergency_stop.wire.schemas import committed_ids, load_record_schema
 from tests.unit.domain.test_trigger_definitions import DAMAGED_STABLE, GUIDE_HEALTH, MALFORMED, SERVICES
+from tests.unit.wire.unanswering import Unanswering, newly_written
 
 CODEC = Codec(LocalRegistry())
 ID = committed_ids()["Trigger"]
@@ -131,3 +134,66 @@ def test_a_removal_is_taken_whatever_else_it_says(book: TriggerBook) -> None:
     book.record(record(CODEC.encode(gone, TRIGGERS)))
     assert (book.refused, mine(book)) == (0, None)
     book.plan()
+
+
+def test_what_is_built_in_removed_or_switched_off_is_not_counted_as_active(book: TriggerBook) -> None:
+    assert book.count_active() == 1
+    for one in (
+        replace(STANDING, trigger_id="off", is_active=False),
+        replace(STANDING, trigger_id=BUILTIN_SUSPENSION_ID),
+        replace(STANDING, trigger_id="second"),
+    ):
+        book.record(record(CODEC.encode(one, TRIGGERS)))
+    assert book.count_active() == 2
+    for one in (STANDING, replace(STANDING, trigger_id="second")):
+        book.record(record(CODEC.encode(removed(one, Author("ann", 1)), TRIGGERS)))
+    assert (book.count_active(), len(book.triggers())) == (0, 3)
+
+
+def test_a_trigger_that_nobody_can_read_yet_is_not_taken_for_a_bad_one() -> None:
+    """The tail hands it over again once the registry answers: it must not be lost until a restart."""
+    registry = Unanswering("Trigger")
+    book = TriggerBook(Codec(registry), StopLevel.GRACEFUL)
+    new = record(newly_written(CODEC.encode(STANDING, TRIGGERS)))
+    with pytest.raises(SchemaUnansweredError):
+        book.record(new)
+    assert (book.refused, mine(book)) == (0, None)
+    registry.answers = True
+    book.record(new)
+    assert (book.refused, mine(book)) == (0, STANDING)
+
+
+def counting(number: int, priority: int) -> Trigger:
+    """Of valid triggers that keep a thousand moments of each account, over windows of their own, three fit."""
+    definition = {
+        "trigger_id": f"count-{number}", "name": "many", "trigger_type": "rate_limit_violation", "priority": priority,
+        "thresholds": {"violations": 1_000}, "time_window": 60_000 + number, "cooldown_period": 0,
+        "stop_level": "graceful",
+    }  # fmt: skip
+    return read_trigger(definition, services=SERVICES)
+
+
+def test_triggers_without_room_are_left_out_until_there_is_some(
+    book: TriggerBook, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, priority in enumerate((1, 2, 3, 4, 4)):
+        book.record(TailRecord(None, CODEC.encode(counting(number, priority), TRIGGERS), 0, number, 0))
+    book._compile_again_at_s = 0
+    assert page_problem(book.plan()) == ""
+    assert (book.refused, book.left_out) == (0, frozenset({"count-0", "count-1"}))
+    assert mine(book) == STANDING
+    assert {"count-0", "count-1"}.isdisjoint(one.trigger_id for one in book.triggers())
+    assert "2 triggers are not watched for, because there is no room: count-0, count-1" in caplog.text
+    book.record(TailRecord(b"count-4", None, 0, 9, 0))
+    book._compile_again_at_s = 0
+    book.plan()
+    assert book.left_out == {"count-0"}
+    assert "count-1" in {one.trigger_id for one in book.triggers()}
+
+
+def test_a_trigger_that_no_record_of_state_could_hold_is_refused(book: TriggerBook) -> None:
+    """It is well-formed, and checked by no definition: its count is beyond what one may be."""
+    beyond: list[dict[str, Any]] = [{"min_samples": 1_000_000}, {"thresholds": {"violations": 1e6}}]
+    for fields in beyond:
+        book.record(record(CODEC.encode(replace(counting(1, 1), trigger_id="mine", **fields), TRIGGERS)))
+    assert (book.refused, mine(book)) == (2, STANDING)

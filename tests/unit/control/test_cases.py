@@ -12,6 +12,7 @@ import yaml
 from emergency_stop.control.cases.series import parse_duration_ms, parse_series
 from emergency_stop.control.cli.main import main
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OK
+from emergency_stop.detect.page_budget import PAGE_BYTES_MAX
 from emergency_stop.domain.default_triggers import default_definitions
 
 PACK = Path(__file__).parents[2] / "triggers" / "default-pack.yaml"
@@ -220,3 +221,23 @@ def test_a_definition_given_twice_is_named(tmp_path: Path, capsys: pytest.Captur
     file.write_text(json.dumps([default_definitions()[0]] * 2))
     assert main(["triggers", "lint", str(file)]) == EXIT_FAILED
     assert "2 definitions have this id" in capsys.readouterr().out
+
+
+def test_triggers_that_detectors_would_have_no_room_for_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each keeps a thousand moments of every account, and three such fit."""
+    counting = {
+        "trigger_type": "rate_limit_violation", "thresholds": {"violations": 1_000}, "stop_level": "graceful",
+        "cooldown_period": 300_000, "clear_rule": "after_operator_reset",
+    }  # fmt: skip
+    definitions = [
+        counting | {"trigger_id": f"t{number}", "name": "t", "time_window": 60_000 + number, "priority": 1 + number % 4}
+        for number in range(5)
+    ]
+    file = tmp_path / "triggers.json"
+    file.write_text(json.dumps(definitions))
+    assert main(["triggers", "lint", str(file), "--json"]) == EXIT_FAILED
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [(finding["trigger_id"], finding["rule"]) for finding in findings] == [("t0", "no-room"), ("t4", "no-room")]
+    assert f"{PAGE_BYTES_MAX} are allowed" in findings[0]["text"]

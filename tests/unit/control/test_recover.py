@@ -66,7 +66,7 @@ def test_progress_says_where_it_is() -> None:
 @pytest.mark.parametrize(
     ("outcome", "code", "said"),
     [
-        (None, EXIT_REFUSED, "HAS NOT BEGUN"),
+        (None, EXIT_NOT_PROVEN, "HAS NOT BEGUN: no coordinator has answered; the request is in the log and may still"),
         (RecoveryOutcome.UNDER_WAY, EXIT_NOT_PROVEN, "still under way"),
         (RecoveryOutcome.COMPLETED, EXIT_OK, "account:a has recovered"),
         (RecoveryOutcome.ROLLED_BACK, EXIT_FAILED, "HAS NOT RECOVERED: rolled_back in validation"),

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
+from emergency_stop.apps.notifier.last_resort import Standing
+from emergency_stop.coordinate.audit import decision
+from emergency_stop.coordinate.blast import RAISED
 from emergency_stop.coordinate.blindness import PartitionSight, Sight, Watchers
 from emergency_stop.coordinate.blindness import step as step_sight
 from emergency_stop.coordinate.lifecycle import Tick
-from emergency_stop.coordinate.notices import SUBJECT_LENGTH_MAX, TEXT_LENGTH_MAX, notices_of
+from emergency_stop.coordinate.notices import _DECISIONS, SUBJECT_LENGTH_MAX, TEXT_LENGTH_MAX, notices_of
 from emergency_stop.coordinate.publication import publishable
 from emergency_stop.coordinate.state import ScopeState
 from emergency_stop.coordinate.step import step
+from emergency_stop.coordinate.tables import Stage
 from emergency_stop.domain.messages import Emergency, Notice, Recovery
 from emergency_stop.domain.values import (
     AckState,
@@ -203,3 +209,18 @@ def test_a_text_without_end_has_one() -> None:
     told = the(notices_of(effects))
     assert len(told.text) <= TEXT_LENGTH_MAX
     assert len(told.subject) <= SUBJECT_LENGTH_MAX
+
+
+def test_the_page_has_all_that_people_are_told_of_with_its_kind() -> None:
+    """docs/notifications.md names the audit's action of every decision that makes a notice."""
+    page = (Path(__file__).parents[3] / "docs/notifications.md").read_text()
+    rows = page.split("| in the audit |\n|---|---|---|\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    kinds = {action: row.split("|")[2] for row in rows for action in re.findall(r"`(\w+)`", row.split("|")[3])}
+    recoveries = {f"recovery_{stage.value}" for stage in (Stage.COMPLETED, Stage.ROLLED_BACK)}
+    resorts = {f"last_resort_{standing.value}" for standing in (Standing.DONE, Standing.FAILED)}
+    assert kinds.keys() == {*_DECISIONS, *recoveries, *resorts, RAISED}
+    emergency = emergencies(step(ScopeState(SCOPE), hit(priority=2), 5, world())[1])[0]
+    for action, say in _DECISIONS.items():
+        note = decision(at=5, actor="ann", action=action, subject="e1", reason="why", correlation_id="c", cause="c")
+        kind, *_ = say(note, dataclasses.replace(emergency, drill=action.startswith("drill_")))
+        assert kind.value in kinds[action], action

@@ -330,7 +330,7 @@ class TestForgetting:
         (hold,) = holds(given(coordinator(), request("r9", scope="account:1"), 0, where))
         assert (hold.state, hold.epoch) == (HoldState.HELD, 8)
 
-    def test_a_forgotten_scope_whose_hold_was_overtaken_gets_a_new_epoch(self) -> None:
+    def test_a_forgotten_scope_whose_hold_was_overtaken_gets_a_new_epoch_and_is_forgotten_again(self) -> None:
         core = coordinator()
         where = replace(world(), published_epochs={"account:1": 7}, overtaken={"account:1": 1})
         for _ in range(2):
@@ -338,6 +338,42 @@ class TestForgetting:
         core.take_dirty()
         (hold,) = holds(core.take_effects())
         assert (hold.state, hold.epoch) == (HoldState.RUNNING, 8)
+        core.tick(RETENTION_MS, where)
+        assert list(core.take_dirty()) == [(scope_key("account:1"), None)]
+
+    def test_what_was_overtaken_is_said_again_under_an_epoch_that_every_gate_takes(self) -> None:
+        core = coordinator()
+        core.apply(hit(), 0, world())
+        where = replace(world(), published_epochs={"account:a": 1}, overtaken={"account:a": 1})
+        for _ in range(2):
+            core.tick(0, where)
+        core.take_dirty()
+        *_, again = holds(core.take_effects())
+        assert (again.state, again.epoch, again.causes[0].epoch) == (HoldState.HELD, 2, 1)
+        assert core.state("account:a").stop_epoch == 1, "nothing was stopped anew: who saw epoch 1 may resume it"
+        where = replace(where, published_epochs={"account:a": 9}, overtaken={"account:a": 2})
+        core.tick(0, where)
+        core.take_dirty()
+        assert [hold.epoch for hold in holds(core.take_effects())] == [10]
+
+    def test_after_a_restart_a_lifting_is_said_again_once_earlier_input_was_read_and_a_stop_at_once(self) -> None:
+        first = coordinator()
+        first.apply(hit(), 0, world())
+        first.apply(request("r1", scope="account:1"), 0, world())
+        first.apply(resume("r2", 1, scope="account:1"), 0, world())
+        kept = [(key, value) for key, value in first.take_dirty() if value is not None]
+        second = restarted(dict(kept))
+        epochs = {"account:a": 1, "account:1": 2}
+        where = replace(world(), published_epochs=epochs, overtaken={"account:a": 1, "account:1": 2})
+
+        def said(at: int) -> list[tuple[str, int]]:
+            return [(hold.scope, hold.epoch) for hold in holds(ticked(second, at, where))]
+
+        assert ("account:a", 2) in said(5_000)
+        assert ("account:1", 3) not in said(5_050)
+        due = second.next_deadline()
+        assert due == 5_000 + RESTART_GRACE_MS
+        assert ("account:1", 3) in said(due)
 
     def test_what_holds_is_never_forgotten(self) -> None:
         core = coordinator()

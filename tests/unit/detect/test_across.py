@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from emergency_stop.detect.across import PARTITIONS_MAX, ROW_BYTES_MAX, NoPartError
 from emergency_stop.detect.compile import compile_plan
 from emergency_stop.detect.detector import PartitionDetector
 from emergency_stop.detect.standing import reasons_against
+from emergency_stop.detect.unwatched_parts import UNWATCHED_BYTES_MAX
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Hit, Partial
 from emergency_stop.domain.trigger_definitions import parse_trigger
@@ -191,3 +193,47 @@ def test_the_cooldown_over_all_accounts_survives_a_crash() -> None:
     assert partitions.feed(1, [Event(0, "acc", START + 59_999, {"severity": 3.0})]) == []
     (hit,) = partitions.feed(1, [Event(0, "acc", START + 60_000, {"severity": 3.0})])
     assert hit.suppressed_before == 1
+
+
+def part_of(series: str, partition: int, next_offset: int = 1, row: bytes = bytes(152)) -> Partial:
+    return Partial(topics.TELEMETRY_HEALTH, series, partition, next_offset, row)
+
+
+def test_parts_of_series_that_nobody_watches_are_kept_within_bounds_and_so_is_their_record() -> None:
+    detector = new_detector(compile_plan([]))
+    for number in range(5_000):
+        detector.on_part(part_of(f"avg(score_{number},60000ms,0,across)", number % 7), (topics.PARTIALS, number), 0)
+    assert detector._overall._unwatched.size_bytes <= UNWATCHED_BYTES_MAX
+    record = detector.write("overall")
+    assert len(record) < 2 * UNWATCHED_BYTES_MAX
+    successor = new_detector(compile_plan([]))
+    successor.load([("overall", record)], {})
+    assert successor.write("overall") == record
+
+
+def test_a_part_that_came_before_its_trigger_counts_once_that_is_watched() -> None:
+    """Detectors take up a trigger one after the other; and a crash lies between."""
+    watched = across("detection_event_critical", {"eventCount": 2})
+    partitions = Partitions(watched, topics.TELEMETRY_DETECTION)
+    early = new_detector(compile_plan([]))
+    critical = [Event(0, "acc", START, {"severity": 3.0})]
+    partitions.feed(1, critical)
+    early.on_part(partitions.log[0], (topics.PARTIALS, 0), 0)
+    successor = new_detector(compile_plan([]))
+    successor.load([("overall", early.write("overall"))], {})
+    successor.replan(compile_plan([watched]))
+    partitions.feed(2, critical)
+    (hit,) = successor.on_part(partitions.log[1], (topics.PARTIALS, 1), 0)
+    assert hit.observed == 2.0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [part_of("s", -1), part_of("s", PARTITIONS_MAX), part_of("s", 0, row=bytes(ROW_BYTES_MAX + 8))],
+    ids=["a partition before all", "a partition behind all", "a row that is too long"],
+)
+def test_what_no_detector_writes_is_no_part_whoever_watches(part: Partial) -> None:
+    detector = new_detector(compile_plan([]))
+    with pytest.raises(NoPartError, match="allowed"):
+        detector.on_part(part, (topics.PARTIALS, 0), 0)
+    assert list(detector._overall._unwatched) == []

@@ -8,7 +8,7 @@ import pytest
 
 from emergency_stop.domain.default_triggers import builtin_triggers, default_pack
 from emergency_stop.domain.trigger_definitions import InvalidTriggerError, parse_trigger
-from emergency_stop.domain.triggers import LIMITS
+from emergency_stop.domain.triggers import CHANNELS, LIMITS
 from emergency_stop.domain.values import StopLevel, TriggerType
 from emergency_stop.rules.definitions import check_version, read_trigger
 
@@ -103,6 +103,12 @@ MALFORMED: list[tuple[dict[str, Any], str, str]] = [
     (changed(thresholds={"healthScore": 100.1}), "thresholds.healthScore", "must be from 0 to 100"),
     (changed(minSamples=0), "min_samples", "from 1 to 1000000"),
     (changed(minSamples=1.5), "min_samples", "must be a whole number"),
+    (changed(minSamples=1_000_001), "min_samples", "from 1 to 1000000"),
+    (typed("rate_limit_violation", {"violations": 3}, minSamples=1_001), "min_samples", "from 1 to 1000 here"),
+    (typed("authentication_failure", {"failures": 3}, minSamples=1_000_000), "min_samples", "from 1 to 1000 here"),
+    (typed("detection_event_critical", {}, minSamples=1_001), "min_samples", "from 1 to 1000 here"),
+    (typed("proxy_failure_cascade", {"failures": 2}, minSamples=1_001), "min_samples", "from 1 to 1000 here"),
+    (clock(quietHours="22:00-07:00") | {"minSamples": 1_001}, "min_samples", "from 1 to 1000 here"),
     (changed(forMs=-1), "for_ms", "from 0 to 86400000"),
     (changed(forMs="60s"), "for_ms", "must be a whole number"),
     (changed(timeWindow=999), "time_window", "from 1000 to 86400000"),
@@ -256,6 +262,10 @@ def test_the_guides_examples_are_taken_as_they_stand(example: dict[str, Any]) ->
     assert trigger.target_services == tuple(example["targetServices"])
 
 
+def test_an_average_may_ask_for_a_million_samples() -> None:
+    assert parse_trigger(changed(minSamples=1_000_000), services=SERVICES).min_samples == 1_000_000
+
+
 def test_names_in_snake_case_mean_the_same() -> None:
     snake = {
         "trigger_type": "account_suspension_risk", "account_id": "account-123", "name": "Suspension Risk Critical",
@@ -269,3 +279,12 @@ def test_every_type_that_telemetry_decides_is_in_the_default_pack() -> None:
     packed = {trigger.trigger_type for trigger in default_pack(0)}
     assert packed == set(LIMITS) - {TriggerType.MANUAL_TRIGGER, TriggerType.CUSTOM_RULE_TRIGGER}
     assert len({trigger.trigger_id for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}) == 12
+
+
+def test_what_names_no_channel_is_told_on_all_and_so_is_the_default_pack() -> None:
+    def told(example: dict[str, Any]) -> tuple[str, ...]:
+        return parse_trigger(example, services=SERVICES).notification_channels
+
+    assert (told(GUIDE_HEALTH), told(GUIDE_RISK)) == (("system", "email"), CHANNELS)
+    named = {trigger.notification_channels for trigger in (*default_pack(0), *builtin_triggers(StopLevel.GRACEFUL))}
+    assert named == {CHANNELS}

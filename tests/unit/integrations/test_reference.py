@@ -63,6 +63,9 @@ class Takes:
     async def publish_all(self, *_: object, **__: object) -> None:
         raise AssertionError("activity is written one by one")
 
+    async def append(self, *_: object, **__: object) -> list[int]:
+        raise AssertionError("nobody asks where activity lies")
+
 
 @pytest.fixture
 async def takes() -> Takes:

@@ -8,9 +8,10 @@ import pytest
 
 from emergency_stop.adapters.kafka_tail import TailRecord
 from emergency_stop.apps.notifier.books import ChannelBook, EmergencyBook, SilenceBook
+from emergency_stop.apps.notifier.telling import channels_of
 from emergency_stop.domain.default_triggers import BUILTIN_SUSPENSION_ID, default_pack
-from emergency_stop.domain.messages import Emergency, Silence
-from emergency_stop.domain.values import EmergencyState, StopLevel
+from emergency_stop.domain.messages import Emergency, Notice, Silence
+from emergency_stop.domain.values import EmergencyState, NoticeKind, StopLevel
 from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.registry_http import RegistryError
@@ -66,6 +67,15 @@ def test_triggers_name_channels_the_built_in_ones_too_and_removed_ones_still(cod
     assert book.named_by(trigger.trigger_id) == trigger.notification_channels != ()
     assert book.named_by(BUILTIN_SUSPENSION_ID) != ()
     assert book.named_by(None) == ()
+
+
+def test_a_warning_of_a_default_trigger_goes_wherever_people_are_told(codec: Codec) -> None:
+    book, configured = ChannelBook(codec, StopLevel.GRACEFUL), ("system", "email", "webhook")
+    for trigger in default_pack(0):
+        name = trigger.trigger_id
+        book.record(record(name, codec.encode(trigger, "any")))
+        warning = Notice("n", NoticeKind.WARNING, 0, "subject", "text", "account:a", "corr", trigger_id=name)
+        assert channels_of(warning, book.named_by(name), configured) == configured
 
 
 def test_emergencies_are_under_way_until_resolved_and_drills_never(codec: Codec) -> None:

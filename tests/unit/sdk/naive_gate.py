@@ -13,6 +13,8 @@ from math import floor
 from emergency_stop.domain.messages import Command, Hold, HoldCause
 from emergency_stop.domain.values import Action, HoldState
 
+#: The newest hold: epoch, severity, percent, and the strictest severity and percent that its epoch ever had.
+Standing = tuple[int, int, int, int, int]
 #: From mild to severe.
 SEVERITY = ("maintenance", "graceful service_specific cascading", "immediate")
 
@@ -30,15 +32,15 @@ class NaiveGate:
 
     def share(self, scope: str) -> int:
         """How many percent of its work the service is admitted in exactly this scope."""
-        standing: tuple[int, int, int] | None = None  # the newest hold: epoch, severity, percent
+        standing: Standing | None = None
         order = alarm = False
         order_epoch = 0
         for message, trusted in self.log:
             if message.scope != scope:
                 continue
             if isinstance(message, Command) and message.action is Action.RESUME:
-                stopped_at = standing[0] if standing and standing[1] else 0
-                if trusted and message.epoch >= max(stopped_at, order_epoch):
+                stopped_at = max(standing[0] if standing and standing[1] else 0, order_epoch)
+                if trusted and (not stopped_at or message.epoch > stopped_at):
                     order, order_epoch, alarm = False, 0, False
             elif isinstance(message, Command):
                 order, order_epoch = order or trusted, max(order_epoch, message.epoch if trusted else 0)
@@ -54,19 +56,21 @@ class NaiveGate:
                     order, order_epoch = False, 0
         return 0 if order or alarm else 100 if standing is None else standing[2]
 
-    def fold(self, standing: tuple[int, int, int] | None, hold: Hold) -> tuple[int, int, int] | None:
-        """What stands after a trusted hold; ``None``: it is stale, and loosens, so it is refused."""
+    def fold(self, standing: Standing | None, hold: Hold) -> Standing | None:
+        """What stands after a trusted hold; ``None``: it is no newer, and loosens, so it is refused."""
         severity, percent = self.read(hold)
-        if standing is None:
-            return hold.epoch, severity, percent
-        epoch, severity_before, percent_before = standing
-        if hold.epoch >= epoch or severity_before == 0:
-            return max(hold.epoch, epoch), severity, percent
+        if standing is None or hold.epoch > standing[0]:
+            return hold.epoch, severity, percent, severity, percent
+        epoch, severity_before, percent_before, *of_epoch = standing
+        if hold.epoch == epoch:
+            if [severity, percent] == of_epoch:  # it comes again
+                return epoch, severity, percent, severity, percent
+            of_epoch = [max(severity, of_epoch[0]), min(percent, of_epoch[1])]
         tightens = severity > severity_before or percent < percent_before
         equal = (severity, percent) == (severity_before, percent_before)
-        if severity == 0 or not (tightens or equal):
+        if severity_before and (severity == 0 or not (tightens or equal)):
             return None
-        return epoch, max(severity, severity_before), min(percent, percent_before)
+        return epoch, max(severity, severity_before), min(percent, percent_before), of_epoch[0], of_epoch[1]
 
     def read(self, hold: Hold) -> tuple[int, int]:
         """(severity, 0 where it stops nothing of the service; percent that it admits)."""

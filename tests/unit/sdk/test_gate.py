@@ -127,10 +127,29 @@ def test_a_refusal_carries_reason_level_epoch_and_scope() -> None:
         ([running(epoch=4), held(epoch=3)], True),  # a stale stop is obeyed as a new one
         ([held(epoch=7), held(epoch=5), running(epoch=6)], True),  # and lowers the bar for no resume
         ([held(epoch=7), held(epoch=5), running(epoch=8)], False),
+        ([held(epoch=3), running(epoch=3)], True),  # of two holds of one epoch the stricter counts,
+        ([running(epoch=3), held(epoch=3)], True),  # whichever comes first,
+        ([running(epoch=3), held(epoch=3), running(epoch=3)], True),  # and however often
+        ([running(epoch=3), held(epoch=3), running(epoch=4)], False),
+        ([held(epoch=1), running(epoch=2)] * 2, False),  # a log that is read once more
     ],
 )
 def test_what_tightens_is_always_taken_and_what_loosens_must_not_be_stale(records: list[Hold], shut: bool) -> None:
     assert (after(*records).shut_of(ACCOUNT) is not None) is shut
+
+
+def test_a_share_is_not_widened_by_a_hold_of_the_same_epoch() -> None:
+    """A coordinator that was cut off eased the hold under the epoch under which its successor rolled it back."""
+    for records in (half_open(50, epoch=3), held(epoch=3)), (held(epoch=3), half_open(50, epoch=3)):
+        gate = after(*records, half_open(50, epoch=3))
+        assert gate.percent_of(ACCOUNT) == 0
+        assert gate.apply_hold(half_open(50, epoch=4), trusted=True) is Verdict.APPLIED
+        assert gate.percent_of(ACCOUNT) == 50
+
+
+def test_a_hold_that_comes_again_changes_nothing() -> None:
+    for hold in (held(epoch=3), half_open(50, epoch=3), running(epoch=3)):
+        assert after(hold).apply_hold(hold, trusted=True) is Verdict.UNCHANGED
 
 
 def test_an_unsigned_lifting_is_refused_and_an_unsigned_stop_obeyed_until_a_signed_record_comes() -> None:
@@ -171,7 +190,7 @@ RESUME = Action.RESUME
         ([held(epoch=1), running(epoch=2)], 2, True, Verdict.APPLIED),
         ([held(epoch=1)], 2, True, Verdict.AWAITS_HOLD),
         ([held(epoch=3)], 2, True, Verdict.REFUSED_STALE),
-        ([held(epoch=2)], 2, True, Verdict.STILL_HELD),
+        ([held(epoch=2)], 2, True, Verdict.REFUSED_STALE),
         ([held(epoch=1), running(epoch=2)], 2, False, Verdict.REFUSED_UNTRUSTED),
         ([], 1, True, Verdict.APPLIED),
     ],
@@ -180,6 +199,20 @@ def test_a_resume_is_confirmed_only_when_nothing_newer_stops_the_scope(
     holds: list[Hold], epoch: int, trusted: bool, verdict: Verdict
 ) -> None:
     assert after(*holds).apply_resume(command(RESUME, epoch=epoch), trusted=trusted) is verdict
+
+
+def test_a_resume_ends_no_order_of_its_own_epoch() -> None:
+    """One of a coordinator that was cut off does not end the stop that its successor gave the same epoch."""
+    gate = opened()
+    gate.apply_stop(command(epoch=2), trusted=True)
+    assert gate.apply_resume(command(RESUME, epoch=2), trusted=True) is Verdict.REFUSED_STALE
+    assert shuts(gate) == "a"
+
+
+def test_a_resume_is_not_confirmed_while_an_unproven_stop_shuts_the_scope_again() -> None:
+    gate = after(running(epoch=3))
+    gate.apply_hold(held(epoch=4), trusted=False)
+    assert gate.resume_verdict(command(RESUME, epoch=3)) is Verdict.STILL_HELD
 
 
 def test_a_resume_ends_an_order_of_which_no_hold_is_known() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from emergency_stop.domain.texts import TEXT_LENGTH_MAX, fit
 from emergency_stop.domain.values import Action
 from emergency_stop.sdk import current_stop
 from emergency_stop.sdk.handlers import Handlers, Outcome
@@ -43,6 +46,76 @@ async def test_a_handler_that_is_content_or_left_out_has_nothing_to_object(handl
 async def test_a_handler_that_is_not_content_says_why(handler: Any, why: str, ordered: Any, name: str) -> None:
     outcome = await Handlers(on_stop=handler, on_prepare=handler, on_drill=handler).run(SERVICE, ordered)
     assert outcome == Outcome(False, f"the service's {name} handler {why}")
+
+
+async def cancels_its_own_worker(_: str) -> bool:
+    """As services end what works for them; ``await`` then raises what is none of the guard's business."""
+    worker = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    worker.cancel()
+    return await worker
+
+
+def gives_up(_: str) -> bool:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("handler", [cancels_its_own_worker, gives_up])
+@pytest.mark.parametrize(("ordered", "name"), [(command(), "stop"), (DRILL, "drill"), (PREPARE, "prepare")])
+async def test_a_handlers_own_cancellation_is_a_failure_like_any_other(handler: Any, ordered: Any, name: str) -> None:
+    outcome = await Handlers(on_stop=handler, on_prepare=handler, on_drill=handler).run(SERVICE, ordered)
+    assert outcome == Outcome(False, f"the service's {name} handler raised CancelledError")
+
+
+@pytest.mark.parametrize(("save", "verify"), [(cancels_its_own_worker, says(True)), (says("s3://7"), gives_up)])
+async def test_so_it_is_while_state_is_saved_and_verified(save: Any, verify: Any) -> None:
+    handlers = Handlers(says(True), save, verify)
+    outcome = await handlers.run(SERVICE, command(level=MAINTENANCE))
+    assert outcome == Outcome(False, "saving the service's state raised CancelledError")
+
+
+async def test_a_cancellation_from_outside_ends_the_handler_and_the_task() -> None:
+    entered = asyncio.Event()
+
+    async def waits(_: str) -> bool:
+        entered.set()
+        return await asyncio.Event().wait()
+
+    running = asyncio.create_task(Handlers(on_stop=waits).run(SERVICE, command()))
+    await entered.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("no broker")])
+async def test_a_probe_is_refused_where_the_services_health_cannot_be_asked(error: BaseException) -> None:
+    async def ask() -> str:
+        raise error
+
+    outcome = await Handlers(ask_health=ask).run(SERVICE, PROBE)
+    assert not outcome.done
+    assert "asking for its health raised " + type(error).__name__ in outcome.reason
+
+
+async def test_what_a_handler_says_can_be_sent_and_has_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)  # a report of this test must be sent as well
+
+    def raises(_: str) -> bool:
+        raise OSError("\udcff" + "x" * 5_000)
+
+    outcome = await Handlers(on_stop=raises).run(SERVICE, command())
+    assert outcome.reason.startswith("the service's stop handler raised OSError: \\udcffxxx")
+    assert len(outcome.reason.encode()) <= TEXT_LENGTH_MAX + 10
+    assert (await Handlers(says(True), says("x" * 5_000)).run(SERVICE, command())).saved_state == fit("x" * 5_000)
+
+
+async def test_a_reference_that_cannot_be_kept_whole_fails_a_maintenance_stop() -> None:
+    handlers = Handlers(says(True), says("x" * 1_001), says(True))
+    outcome = await handlers.run(SERVICE, command(level=MAINTENANCE))
+    assert not outcome.done
+    assert "reference of 1001 characters" in outcome.reason
+    assert "at most 1000" in outcome.reason
 
 
 async def test_each_action_calls_its_own_handler_with_the_correlation_id_and_the_command() -> None:

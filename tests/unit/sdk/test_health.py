@@ -10,6 +10,7 @@ import pytest
 
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import ServiceInstance
+from emergency_stop.domain.texts import fit
 from emergency_stop.domain.values import Action, InstanceState
 from emergency_stop.sdk import StopGuard, Stopped
 from emergency_stop.sdk.health import PROBLEM_LENGTH_MAX, Health
@@ -35,6 +36,14 @@ async def gives_up() -> str:
     raise TimeoutError("its own time-out")
 
 
+async def cancels_its_own_worker() -> str:
+    worker = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    worker.cancel()
+    await worker
+    return ""
+
+
 @pytest.mark.parametrize(
     ("check", "problem"),
     [
@@ -43,12 +52,14 @@ async def gives_up() -> str:
         (lambda: "the queue is full", "the queue is full"),
         (raises, "the health check raised ConnectionError: no database"),
         (gives_up, "the health check raised TimeoutError: its own time-out"),
+        (cancels_its_own_worker, "the health check raised CancelledError"),
         (hangs, "the health check has not answered within 20 ms"),
         (
             lambda: None,
             "the health check returned None; it must return a text, empty where nothing ails the service",
         ),
-        (lambda: "x" * 10_000, "x" * PROBLEM_LENGTH_MAX),
+        (lambda: "x" * 10_000, fit("x" * 10_000, PROBLEM_LENGTH_MAX)),
+        (lambda: "no file \udcff", "no file \\udcff"),
     ],
 )
 async def test_whatever_is_no_answer_is_a_problem(check: Callable[[], Any] | None, problem: str) -> None:

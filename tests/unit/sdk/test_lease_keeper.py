@@ -22,6 +22,7 @@ from emergency_stop.wire.codec import Codec
 from emergency_stop.wire.registry import LocalRegistry
 from emergency_stop.wire.signing import Signer, Verifier
 from tests.unit.sdk.scenario import ACCOUNT, SERVICE, held, running
+from tests.unit.wire.unanswering import Unanswering, newly_written
 
 CODEC = Codec(LocalRegistry())
 SIGNER, STRANGER = Signer.generate(), Signer.generate()
@@ -45,13 +46,16 @@ class Kept:
         self.holds_are_read = asyncio.Event()
         self.holds_are_read.set()
         self.deaf = ""
+        self.failures: list[str] = []
         self.keeper = LeaseKeeper(
             LeaseHolder(SERVICE, "i1", DELAY_MS),
             self.gate,
             Handlers(self._on_stop),
             CODEC,
             Verifier([SIGNER.public_key]),
-            Surroundings(self.wall, lambda: self.steady, self._announce, lambda: self.deaf, self._read_up),
+            Surroundings(
+                self.wall, lambda: self.steady, self._announce, lambda: self.deaf, self._read_up, self.failures.append
+            ),
             must_have=must_have,
         )
 
@@ -192,6 +196,62 @@ async def test_a_lease_that_runs_out_while_holds_are_read_is_not_given_back(kept
     await until(lambda: kept.may_act)
 
 
+async def test_a_lease_that_was_renewed_while_holds_are_read_is_not_given_back_once_it_has_run_out(kept: Kept) -> None:
+    """::
+
+    35 s         55 s       55 s       85 s        then the holds are read
+    held, reads  warned     held       holding
+    """
+    kept.renews()
+    kept.at(35_000)
+    kept.holds_are_read.clear()
+    kept.renews()
+    await asyncio.sleep(0)
+    kept.at(55_000)
+    assert kept.keeper.holder.state == "warned"
+    kept.renews()
+    await asyncio.sleep(0)
+    assert (kept.state, kept.may_act) == (LeaseState.HELD, False)
+    kept.at(85_000)
+    assert kept.keeper.holder.state == "holding"
+    kept.holds_are_read.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert kept.gate.lacks_lease
+    assert not kept.may_act
+    kept.renews()
+    await until(lambda: kept.may_act)
+
+
+async def test_a_stop_handler_that_raises_a_cancellation_of_its_own_ends_the_services_own_stop(kept: Kept) -> None:
+    async def cancels_its_own_worker(_: str) -> bool:
+        worker = asyncio.create_task(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        worker.cancel()
+        return await worker
+
+    kept.keeper._handlers.on_stop = cancels_its_own_worker
+    kept.renews()
+    kept.at(40_000)
+    await until(lambda: not kept.keeper.is_stopping)
+    kept.renews()
+    await until(lambda: kept.may_act)
+    assert kept.failures == []
+
+
+async def test_whatever_ends_the_reading_of_holds_is_told_and_the_gate_stays_shut(kept: Kept) -> None:
+    async def fails() -> None:
+        raise OSError("broken")
+
+    kept.renews()
+    kept.at(35_000)
+    object.__setattr__(kept.keeper._around, "read_up", fails)
+    kept.renews()
+    await until(lambda: bool(kept.failures))
+    assert kept.failures == ["the lease's return ended unexpectedly (OSError: broken)"]
+    assert not kept.may_act
+
+
 async def test_a_fresh_lease_waits_for_the_stop_handler(kept: Kept) -> None:
     kept.may_end.clear()
     kept.renews()
@@ -243,6 +303,16 @@ async def test_what_cannot_be_read_is_counted_and_renews_nothing(kept: Kept) -> 
     kept.keeper.on_lease(TailRecord(b"0", b"\0garbage", 0, 0, 0))
     kept.keeper.on_lease(TailRecord(b"0", None, 0, 1, 0))
     assert (kept.keeper.unreadable, kept.state) == (2, LeaseState.AWAITED)
+
+
+async def test_what_cannot_be_read_yet_renews_nothing_and_the_next_lease_does(kept: Kept) -> None:
+    kept.keeper._codec = Codec(Unanswering("Lease"))
+    kept.keeper.sending(kept.wall())
+    signed = SIGNER.sign(kept.lease(kept.wall()))
+    kept.keeper.on_lease(TailRecord(b"0", newly_written(CODEC.encode(signed, topics.LEASES)), 0, 0, 0))
+    assert (kept.keeper.unreadable, kept.state) == (1, LeaseState.AWAITED)
+    kept.renews()
+    assert kept.state is LeaseState.HELD
 
 
 async def test_a_lease_counts_only_for_an_instance_that_hears_of_stops(kept: Kept) -> None:

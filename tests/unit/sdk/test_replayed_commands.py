@@ -93,7 +93,7 @@ def test_a_recorded_resume_does_not_lift_the_stop_of_another_key(instance: Insta
     again = OLD.sign(command(Action.RESUME, epoch=2, attempt=2))
     (answer,) = instance.told(again)
     assert answer.state is AckState.REFUSED, "an old epoch, although its key is still trusted"
-    assert "older than the stop of epoch 3" in answer.reason
+    assert "not beyond the stop of epoch 3" in answer.reason
     instance.reads(OLD.sign(running(epoch=2)))
     assert instance.is_stopped, "nor does a recorded hold"
 

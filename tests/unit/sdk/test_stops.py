@@ -192,7 +192,7 @@ def test_a_stale_resume_is_refused_and_the_stop_stands() -> None:
     instance = Instance()
     instance.hold(held(epoch=3))
     assert instance.order(command(Action.RESUME, epoch=2)) == ["refused"]
-    assert "older than the stop of epoch 3" in instance.told[-1].reason
+    assert "not beyond the stop of epoch 3" in instance.told[-1].reason
     assert instance.gate.shut_for("a") is not None
 
 

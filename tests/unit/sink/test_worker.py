@@ -1,4 +1,4 @@
-"""The sink's retry: the same work until the database takes it, and an end when it is told to stop."""
+"""A registry that is away: what needs it waits, nothing becomes a dead letter, and nothing is taken in twice."""
 
 from __future__ import annotations
 
@@ -6,63 +6,91 @@ import asyncio
 from typing import Any, cast
 
 import pytest
+from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.kafka import KafkaPublisher
-from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
-from emergency_stop.apps.sink.worker import SinkSpec, SinkWorker, StoppedError
+from emergency_stop.apps.sink.worker import SinkSpec, SinkWorker
+from emergency_stop.domain import topics
 from emergency_stop.wire.registry import LocalRegistry
+from emergency_stop.wire.registry_http import RegistryError
+from tests.unit.sink.values import GOOD, batch
 
-SPEC = SinkSpec(brokers="127.0.0.1:1", group="g", client_id="c", session_timeout_ms=6_000, records={}, cluster="test")
+RECORDS: dict[str, str | None] = {topics.TELEMETRY_HEALTH: "HealthEvent", topics.HITS: "Hit"}
+SPEC = SinkSpec(
+    brokers="127.0.0.1:1", group="g", client_id="c", session_timeout_ms=6_000, records=RECORDS, cluster="test"
+)
 
 
-def worker() -> SinkWorker:
+class Away(LocalRegistry):
+    """Does not answer the first ``times`` questions."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def writer_schema(self, schema_id: int | str) -> dict[str, Any]:
+        if self.left > 0:
+            self.left -= 1
+            raise RegistryError("did not answer")
+        return super().writer_schema(schema_id)
+
+
+def worker(registry: LocalRegistry, metrics: CollectorRegistry | None = None) -> SinkWorker:
     publisher = KafkaPublisher(SPEC.brokers, client_id="c")
     database = cast("ClickHouse", object())
-    return SinkWorker(SPEC, database, Intaker(LocalRegistry(), {}), publisher, SinkMetrics(CollectorRegistry()))
+    return SinkWorker(SPEC, database, registry, publisher, SinkMetrics(metrics or CollectorRegistry()))
 
 
-def test_work_is_repeated_until_the_database_takes_it() -> None:
-    attempts = []
+@pytest.mark.parametrize("topic", RECORDS)
+def test_what_comes_while_it_is_away_is_taken_in_once_it_answers(topic: str) -> None:
+    where, found = TopicPartition(topic, 0), [GOOD[topic]] * 3
 
-    def work(database: Any) -> str:
-        attempts.append(database)
-        if len(attempts) < 3:
-            raise OSError("no connection")
-        return "stored"
+    async def scenario() -> tuple[int, int, list[bool]]:
+        sink = worker(Away(2))
+        sink._positions[where] = 5
+        ready = [sink._taken(where, batch(topic, 5, found)), sink.ready_conditions()["registry"]]
+        await asyncio.wait_for(sink._take_all([(where, batch(topic, 5, found))]), 10)
+        ready.append(sink.ready_conditions()["registry"])
+        (intake,), _ = sink._waiting.take()
+        return sum(intake.counts.values()), len(intake.dead), ready
 
-    async def scenario() -> tuple[str, bool]:
-        sink = worker()
-        return await sink.until_done("store", work), sink.ready_conditions()["clickhouse"]
-
-    assert asyncio.run(scenario()) == ("stored", True)
-    assert len(attempts) == 3
+    assert asyncio.run(scenario()) == (3, 0, [False, False, True])
 
 
-def test_a_stop_ends_the_retries() -> None:
-    def refuse(database: Any) -> None:
-        raise OSError("no connection")
+def test_a_stop_ends_the_wait_and_what_was_not_taken_in_is_read_again() -> None:
+    where = TopicPartition(topics.HITS, 0)
 
-    async def scenario() -> bool:
-        sink, stop = worker(), asyncio.Event()
-        sink.told_to(stop)
-        retrying = asyncio.create_task(sink.until_done("store", refuse))
-        asyncio.get_running_loop().call_later(0.05, stop.set)
-        with pytest.raises(StoppedError, match="could not store"):
-            await asyncio.wait_for(retrying, 5)
-        return sink.ready_conditions()["clickhouse"]
+    async def scenario() -> int:
+        sink = worker(Away(1 << 30))
+        sink._positions[where] = 0
+        asyncio.get_running_loop().call_later(0.05, sink._stop.set)
+        await asyncio.wait_for(sink._take_all([(where, batch(topics.HITS, 0, [GOOD[topics.HITS]]))]), 10)
+        return sink._positions[where]
 
-    assert asyncio.run(scenario()) is False
+    assert asyncio.run(scenario()) == 0
+
+
+def test_what_retention_deleted_is_counted_once_however_often_the_rest_is_tried() -> None:
+    where, registry = TopicPartition(topics.HITS, 0), CollectorRegistry()
+
+    async def scenario() -> None:
+        sink = worker(Away(2), registry)
+        sink._positions[where] = 3
+        await asyncio.wait_for(sink._take_all([(where, batch(topics.HITS, 10, [GOOD[topics.HITS]]))]), 10)
+
+    asyncio.run(scenario())
+    assert registry.get_sample_value("estop_sink_offsets_lost_total", {"topic": topics.HITS}) == 7
 
 
 def test_while_memory_is_short_less_waits_for_a_flush() -> None:
     """Every row is stored all the same: only the blocks are smaller, and more of them."""
     short = False
     publisher, database = KafkaPublisher(SPEC.brokers, client_id="c"), cast("ClickHouse", object())
-    intaker, metrics = Intaker(LocalRegistry(), {}), SinkMetrics(CollectorRegistry())
-    sink = SinkWorker(SPEC, database, intaker, publisher, metrics, spares_memory=lambda: short)
+    metrics = SinkMetrics(CollectorRegistry())
+    sink = SinkWorker(SPEC, database, LocalRegistry(), publisher, metrics, spares_memory=lambda: short)
     assert sink._flush_bytes() == SPEC.flush_bytes
     short = True
     assert sink._flush_bytes() == SPEC.flush_bytes // 4

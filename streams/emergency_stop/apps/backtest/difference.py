@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from emergency_stop.apps.backtest.reading import Reader, messages
 from emergency_stop.apps.backtest.span import Map
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.triggers import RESERVED_PREFIX
 from emergency_stop.wire.codec import to_plain

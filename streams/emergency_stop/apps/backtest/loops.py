@@ -9,7 +9,7 @@ import numpy as np
 from emergency_stop.apps.backtest.reading import Reader, quoted
 from emergency_stop.apps.backtest.replay import PartAt, TickAt
 from emergency_stop.apps.backtest.span import Slice
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.columnar.native import Answer, read_native
 from emergency_stop.domain.messages import Partial
 from emergency_stop.domain.topics import PARTIALS, TICKS

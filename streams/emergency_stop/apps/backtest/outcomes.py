@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from emergency_stop.apps.backtest.reading import Reader, messages
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.config import did_you_mean
 from emergency_stop.domain.messages import Hit
 from emergency_stop.domain.triggers import Trigger

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from emergency_stop.apps.backtest.reading import Reader, messages, quoted
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.apps.trigger_book import check_usable
 from emergency_stop.detect.compile import Compiler, compile_plan
 from emergency_stop.detect.plan import Plan

@@ -18,7 +18,7 @@ from emergency_stop.apps.backtest.reading import Reader
 from emergency_stop.apps.backtest.replay import TickAt
 from emergency_stop.apps.backtest.span import Map
 from emergency_stop.apps.backtest.telemetry import Arrived
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.columnar.columns import I64
 from emergency_stop.domain.topics import TICKS
 

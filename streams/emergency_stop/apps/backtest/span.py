@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from emergency_stop.apps.backtest.reading import Reader, quoted
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.columnar.columns import I64
 from emergency_stop.columnar.native import read_native
 from emergency_stop.domain.topics import DETECTOR_LOOPS, TELEMETRY, TopicSpec

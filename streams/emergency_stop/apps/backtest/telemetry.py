@@ -10,7 +10,7 @@ import numpy as np
 
 from emergency_stop.apps.backtest.reading import Reader, quoted
 from emergency_stop.apps.backtest.span import Slice
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.columnar.columns import F64, I64, U64, Columns
 from emergency_stop.columnar.native import Answer, Texts, read_native
 from emergency_stop.columnar.program import AS_HASH, enum_of, wanted_roles

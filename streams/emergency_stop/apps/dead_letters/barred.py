@@ -19,4 +19,9 @@ def barred(letter: Letter) -> str:
         )
     if letter.reason is Reject.MALFORMED_RECORD:
         return "the value is no record but what is left of a batch that could not be unpacked; send the events anew"
+    if letter.bytes_before_cut is not None:
+        return (
+            f"the letter has the beginning only of a record whose value had {letter.bytes_before_cut} bytes: its topic"
+            " did not take it whole; send the event anew"
+        )
     return ""

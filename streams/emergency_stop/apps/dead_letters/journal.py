@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from emergency_stop.apps.dead_letters.letter import Headers, Letter, Place
+from emergency_stop.apps.dead_letters.letter import Letter, Place
+from emergency_stop.columnar.records import Headers
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.messages import AuditRecord
 
@@ -155,7 +156,7 @@ def redrive_headers(letter: Letter, order: Order) -> Headers:
     return (*own, *((HEADER + name, text.encode()) for name, text in told.items()))
 
 
-def redrive_count(headers: Sequence[tuple[str, bytes]]) -> int:
+def redrive_count(headers: Sequence[tuple[str, bytes | None]]) -> int:
     """How often the record had been redriven when it was refused."""
     texts = [value.decode(errors="replace") for name, value in headers if name == _COUNT_HEADER and value]
     return int(texts[-1]) if texts and texts[-1].isascii() and texts[-1].isdigit() else 0

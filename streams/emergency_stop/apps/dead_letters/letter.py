@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from emergency_stop.apps.sink.letter_headers import HEADER, SOURCE_TIMESTAMP
+from emergency_stop.apps.sink.letter_headers import BYTES_BEFORE_CUT, HEADER, SHA256_BEFORE_CUT, SOURCE_TIMESTAMP
+from emergency_stop.columnar.records import Headers
 from emergency_stop.domain.ids import derived_id
 from emergency_stop.domain.reasons import Reject
 from emergency_stop.domain.topics import DEAD_LETTER
 
-Headers = tuple[tuple[str, bytes], ...]
 #: What the sink puts behind a record's own headers.
 _OURS: Final = frozenset(
     {
@@ -25,6 +25,8 @@ _OURS: Final = frozenset(
             )
         ),
         SOURCE_TIMESTAMP,
+        BYTES_BEFORE_CUT,
+        SHA256_BEFORE_CUT,
     }
 )  # fmt: skip
 _PLACE: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)-(?P<partition>\d{1,9})@(?P<offset>\d{1,18})")
@@ -70,6 +72,8 @@ class Letter:
     value: bytes | None
     #: The refused record's own.
     headers: Headers
+    #: Of the refused record's value, where the letter has its beginning only.
+    bytes_before_cut: int | None = None
 
     @property
     def letter_id(self) -> str:
@@ -93,20 +97,27 @@ class Letter:
 
 
 def read_letter(
-    place: Place, at_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+    place: Place, at_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
 ) -> Letter:
     """One record of the dead-letter topic. Whatever wrote it, this does not fail: what is missing is empty or -1."""
     own, ours = _split(tuple(headers))
 
     def text(name: str) -> str:
-        return ours.get(HEADER + name, b"").decode(errors="replace")
+        return ours.get(name, b"").decode(errors="replace")
 
-    timestamp = ours.get(SOURCE_TIMESTAMP, b"").decode(errors="replace")
+    timestamp, cut = _whole(text(SOURCE_TIMESTAMP)), _whole(text(BYTES_BEFORE_CUT))
     return Letter(
-        place=place, source=Place(text("topic"), _whole(text("partition")), _whole(text("offset"))), at_ms=at_ms,
-        source_timestamp_ms=int(timestamp) if timestamp.isascii() and timestamp.isdigit() else None,
-        label=text("exception.class.name"), message=text("exception.message"), key=key, value=value, headers=own,
-    )  # fmt: skip
+        place=place,
+        source=Place(text(HEADER + "topic"), _whole(text(HEADER + "partition")), _whole(text(HEADER + "offset"))),
+        at_ms=at_ms,
+        source_timestamp_ms=None if timestamp < 0 else timestamp,
+        label=text(HEADER + "exception.class.name"),
+        message=text(HEADER + "exception.message"),
+        key=key,
+        value=value,
+        headers=own,
+        bytes_before_cut=None if cut < 0 else cut,
+    )
 
 
 def _split(headers: Headers) -> tuple[Headers, dict[str, bytes]]:

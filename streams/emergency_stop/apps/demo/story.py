@@ -14,6 +14,7 @@ from typing import Final
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.embedded_broker import BrokerUnavailableError
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.apps.demo.verdict import (
     Verdict,
     instances_stopped,
@@ -26,10 +27,10 @@ from emergency_stop.apps.dev import say, uses_embedded_broker
 from emergency_stop.apps.produce.bad_inputs import NAMES
 from emergency_stop.apps.produce.generator import INCIDENTS, TelemetryGenerator
 from emergency_stop.apps.produce.run import TelemetrySender, sealing, send_bad
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.apps.stack.child import StackError
 from emergency_stop.apps.stack.stack import Stack
-from emergency_stop.config import Settings
+from emergency_stop.config import EXIT_CONFIG, Settings, SettingsError
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Request
 from emergency_stop.domain.values import AckState, Action, EmergencyState, HoldState, Scope, StopLevel
@@ -51,7 +52,7 @@ _ENDED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL)
 def run_demo(settings: Settings, seconds: float = _SECONDS) -> int:
     """Run the story with ``seconds`` of telemetry; blocking. One line of JSON on standard output.
 
-    Returns 0 only if every promise was kept.
+    Returns 0 only if every promise was kept, 78 for wrong settings.
     """
     with tempfile.TemporaryDirectory(prefix="estop-demo-") as folder:
         # A process that reported its own load would make the count of events run away from its end.
@@ -61,6 +62,9 @@ def run_demo(settings: Settings, seconds: float = _SECONDS) -> int:
         except (BrokerUnavailableError, StackError, TimeoutError) as error:
             say(f"estop demo: {error}")
             return 1
+        except (KafkaSignInError, SettingsError) as error:
+            say(f"estop demo: {error}")
+            return EXIT_CONFIG
     failures = verdict.failures()
     for failure in failures:
         say(f"NOT AS PROMISED: {failure}")
@@ -72,8 +76,8 @@ async def _tell(settings: Settings, seconds: float) -> Verdict:
     async with Stack(settings, say, embedded=uses_embedded_broker(), accounts=_ACCOUNTS, rate=_SERVICE_RATE) as stack:
         registry = build_registry(stack.settings.registry_url)
         codec = Codec(registry)
-        witness = Witness(stack.settings.brokers, registry, codec)
-        publisher = KafkaPublisher(stack.settings.brokers, client_id="estop-demo")
+        witness = Witness(stack.settings.kafka, registry, codec)
+        publisher = KafkaPublisher(stack.settings.kafka, client_id="estop-demo")
         await publisher.start()
         await witness.start()
         try:

@@ -15,6 +15,7 @@ import fastavro
 
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.apps.sink.query import ADDRESS_FILE
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Ack, Activity, Emergency, Hit, Hold
 from emergency_stop.wire.codec import Codec
@@ -30,7 +31,7 @@ T = TypeVar("T")
 class Witness:
     """Everything seen so far. Telemetry is judged here by fastavro and plain Python, not by the product's decoder."""
 
-    def __init__(self, brokers: str, registry: Registry, codec: Codec) -> None:
+    def __init__(self, brokers: str | Brokers, registry: Registry, codec: Codec) -> None:
         self._registry = registry
         self._codec = codec
         self._schemas: dict[int, Any] = {}
@@ -117,7 +118,7 @@ class Witness:
         return whole and finite and timely and stoppable and account_id.encode() == record.key
 
 
-def _dead_letter_tail(brokers: str, seen: set[tuple[str, str, str]]) -> CompactedTail:
+def _dead_letter_tail(brokers: str | Brokers, seen: set[tuple[str, str, str]]) -> CompactedTail:
     """Dead letters by where they came from, so that a repeated one counts once."""
 
     def on_record(record: TailRecord) -> None:

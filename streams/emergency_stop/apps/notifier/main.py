@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.kafka_tail import CompactedTail
 from emergency_stop.adapters.kafka_topics import describe_topics
 from emergency_stop.adapters.usage_watch import UsageWatch, watched
@@ -46,6 +47,9 @@ def run(settings: Settings) -> int:
         for problem in error.problems:
             log.error("the notifier does not start: %s", problem)  # noqa: TRY400  (the text says all)
         return EXIT_CONFIG
+    except KafkaSignInError as error:
+        log.error("the notifier does not start: %s", error)  # noqa: TRY400  (the text says all)
+        return EXIT_CONFIG
     except StateError as error:
         log.error("the notifier does not start: %s", error)  # noqa: TRY400  (the text says all)
         return EXIT_SOFTWARE
@@ -64,10 +68,10 @@ async def _serve(
     codec, metrics = Codec(build_registry(settings.registry_url)), NotifierMetrics()
     watch = UsageWatch.of(settings)
     name = f"{GROUP}-{settings.instance_id}"
-    publisher = KafkaPublisher(settings.brokers, client_id=name)
+    publisher = KafkaPublisher(settings.kafka, client_id=name)
     async with _following(settings, codec, metrics, name) as books:
         spec = NotifierSpec(
-            brokers=settings.brokers,
+            brokers=settings.kafka,
             group=GROUP,
             client_id=name,
             session_timeout_ms=settings.session_timeout_ms,
@@ -91,7 +95,7 @@ async def _serve(
 async def _check_topics(settings: Settings) -> None:
     """Raises ``SettingsError`` for a missing topic: waiting for it would keep pages in silence."""
     wanted = (topics.NOTICES, topics.NOTIFIER_STATE)
-    found = await describe_topics(settings.brokers, wanted)
+    found = await describe_topics(settings.kafka, wanted)
     problems = [f"topic {name} is missing at {settings.brokers}; create it ('estop check')" for name in wanted
                 if name not in found]  # fmt: skip
     if problems:
@@ -120,7 +124,7 @@ async def _following(settings: Settings, codec: Codec, metrics: NotifierMetrics,
         topics.EMERGENCIES: emergencies.record,
     }
     tails = {
-        topic: CompactedTail(settings.brokers, topic, take, client_id=f"{name}-tail") for topic, take in takers.items()
+        topic: CompactedTail(settings.kafka, topic, take, client_id=f"{name}-tail") for topic, take in takers.items()
     }
     for tail in tails.values():
         await tail.start()

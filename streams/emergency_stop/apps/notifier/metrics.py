@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from emergency_stop.apps.notifier.hiding import Hidden
-from emergency_stop.apps.notifier.last_resort import Outcome
+from emergency_stop.apps.notifier.last_resort import Outcome, Standing
 from emergency_stop.apps.notifier.telling import Message
 from emergency_stop.domain.messages import Notice
 from emergency_stop.domain.values import NoticeKind
@@ -37,6 +37,8 @@ class NotifierMetrics:
             registry=registry,
         )  # fmt: skip
         self._resorts = Counter("estop_last_resort_total", "Last resorts that ended.", ["outcome"], registry=registry)
+        # An alert asks the increase: of a series that begins with 1 Prometheus sees none.
+        self._resorts.labels(Standing.FAILED.value)
         self._resort_failures = Counter(
             "estop_last_resort_failures_total", "Posts that were not accepted, tried again.", registry=registry
         )

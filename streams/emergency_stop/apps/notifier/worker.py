@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from emergency_stop.adapters.kafka import stop_consumer
+from emergency_stop.adapters.kafka_security import client_arguments
 from emergency_stop.adapters.kafka_tail import CompactedTail, TailRecord
 from emergency_stop.apps.notifier import last_resort, telling
 from emergency_stop.apps.notifier.books import ChannelBook, EmergencyBook, SilenceBook
@@ -29,6 +30,7 @@ from emergency_stop.apps.notifier.last_resort import LastResort
 from emergency_stop.apps.notifier.metrics import NotifierMetrics
 from emergency_stop.apps.notifier.resorting import RETRY_MS, Resorting
 from emergency_stop.apps.notifier.telling import Message, Telling, TellingPolicy
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Emergency, Notice
 from emergency_stop.ports import Clock, DeliveryError, Publish, Publisher
@@ -48,7 +50,7 @@ _WHERE: Final = TopicPartition(topics.NOTICES, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifierSpec:
-    brokers: str
+    brokers: str | Brokers
     group: str
     client_id: str
     session_timeout_ms: int
@@ -135,7 +137,7 @@ class NotifierWorker:
     async def serve(self, stop: asyncio.Event) -> None:
         """Tell people until ``stop``. Raises ``KafkaError`` where no broker answers at start."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._spec.brokers,
+            **client_arguments(self._spec.brokers),
             group_id=self._spec.group,
             group_instance_id=self._spec.group_instance_id,
             client_id=self._spec.client_id,

@@ -15,6 +15,7 @@ from typing import Any, Final
 from emergency_stop.adapters.account_keys import AccountKeyring
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.apps.produce.bad_inputs import broken_messages
 from emergency_stop.apps.produce.generator import INCIDENTS, RECORDS, TelemetryEvent, TelemetryGenerator
 from emergency_stop.config import EXIT_CONFIG, Settings, did_you_mean
@@ -112,6 +113,9 @@ def run_produce(settings: Settings, options: ProduceOptions) -> int:
     except KeyFileError as error:
         log.error("ESTOP_PRIVACY_KEYS: %s", error)  # noqa: TRY400  (the text says all)
         return EXIT_CONFIG
+    except KafkaSignInError as error:
+        log.error("nothing is produced: %s", error)  # noqa: TRY400  (the text says all)
+        return EXIT_CONFIG
     summary = {"sent": sent, "seed": options.seed}
     if settings.privacy_keys_file is not None:
         summary["unreadable"] = unreadable
@@ -132,7 +136,7 @@ async def _produce(settings: Settings, options: ProduceOptions) -> tuple[int, in
     """(events sent, how many of them were sealed with a key that is lost)."""
     name, registry = f"estop-produce-{settings.instance_id}", build_registry(settings.registry_url)
     async with sealing(settings, name, registry) as keyring:
-        publisher = KafkaPublisher(settings.brokers, client_id=name, linger_ms=5)
+        publisher = KafkaPublisher(settings.kafka, client_id=name, linger_ms=5)
         await publisher.start()
         sender = TelemetrySender(publisher, registry, keyring)
         try:
@@ -152,7 +156,7 @@ async def sealing(settings: Settings, client_id: str, registry: Registry) -> Asy
     if settings.privacy_keys_file is None:
         yield None
         return
-    keyring = AccountKeyring(settings.brokers, settings.privacy_keys_file, client_id=client_id, registry=registry)
+    keyring = AccountKeyring(settings.kafka, settings.privacy_keys_file, client_id=client_id, registry=registry)
     await keyring.start()
     try:
         yield keyring

@@ -12,11 +12,11 @@ from emergency_stop.adapters import clickhouse_migrations
 from emergency_stop.adapters.clickhouse import ClickHouse, ClickHouseUnavailableError
 from emergency_stop.adapters.http_health import HealthServer
 from emergency_stop.adapters.kafka import KafkaPublisher
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
 from emergency_stop.adapters.usage_watch import UsageWatch, watched
 from emergency_stop.apps.process import run_until_signal
 from emergency_stop.apps.sink.audit_key import load_audit_signer
 from emergency_stop.apps.sink.heads import HeadKeeper, HeadSpec
-from emergency_stop.apps.sink.intake import Intaker
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.query import QueryServer
 from emergency_stop.apps.sink.worker import SinkSpec, SinkWorker
@@ -67,6 +67,9 @@ def run(settings: Settings) -> int:
         applied = clickhouse_migrations.apply(database, settings.retain_event_history_days, settings.clickhouse_cluster)
         log.info("ClickHouse at %s, migrations applied: %s", database.where, ", ".join(applied) or "none")
         return run_until_signal(lambda stop: _serve(settings, database, signer, stop))
+    except KafkaSignInError as error:
+        log.error("the sink does not start: %s", error)  # noqa: TRY400  (the text says all)
+        return EXIT_CONFIG
     finally:
         database.close()
 
@@ -130,9 +133,9 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
     registry = build_registry(settings.registry_url)
     records = stored_topics(settings.services)
     name = f"{GROUP}-{settings.instance_id}"
-    publisher = KafkaPublisher(settings.brokers, client_id=name)
+    publisher = KafkaPublisher(settings.kafka, client_id=name)
     spec = SinkSpec(
-        brokers=settings.brokers,
+        brokers=settings.kafka,
         group=GROUP,
         client_id=name,
         session_timeout_ms=settings.session_timeout_ms,
@@ -143,7 +146,13 @@ async def _serve(settings: Settings, database: ClickHouse, signer: Signer, stop:
     head_spec = HeadSpec(settings.audit_head_records, settings.audit_head_interval_ms, settings.audit_heads_file)
     heads = HeadKeeper(head_spec, signer, settings.cluster, Codec(registry))
     worker = SinkWorker(
-        spec, database, Intaker(registry, records), publisher, SinkMetrics(), heads, spares_memory=watch.is_over_memory
+        spec,
+        database,
+        registry,
+        publisher,
+        SinkMetrics(topics=records),
+        heads,
+        spares_memory=watch.is_over_memory,
     )
     log.info("heads of the audit are signed with key %s", signer.key_id)
     loop = asyncio.get_running_loop()

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from emergency_stop.adapters.audit_ledger import CHAIN, append_chain
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger, StoredRange
-from emergency_stop.apps.sink.intake import DEAD_LETTER_COLUMNS, DEAD_LETTERS, TABLES, Intake, Intaker
+from emergency_stop.apps.sink.blocks import BlockMaker
+from emergency_stop.apps.sink.dead_letter import DEAD_LETTER_COLUMNS
+from emergency_stop.apps.sink.intake import Intake
 from emergency_stop.apps.sink.ranges import Place, Standing, still_pending
+from emergency_stop.apps.sink.tables import DEAD_LETTERS, TABLES
 from emergency_stop.columnar.block import Block
 from emergency_stop.wire.audit_chain import RawRecord
 
@@ -41,12 +44,12 @@ class RangeInsert:
         return f"{self.table}:{self.topic}:{self.partition}:{self.first_offset}-{self.next_offset - 1}"
 
 
-def plan_inserts(intaker: Intaker, intakes: Iterable[Intake], records: Mapping[str, str | None]) -> list[RangeInsert]:
+def plan_inserts(blocks: BlockMaker, intakes: Iterable[Intake], records: Mapping[str, str | None]) -> list[RangeInsert]:
     """One insert per range that has rows, and one before it where it is chained. The same intakes make the same
     inserts.
     """
     made = (
-        one for intake in intakes for one in (_chain_insert(intake), _insert(intaker, intake, records[intake.topic]))
+        one for intake in intakes for one in (_chain_insert(intake), _insert(blocks, intake, records[intake.topic]))
     )
     return [one for one in made if one.rows]
 
@@ -58,7 +61,7 @@ def _chain_insert(intake: Intake) -> RangeInsert:
     )
 
 
-def _insert(intaker: Intaker, intake: Intake, record: str | None) -> RangeInsert:
+def _insert(blocks: BlockMaker, intake: Intake, record: str | None) -> RangeInsert:
     table = TABLES[record] if record else DEAD_LETTERS
     where = (table, intake.topic, intake.partition, intake.fetch_offset, intake.next_offset)
     if record is None:
@@ -67,10 +70,10 @@ def _insert(intaker: Intaker, intake: Intake, record: str | None) -> RangeInsert
     schemas = list(intake.rows)
     if not schemas:
         return RangeInsert(*where, 0, None)
-    if len(schemas) == 1 and intaker.fits(record, schemas[0]):
-        return RangeInsert(*where, count, intaker.block(schemas[0], count, intake.rows[schemas[0]]))
+    if len(schemas) == 1 and blocks.fits(record, schemas[0]):
+        return RangeInsert(*where, count, blocks.block(schemas[0], count, intake.rows[schemas[0]]))
     rows = [(schema, data) for schema, pieces in intake.rows.items() for data in pieces]
-    return RangeInsert(*where, count, intaker.uniform(record, count, rows))
+    return RangeInsert(*where, count, blocks.uniform(record, count, rows))
 
 
 class Storing:

@@ -6,43 +6,44 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from emergency_stop.adapters.clickhouse import ClickHouse
 from emergency_stop.adapters.clock import SystemClock
 from emergency_stop.adapters.kafka import KafkaPublisher, stop_consumer
-from emergency_stop.adapters.kafka_ranges import ranges
 from emergency_stop.adapters.lane_consumer import lane_consumer
 from emergency_stop.adapters.sink_ledger import FrozenRange, SinkLedger
+from emergency_stop.apps.sink.assignments import Assignments
+from emergency_stop.apps.sink.blocks import BlockMaker
+from emergency_stop.apps.sink.database_thread import RETRY_MS, RETRY_MS_MAX, DatabaseThread, StoppedError
 from emergency_stop.apps.sink.heads import HeadKeeper
 from emergency_stop.apps.sink.in_flight import InFlight
-from emergency_stop.apps.sink.intake import DEAD_LETTERS, TABLES, Intake, Intaker
+from emergency_stop.apps.sink.intake import Intake, Intaker
+from emergency_stop.apps.sink.letters import publish_letters
 from emergency_stop.apps.sink.metrics import SinkMetrics
 from emergency_stop.apps.sink.ranges import Place, Standing, Waiting
+from emergency_stop.apps.sink.remade import still_there
 from emergency_stop.apps.sink.store import Storing, freeze, plan_inserts, take_over
+from emergency_stop.apps.sink.tables import DEAD_LETTERS, TABLES
 from emergency_stop.columnar.fetched import FetchedBatch
+from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
+from emergency_stop.wire.registry import Registry
+from emergency_stop.wire.registry_http import RegistryError
 
 log = logging.getLogger(__name__)
 
 _POLL_MS: Final = 100
 _TELL_S: Final = 10
-_ENDS_WITHIN_S: Final = 30
-_RETRY_MS_MAX: Final = 10_000
 #: Frozen longer ago than this, a range is looked for before it is inserted: others may have taken it over.
 _FRESH_MS: Final = 5_000
 #: While the process spares memory, the next flush is due with this share of what it may have otherwise.
 _SPARED_PARTS: Final = 4
 T = TypeVar("T")
-
-
-class StoppedError(Exception):
-    """Told to stop while the database does not answer: what waits is read again at the next start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class SinkSpec:
     on its way has as much again.
     """
 
-    brokers: str
+    brokers: str | Brokers
     group: str
     client_id: str
     session_timeout_ms: int
@@ -61,28 +62,6 @@ class SinkSpec:
     flush_bytes: int = 32 * 1024 * 1024
 
 
-class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types here
-    """Notes that positions must be read anew; the worker does it between two flushes."""
-
-    def __init__(self, patience_ms: int) -> None:
-        self.changed = False
-        self.seen = False
-        self.flushing = asyncio.Lock()
-        self._patience_ms = patience_ms
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Let a running flush end before the group moves on, so that the next owner reads what it stored."""
-        self.changed = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._patience_ms / 1000):
-                await self.flushing.acquire()
-                self.flushing.release()
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self.changed = True
-        self.seen = True
-
-
 class SinkWorker:
     """Runs until told to stop. Everything that blocks on the database runs on one thread of its own."""
 
@@ -90,7 +69,7 @@ class SinkWorker:
         self,
         spec: SinkSpec,
         database: ClickHouse,
-        intaker: Intaker,
+        registry: Registry,
         publisher: KafkaPublisher,
         metrics: SinkMetrics,
         heads: HeadKeeper | None = None,
@@ -101,40 +80,41 @@ class SinkWorker:
         for a flush than ``SinkSpec`` allows: the blocks are smaller and more, and every row is stored all the same.
         """
         self._spec = spec
-        self._database = database
-        self._intaker = intaker
+        self._database = DatabaseThread(database, metrics.retried)
+        self._intaker = Intaker(registry, spec.records)
+        self._blocks = BlockMaker(registry)
         self._publisher = publisher
         self._metrics = metrics
         self._heads = heads
         self._spares_memory = spares_memory
         self._clock = SystemClock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
-        self._assignments = _Assignments(spec.session_timeout_ms)
+        self._assignments = Assignments(spec.session_timeout_ms)
         self._positions: dict[TopicPartition, int] = {}
         self._standings: dict[Place, Standing] = {}
         self._waiting = Waiting()
         self._in_flight = InFlight()
-        self._consumer: AIOKafkaConsumer | None = None
-        self._storing = True
+        self._registry_answers = True
         #: Partitions whose log ends before what is stored of them.
         self._foreign: list[TopicPartition] = []
         self._stop = asyncio.Event()
 
     def ready_conditions(self) -> dict[str, bool]:
         """Readiness by name."""
-        return {"assigned": self._assignments.seen, "clickhouse": self._storing, "same_topics": not self._foreign}
-
-    def told_to(self, stop: asyncio.Event) -> None:
-        """``stop`` ends what waits for the database."""
-        self._stop = stop
+        return {
+            "assigned": self._assignments.seen,
+            "clickhouse": self._database.answers,
+            "registry": self._registry_answers,
+            "same_topics": not self._foreign,
+        }
 
     async def in_database(self, work: Callable[[ClickHouse], T]) -> T:
         """Run ``work`` on the database's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._database)
+        return await self._database.run(work)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Consume until ``stop``; what was taken in is stored before this returns, if the database answers."""
-        self.told_to(stop)
+        self._stop = stop
+        self._database.told_to(stop)
         spec = self._spec
         consumer = lane_consumer(
             spec.brokers,
@@ -145,14 +125,13 @@ class SinkWorker:
             listener=self._assignments,
         )
         await consumer.start()
-        self._consumer = consumer
         try:
             await self._consume(consumer, stop)
         except StoppedError as error:
             log.warning("%s", error)
         finally:
             await stop_consumer(consumer)
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._database.end()
 
     async def _consume(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
         try:
@@ -176,9 +155,7 @@ class SinkWorker:
             fetched = await consumer.getmany(timeout_ms=_POLL_MS)
             if self._assignments.changed:
                 continue  # fetched before the positions were read
-            for where, messages in fetched.items():
-                for message in messages:
-                    self._take(where, message.value)
+            await self._take_all((where, message.value) for where, found in fetched.items() for message in found)
             full = self._waiting.size >= self._flush_bytes()
             if self._in_flight.running and not full:
                 continue
@@ -204,7 +181,7 @@ class SinkWorker:
         def claim(database: ClickHouse) -> dict[Place, Standing]:
             return take_over(database, self._spec.cluster, places, self._spec.client_id, tables)
 
-        self._standings = await self.until_done("read positions", claim)
+        self._standings = await self._database.until_done("read positions", claim)
         self._positions.clear()
         for place, standing in self._standings.items():
             where = TopicPartition(*place)
@@ -224,7 +201,8 @@ class SinkWorker:
         """A topic that was made anew has other records at the same offsets: stored ones would look like its own."""
         ends = await consumer.end_offsets(list(self._positions))
         beyond = {where: position for where, position in self._positions.items() if position > ends[where]}
-        self._foreign = sorted(beyond.keys() - await self._still_there(beyond))
+        there = await still_there(self._spec.brokers, self._spec.client_id, beyond)
+        self._foreign = sorted(beyond.keys() - there)
         for where in self._foreign:
             log.error(
                 "%s, partition %d: stored up to offset %d, but its log ends at %d; the topic was made anew, or its log"
@@ -236,31 +214,44 @@ class SinkWorker:
             with contextlib.suppress(IllegalStateError):
                 consumer.pause(where)
 
-    async def _still_there(self, positions: Mapping[TopicPartition, int]) -> set[TopicPartition]:
-        """Those whose record before the position exists: the embedded broker tells its last batch's end too low."""
-        if not positions:
-            return set()
-        found: set[TopicPartition] = set()
-        async with ranges(self._spec.brokers, f"{self._spec.client_id}-ends") as records:
-            for where, position in positions.items():
+    async def _take_all(self, fetched: Iterable[tuple[TopicPartition, FetchedBatch]]) -> None:
+        """Take all of it in, however long the registry that names its schemas is away.
 
-                def take(record: Any, where: TopicPartition = where, last: int = position - 1) -> None:
-                    if record.offset == last:
-                        found.add(where)
+        Ends early on a rebalance, after which it is read again, and when told to stop.
+        """
+        for where, batch in fetched:
+            delay_ms = RETRY_MS
+            while not self._taken(where, batch):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), delay_ms / 1000)
+                if self._stop.is_set() or self._assignments.changed:
+                    return
+                delay_ms = min(delay_ms * 2, RETRY_MS_MAX)
 
-                await records.read(where.topic, where.partition, position - 1, take, within_s=_ENDS_WITHIN_S)
-        return found
+    def _taken(self, where: TopicPartition, batch: FetchedBatch) -> bool:
+        """Whether the registry answered; where it did not, the rest of the batch is to be taken in again."""
+        try:
+            self._take(where, batch)
+        except RegistryError as error:
+            if self._registry_answers:
+                log.warning("%s: waiting for the registry (%s)", where, error)
+            self._registry_answers = False
+        else:
+            self._registry_answers = True
+        return self._registry_answers
 
     def _take(self, where: TopicPartition, batch: FetchedBatch) -> None:
+        """May be repeated: what was taken in is not taken in again."""
         expected = self._positions.get(where)
         if expected is None or batch.next_offset <= expected:
             return
         if batch.fetch_offset > expected:
             self._note_gone(where, expected, batch)
         place, start = Place(where.topic, where.partition), max(expected, batch.fetch_offset)
+        self._positions[where] = start
         for first, following in self._waiting.cut(place, start, batch.next_offset):
             self._waiting.add(self._intaker.take(batch, first, following))
-        self._positions[where] = batch.next_offset
+            self._positions[where] = following
 
     def _note_gone(self, where: TopicPartition, expected: int, batch: FetchedBatch) -> None:
         """``expected`` was sought here: a fetch from beyond it means that the broker no longer has it."""
@@ -285,15 +276,10 @@ class SinkWorker:
         loop = asyncio.get_running_loop()
         late_at = loop.time() + _FRESH_MS / 1000
         dead = [letter for intake in intakes for letter in intake.dead]
-        await asyncio.gather(
-            *(
-                self._publisher.publish(topics.DEAD_LETTER, one.key, one.value, headers=one.error_headers())
-                for one in dead
-            )
-        )
-        inserts = await loop.run_in_executor(self._thread, plan_inserts, self._intaker, intakes, self._spec.records)
+        await publish_letters(self._publisher, dead)
+        inserts = await self._database.run(lambda _: plan_inserts(self._blocks, intakes, self._spec.records))
         storing = Storing(inserts, intakes, self._spec.cluster, late=lambda: bool(repeated) or loop.time() > late_at)
-        await self.until_done("store rows", storing.run)
+        await self._database.until_done("store rows", storing.run)
         self._metrics.stored(inserts, dead)
         if self._heads is not None:
             self._heads.note(intakes, self._clock.now_ms())
@@ -306,7 +292,7 @@ class SinkWorker:
             for one in intakes
             if (place := Place(one.topic, one.partition)) not in repeated
         ]
-        kept = await self.until_done(
+        kept = await self._database.until_done(
             "freeze ranges", lambda database: freeze(SinkLedger(database, self._spec.cluster), ranges)
         )
         if not kept:
@@ -325,13 +311,15 @@ class SinkWorker:
         places = heads.due(now_ms, at_once=at_once)
         if not places:
             return
-        told = await self.until_done("store heads of the audit", lambda database: heads.make(database, places, now_ms))
+        told = await self._database.until_done(
+            "store heads of the audit", lambda database: heads.make(database, places, now_ms)
+        )
         await asyncio.to_thread(heads.append_to_file, told)
         heads.told(places)
         try:
             async with asyncio.timeout(_TELL_S):
                 await self._publisher.publish_all([heads.record(head) for head in told])
-        except (KafkaError, TimeoutError) as error:
+        except (KafkaError, RegistryError, TimeoutError) as error:
             log.warning("heads of the audit are stored, but %s does not take them: %s", topics.AUDIT_HEADS, error)
 
     async def _commit(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
@@ -339,25 +327,3 @@ class SinkWorker:
         with contextlib.suppress(CommitFailedError, IllegalStateError, KafkaError):
             if offsets:
                 await consumer.commit(dict(offsets))
-
-    async def until_done(self, what: str, work: Callable[[ClickHouse], T]) -> T:
-        """The same work until the database takes it. Meanwhile no more than another flush is polled.
-
-        Raises ``StoppedError`` when the process is told to stop while the database refuses.
-        """
-        delay_ms = 100
-        while True:
-            try:
-                result = await self.in_database(work)
-            except Exception as error:
-                self._storing = False
-                self._metrics.retried()
-                log.warning("could not %s (%s); trying the same again in %d ms", what, error, delay_ms)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), delay_ms / 1000)
-                if self._stop.is_set():
-                    raise StoppedError(f"stopping; could not {what}: it is read from Kafka again") from error
-                delay_ms = min(delay_ms * 2, _RETRY_MS_MAX)
-            else:
-                self._storing = True
-                return result

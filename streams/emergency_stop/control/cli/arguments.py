@@ -19,7 +19,7 @@ from emergency_stop.control.cli import (
     silence_arguments,
     trigger_arguments,
 )
-from emergency_stop.control.errors import EXIT_UNAVAILABLE, UnavailableError
+from emergency_stop.control.errors import UnavailableError
 from emergency_stop.domain.values import LifecycleKind, Scope, StopLevel
 
 _TIMEOUT_S_MAX: Final = 3_600
@@ -32,14 +32,15 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     """Carry out a parsed command."""
     prepare(settings)
     if options.command not in _LASTING and settings.log_level != "debug":
-        # A command that ends tells its outcome itself; what adapters met on the way would only surround it.
-        logging.getLogger("emergency_stop.adapters").setLevel(logging.ERROR)
+        # A command that ends tells its outcome itself; what adapters and drivers met on the way would only surround it.
+        for speaker in ("emergency_stop.adapters", "clickhouse_connect", "urllib3"):
+            logging.getLogger(speaker).setLevel(logging.ERROR)
     command: Command = load(options.run)
     try:
         return command(options, settings)
     except UnavailableError as error:
         print(f"estop {options.command}: {error}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return error.exit_code
 
 
 def add_to(commands: Any) -> None:

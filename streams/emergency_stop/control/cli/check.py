@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import os
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -14,11 +14,21 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from emergency_stop.adapters.kafka_topics import TopicReport, describe_topics
+from emergency_stop.adapters.kafka_sign_in import KafkaSignInError
+from emergency_stop.adapters.kafka_topics import (
+    FUTURE_CONFIG,
+    LOG_APPEND_TIME,
+    TIMESTAMP_CONFIG,
+    TopicReport,
+    describe_topics,
+    topic_config,
+)
 from emergency_stop.apps.procedure_file import ProcedureFileError, load_procedures
 from emergency_stop.config import EXIT_CONFIG, Settings
+from emergency_stop.config.values import without_secrets
 from emergency_stop.control.cli.output import show_json
 from emergency_stop.control.errors import EXIT_OK, EXIT_UNAVAILABLE
+from emergency_stop.domain.reasons import FUTURE_MS_MAX
 from emergency_stop.domain.topics import TopicSpec, all_topics
 from emergency_stop.wire.privacy_keys import PrivacyKeys
 from emergency_stop.wire.registry_http import RegistryError, build_registry
@@ -91,12 +101,20 @@ def _settings(settings: Settings) -> Layer:
 def _broker(settings: Settings) -> tuple[dict[str, TopicReport] | None, Layer]:
     names = [spec.name for spec in settings.topics()]
     try:
-        described = asyncio.run(asyncio.wait_for(describe_topics(settings.brokers, names), _WITHIN_S))
+        described = asyncio.run(asyncio.wait_for(describe_topics(settings.kafka, names), _WITHIN_S))
+    except KafkaSignInError as error:
+        return None, Layer("broker", Verdict.FAILED, "refuses the sign-in", [str(error)], EXIT_CONFIG)
     except (KafkaError, OSError, TimeoutError) as error:
         text = str(error) or f"no answer within {_WITHIN_S:g} s"
         problem = f"ESTOP_BROKERS={settings.brokers}: {text}; is the broker up, and its advertised address reachable?"
         return None, Layer("broker", Verdict.FAILED, "not reachable", [problem])
-    return described, Layer("broker", Verdict.OK, f"{settings.brokers} answers")
+    return described, Layer("broker", Verdict.OK, f"{settings.brokers} answers{_signed_in(settings)}")
+
+
+def _signed_in(settings: Settings) -> str:
+    security = settings.kafka.security
+    user = f" to {security.user}" if security.signs_in else ""
+    return f"{user}{'' if security.encrypts else ', in the clear'}"
 
 
 def _topics(settings: Settings, described: dict[str, TopicReport] | None) -> Layer:
@@ -122,7 +140,33 @@ def _difference(spec: TopicSpec, found: TopicReport | None) -> str | None:
         return f"{spec.name} has cleanup.policy={found.cleanup_policy}, needed is compact: state would be deleted"
     if not spec.compacted and found.cleanup_policy is not None and "compact" in found.cleanup_policy:
         return f"{spec.name} has cleanup.policy={found.cleanup_policy}, needed is delete: events would vanish"
-    return None
+    return _bounded(spec, found) if spec.kept else _future_problem(spec, found)
+
+
+def _bounded(spec: TopicSpec, found: TopicReport) -> str | None:
+    """What deletes evidence. A topic that was made before it was kept has the broker's defaults still."""
+    bounds = {"retention.ms": found.retention_ms, "retention.bytes": found.retention_bytes}
+    given = [f"{name}={value}" for name, value in bounds.items() if value is not None and value >= 0]
+    if not given:
+        return None
+    return (
+        f"{spec.name} has {', '.join(given)}, needed is -1: the audit would be deleted; set it with"
+        f" kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {spec.name}"
+        " --add-config retention.ms=-1,retention.bytes=-1"
+    )
+
+
+def _future_problem(spec: TopicSpec, found: TopicReport) -> str | None:
+    """Telemetry whose timestamps may lie in the future, where the broker tells."""
+    if FUTURE_CONFIG not in topic_config(spec) or found.timestamp_type in (None, LOG_APPEND_TIME):
+        return None
+    if found.future_ms_max is not None and found.future_ms_max <= FUTURE_MS_MAX:
+        return None
+    has = "lacks" if found.future_ms_max is None else f"has a maximum of {found.future_ms_max} ms, needed is"
+    return (
+        f"{spec.name} {has} {FUTURE_CONFIG}={FUTURE_MS_MAX}: one producer with a wrong clock would make all later"
+        f" events of its accounts late; set it with kafka-configs, or {TIMESTAMP_CONFIG}={LOG_APPEND_TIME}"
+    )
 
 
 def _schemas(settings: Settings) -> Layer:
@@ -137,7 +181,7 @@ def _schemas(settings: Settings) -> Layer:
             problems.append(str(error))
     if problems:
         return Layer("schemas", Verdict.FAILED, f"{len(problems)} of {len(specs)} subjects fail", problems)
-    return Layer("schemas", Verdict.OK, f"{len(specs)} subjects at {settings.registry_url}")
+    return Layer("schemas", Verdict.OK, f"{len(specs)} subjects at {without_secrets(settings.registry_url)}")
 
 
 def _clickhouse(settings: Settings) -> Layer:
@@ -151,13 +195,25 @@ def _clickhouse(settings: Settings) -> Layer:
             problem = f"ESTOP_DATA_DIR={settings.data_dir}: {folder} is not writable"
             return Layer("clickhouse", Verdict.FAILED, "nowhere to write", [problem], EXIT_CONFIG)
         return Layer("clickhouse", Verdict.OK, f"embedded, in {settings.data_dir}")
-    address = url.split("@")[-1]
+    return _server(url, settings)
+
+
+def _server(url: str, settings: Settings) -> Layer:
+    """A statement by the client that the sink uses, so that user, password and database are tried too."""
+    address = without_secrets(url)
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/ping", timeout=_WITHIN_S):  # noqa: S310  (checked: http or https)
-            return Layer("clickhouse", Verdict.OK, f"{address} answers")
-    except (OSError, ValueError) as error:
-        problem = f"ESTOP_CLICKHOUSE_URL at {address}: {error}; stops work without it, rows wait in Kafka"
-        return Layer("clickhouse", Verdict.FAILED, "not reachable", [problem])
+        from emergency_stop.adapters.clickhouse import ClickHouse
+
+        with contextlib.closing(ClickHouse(url, settings.data_dir, int(_WITHIN_S))) as database:
+            database.rows("SELECT 1")
+    except Exception as error:  # noqa: BLE001  (the driver raises many types; all mean the same here)
+        said = " ".join(str(error).split()) or type(error).__name__
+        problem = (
+            f"ESTOP_CLICKHOUSE_URL: {said}; check its host, port, user, password and database. Stops work without"
+            " ClickHouse, rows wait in Kafka"
+        )
+        return Layer("clickhouse", Verdict.FAILED, "cannot be used", [problem])
+    return Layer("clickhouse", Verdict.OK, f"{address} answers")
 
 
 def _keys(settings: Settings) -> Layer:

@@ -19,7 +19,7 @@ from emergency_stop.control.errors import (
     EXIT_OK,
     UnavailableError,
 )
-from emergency_stop.control.installation import READ_WITHIN_S, Installation
+from emergency_stop.control.installation import READ_WITHIN_S, Installation, caught_up
 from emergency_stop.coordinate.part_answers import PartAnswers
 from emergency_stop.domain.messages import ConditionAnswer, ConditionQuestion
 from emergency_stop.domain.questions import question_part
@@ -77,10 +77,10 @@ async def _answer(installation: Installation, question: ConditionQuestion, withi
         if whole is not None:
             found.append(whole)
 
-    tail = CompactedTail(installation.settings.brokers, ANSWERS, take, client_id="estop-cli", from_end=True)
+    tail = CompactedTail(installation.settings.kafka, ANSWERS, take, client_id="estop-cli", from_end=True)
     await tail.start()
     try:
-        await asyncio.wait_for(tail.caught_up(), READ_WITHIN_S)
+        await caught_up([tail], READ_WITHIN_S)
         await installation.ask(question)
         await installation.until(lambda: bool(found), within_s)
     except TimeoutError:

@@ -60,7 +60,7 @@ def _matches(options: argparse.Namespace, event: Lifecycle) -> bool:
 
 
 async def _follow(options: argparse.Namespace, settings: Settings) -> int:
-    events = LifecycleEvents(settings.brokers, registry=build_registry(settings.registry_url))
+    events = LifecycleEvents(settings.kafka, registry=build_registry(settings.registry_url))
     stream = events.stream(*options.event, scope=options.scope)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

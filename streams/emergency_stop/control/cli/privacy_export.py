@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from emergency_stop.apps.sink.intake import TABLES
+from emergency_stop.apps.sink.tables import TABLES
 from emergency_stop.config import Settings
 from emergency_stop.control.cli.output import say
 from emergency_stop.control.cli.privacy import configured_keys, record_of, subject_of

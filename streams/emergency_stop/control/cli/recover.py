@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Final
 
 from emergency_stop.config import Settings
-from emergency_stop.control.cli.asking import hearing, request_of
+from emergency_stop.control.cli.asking import UNANSWERED, hearing, how_it_ended, request_of
 from emergency_stop.control.cli.output import plain, say, show_json
-from emergency_stop.control.errors import EXIT_FAILED, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
+from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
 from emergency_stop.domain.messages import AuditRecord, Emergency, Hold, Recovery
 from emergency_stop.domain.topics import EMERGENCIES, HOLDS, RECOVERIES
@@ -42,7 +42,8 @@ async def _recover(options: argparse.Namespace, installation: Installation) -> i
         refusal = wanted if isinstance(wanted, str) else why_not(wanted)
         if isinstance(wanted, str) or refusal:
             say(f"estop recover: {refusal}")
-            return EXIT_REFUSED
+            is_unknown = isinstance(wanted, str) and not is_scope(options.target)
+            return EXIT_BAD_INPUT if is_unknown else EXIT_REFUSED
         hold, former = installation.hold(wanted.scope), installation.recovery(wanted.emergency_id)
         request = request_of(
             options, Action.RECOVER, wanted.scope, level=StopLevel.GRACEFUL, services=(ALL_SERVICES,),
@@ -127,10 +128,10 @@ def progress(recovery: Recovery) -> str:
 def report(emergency: Emergency, found: Recovery | None, answer: AuditRecord | None = None) -> int:
     """Say how it ended, or with ``answer`` why it has not begun; the exit code."""
     if found is None:
-        why = answer.reason if answer else "no coordinator has answered; the request is in the log"
+        why = answer.reason if answer else UNANSWERED
         say(f"the recovery of {emergency.scope} HAS NOT BEGUN: {why}")
         approved = answer is not None and answer.action == "recover_approved"
-        return EXIT_NOT_PROVEN if approved else EXIT_REFUSED
+        return EXIT_NOT_PROVEN if approved else how_it_ended(answer, done=False)
     if found.outcome is RecoveryOutcome.UNDER_WAY:
         say(f"the recovery of {emergency.scope} is still under way; it goes on without this command")
         return EXIT_NOT_PROVEN

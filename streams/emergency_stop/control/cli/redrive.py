@@ -108,7 +108,7 @@ async def _redrive(
     order = Order(str(uuid.uuid4()), by, options.note, 0)
     async with (
         reading_journal(installation) as journal,
-        ranges(installation.settings.brokers, "estop-redrive") as places,
+        ranges(installation.settings.kafka, "estop-redrive") as places,
     ):
         book = LetterBook(choice, options.limit, lambda one: not choice.places and journal.is_redriven(one.letter_id))
         await read_letters(installation, book)
@@ -137,7 +137,7 @@ class _Redrive:
             return
         await self._wait_for_readers(book, ready)
         self.order = Order(self.order.attempt_id, self.order.by, self.order.reason, SystemClock().now_ms())
-        publisher = KafkaPublisher(self.installation.settings.brokers, client_id="estop-redrive")
+        publisher = KafkaPublisher(self.installation.settings.kafka, client_id="estop-redrive")
         try:
             await publisher.start()
             await self._send(publisher, ready)

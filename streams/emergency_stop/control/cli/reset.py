@@ -6,11 +6,11 @@ import argparse
 import asyncio
 
 from emergency_stop.config import Settings, did_you_mean
-from emergency_stop.control.cli.asking import ANSWERED_WITHIN_S, hearing, request_of
+from emergency_stop.control.cli.asking import ANSWERED_WITHIN_S, UNANSWERED, hearing, how_it_ended, request_of
 from emergency_stop.control.cli.output import say, show_json
-from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_OK, EXIT_REFUSED
+from emergency_stop.control.errors import EXIT_BAD_INPUT
 from emergency_stop.control.installation import Installation
-from emergency_stop.domain.messages import Emergency
+from emergency_stop.domain.messages import AuditRecord, Emergency, Request
 from emergency_stop.domain.topics import EMERGENCIES, HOLDS
 from emergency_stop.domain.values import ALL_SERVICES, Action, StopLevel, is_scope
 
@@ -38,15 +38,21 @@ async def _reset(options: argparse.Namespace, installation: Installation) -> int
         await installation.request(request)
         await installation.until(lambda: heard() is not None, options.timeout or ANSWERED_WITHIN_S)
         answer = heard()
-    done = answer is not None and answer.action == "reset"
-    why = answer.reason if answer else "no coordinator has answered; the request is in the log"
+    return report(options, request, answer)
+
+
+def report(options: argparse.Namespace, request: Request, answer: AuditRecord | None) -> int:
+    """Say how it ended by the coordinator's word; the exit code."""
+    scope, done = request.scope, answer is not None and answer.action == "reset"
+    why = answer.reason if answer else UNANSWERED
     if options.json:
-        show_json({"request_id": request.request_id, "scope": scope, "epoch": epoch, "reset": done, "answer": why})
+        document = {"request_id": request.request_id, "scope": scope, "epoch": request.epoch}
+        show_json({**document, "reset": done, "answer": why})
     elif done:
         print(f"{scope} is reset; it is still held: 'estop resume {scope}' lifts it")
     else:
         say(f"estop reset: {scope} is not reset: {why}")
-    return EXIT_OK if done else EXIT_REFUSED
+    return how_it_ended(answer, done=done)
 
 
 def _named(installation: Installation, text: str) -> Emergency | None:

@@ -7,7 +7,14 @@ import asyncio
 from typing import Any, Final
 
 from emergency_stop.config import Settings, did_you_mean
-from emergency_stop.control.cli.asking import ANSWERED_WITHIN_S, hearing, judged_within_s, request_of
+from emergency_stop.control.cli.asking import (
+    ANSWERED_WITHIN_S,
+    UNANSWERED,
+    hearing,
+    how_it_ended,
+    judged_within_s,
+    request_of,
+)
 from emergency_stop.control.cli.output import moment, plain, say, show_json, show_table
 from emergency_stop.control.errors import EXIT_BAD_INPUT, EXIT_NOT_PROVEN, EXIT_OK, EXIT_REFUSED
 from emergency_stop.control.installation import Installation
@@ -20,7 +27,7 @@ _JUDGED: Final = (EmergencyState.STOPPED, EmergencyState.PARTIAL, EmergencyState
 
 
 def run_stop(options: argparse.Namespace, settings: Settings) -> int:
-    """Publish the stop; with ``--wait`` return 0 only when every target has proven that nothing runs."""
+    """Publish the stop; with ``--wait`` return 0 only when every target is proven to run nothing, or it is planned."""
     unknown = [name for name in options.services if name not in (*settings.services, ALL_SERVICES)]
     if unknown:
         known = (*settings.services, ALL_SERVICES)
@@ -124,10 +131,11 @@ async def _resume(options: argparse.Namespace, installation: Installation) -> in
             await installation.request(request)
             await installation.until(is_answered, options.timeout or ANSWERED_WITHIN_S)
             answer, after = heard(), installation.hold(scope) or hold
-    return _report_resume(options, request, after, answer)
+    return report_resume(options, request, after, answer)
 
 
-def _report_resume(options: argparse.Namespace, request: Request, after: Hold, answer: AuditRecord | None) -> int:
+def report_resume(options: argparse.Namespace, request: Request, after: Hold, answer: AuditRecord | None) -> int:
+    """Say whether the scope runs again, by its hold ``after`` and the coordinator's word; the exit code."""
     lifted = after.epoch > (request.epoch or 0) and after.state is HoldState.RUNNING
     approved = answer is not None and answer.action == "resume_approved"
     why = f": {answer.reason}" if answer is not None and answer.action != "resumed" else ""
@@ -140,13 +148,15 @@ def _report_resume(options: argparse.Namespace, request: Request, after: Hold, a
     elif approved:
         text = f"{request.scope} IS STILL HELD (epoch {after.epoch}): your word is on record{why}"
     else:
-        unanswered = "" if answer else "; no coordinator has answered"
+        unanswered = "" if answer else f"; {UNANSWERED}"
         text = (
             f"{request.scope} IS STILL HELD (epoch {after.epoch}, {len(after.causes)} causes){why or unanswered};"
             " see estop emergencies"
         )
     _tell(options, document, text)
-    return EXIT_OK if lifted else EXIT_NOT_PROVEN if approved else EXIT_REFUSED
+    # Not refused: the word of another person is missing, another emergency holds the scope, or nobody answered.
+    unrefused = answer is None or answer.action in ("resumed", "resume_approved")
+    return EXIT_OK if lifted else EXIT_NOT_PROVEN if unrefused else EXIT_REFUSED
 
 
 async def _call_off(options: argparse.Namespace, installation: Installation, plan: Emergency) -> int:
@@ -159,12 +169,16 @@ async def _call_off(options: argparse.Namespace, installation: Installation, pla
         await installation.request(request)
         await installation.until(lambda: heard() is not None, options.timeout or ANSWERED_WITHIN_S)
         answer = heard()
-    done = answer is not None and answer.action == "stop_called_off"
-    why = answer.reason if answer else "no coordinator has answered; the request is in the log"
-    document = {"request_id": request.request_id, "scope": plan.scope, "called_off": done, "answer": why}
-    text = f"{plan.scope}: the planned stop is called off" if done else f"{plan.scope}: NOT CALLED OFF: {why}"
-    _tell(options, document, text)
-    return EXIT_OK if done else EXIT_REFUSED
+    return report_call_off(options, request, answer)
+
+
+def report_call_off(options: argparse.Namespace, request: Request, answer: AuditRecord | None) -> int:
+    """Say whether the planned stop is called off, by the coordinator's word; the exit code."""
+    scope, done = request.scope, answer is not None and answer.action == "stop_called_off"
+    why = answer.reason if answer else UNANSWERED
+    document = {"request_id": request.request_id, "scope": scope, "called_off": done, "answer": why}
+    _tell(options, document, f"{scope}: the planned stop is called off" if done else f"{scope}: NOT CALLED OFF: {why}")
+    return how_it_ended(answer, done=done)
 
 
 def _tell(options: argparse.Namespace, document: dict[str, Any], text: str) -> None:

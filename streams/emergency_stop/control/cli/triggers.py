@@ -18,6 +18,7 @@ from emergency_stop.control.trigger_texts import condition, watched
 from emergency_stop.domain.default_triggers import builtin_triggers, default_definitions
 from emergency_stop.domain.topics import TRIGGERS
 from emergency_stop.domain.triggers import Trigger
+from emergency_stop.rules.definitions import stable_version
 from emergency_stop.rules.versions import Author, after, removed
 
 _SHOWN_MAX = 20
@@ -102,7 +103,10 @@ async def standing_triggers(installation: Installation) -> list[Trigger]:
 
 
 async def _publish(installation: Installation, wanted: Sequence[Trigger]) -> list[Trigger]:
-    """Each as the version after the one that stands, so that no detector takes it for old."""
+    """Each as the version after the one that stands, so that no detector takes it for old.
+
+    Raises ``ValueError`` where detectors would have no room for all that stands then.
+    """
     standing = await standing_versions(installation, {trigger.trigger_id for trigger in wanted})
     superseded = list(standing.values())
     versions = []
@@ -110,5 +114,29 @@ async def _publish(installation: Installation, wanted: Sequence[Trigger]) -> lis
         newer = after(standing.get(trigger.trigger_id), trigger)
         standing[newer.trigger_id] = newer
         versions.append(newer)
+    others = [one for one in await standing_triggers(installation) if one.trigger_id not in standing]
+    _check_room([*others, *standing.values()])
     await installation.publish_versions(versions, superseded)
     return versions
+
+
+def _check_room(triggers: Sequence[Trigger]) -> None:
+    # compiled kernels: what only lists triggers should not wait for them
+    from emergency_stop.detect.page_budget import NoRoomError, check_fits
+
+    try:
+        check_fits(triggers, stable_version)
+    except NoRoomError:
+        raise
+    except (KeyError, ValueError):  # somebody else has written some that no detector takes
+        check_fits([one for one in triggers if _is_usable(one)], stable_version)
+
+
+def _is_usable(trigger: Trigger) -> bool:
+    from emergency_stop.apps.trigger_book import check_usable
+
+    try:
+        check_usable(trigger)
+    except (KeyError, ValueError):
+        return False
+    return True

@@ -77,7 +77,7 @@ async def _standing(
     topic = topics.detector_state(settings.detector_lane)
     for partition in range(settings.telemetry_partitions):
         try:
-            state = await read_state(settings.brokers, topic, partition, client_id="estop-cli")
+            state = await read_state(settings.kafka, topic, partition, client_id="estop-cli")
         except (KafkaError, OSError) as error:
             raise UnavailableError(f"{topic} could not be read: {error}") from error
         core = DetectorCore(registry, installation.codec, lambda: plan, scratch, partition=partition, enforcing=True)

@@ -23,7 +23,7 @@ async def records_not_stored(settings: Settings, positions: Mapping[tuple[str, i
     """
     count = 0
     try:
-        async with asyncio.timeout(_WITHIN_S), ranges(settings.brokers, "estop-cli") as reader:
+        async with asyncio.timeout(_WITHIN_S), ranges(settings.kafka, "estop-cli") as reader:
             for topic in TELEMETRY:
                 for partition in range(settings.partitioned(topic).partitions):
                     end = await reader.end(topic.name, partition)
