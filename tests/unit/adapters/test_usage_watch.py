@@ -11,7 +11,7 @@ import psutil
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from emergency_stop.adapters import usage_watch
+from emergency_stop.adapters import usage_reports, usage_watch
 from emergency_stop.adapters.usage_reports import UsageReporter, host_of
 from emergency_stop.adapters.usage_watch import UsageCollector, UsageWatch, bounds_of, watched
 from emergency_stop.config import Settings
@@ -92,6 +92,7 @@ async def test_a_crossing_is_said_once_with_its_setting_and_what_is_left_off(cap
 
 
 async def test_who_cannot_measure_says_so_once_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, usage_watch.__name__)
     watch, seen = look(50, psutil.AccessDenied(1), OSError("gone"), 101)
     told = [record for record in caplog.records if "could not be measured" in record.getMessage()]
     assert len(told) == 1
@@ -146,7 +147,8 @@ async def test_a_broker_that_is_away_costs_a_report_and_nothing_else(caplog: pyt
     assert usage.is_over(Resource.CPU)
     reporter = UsageReporter("alpha", settings, LocalRegistry(), lambda: usage, FakeMeter(memory()))
     running = asyncio.create_task(reporter.run())
-    await until(lambda: reporter.lost >= 2)
+    with caplog.at_level(logging.WARNING, logger=usage_reports.__name__):  # whatever tests before it have set
+        await until(lambda: reporter.lost >= 2)
     assert not running.done()
     running.cancel()
     await asyncio.wait({running})
