@@ -64,10 +64,18 @@ class Durable:
         #: Of whoever took the log over last.
         self.fence = 0
         self._fences: dict[bytes, int] = {}
+        #: Written under a fence that was not the newest any more.
+        self._late: set[bytes] = set()
 
-    def claim(self) -> int:
-        """Take it over; whatever others write from now on does not count."""
+    def claim(self, *, settles: bool) -> int:
+        """Take it over; whatever others write from now on counts only where nobody wrote under a newer fence.
+
+        ``settles``: what was written late is written anew, so that nothing later replaces it.
+        """
         self.fence += 1
+        if settles:
+            self._fences |= dict.fromkeys(self._late, self.fence)
+        self._late.clear()
         return self.fence
 
     def copied(self) -> Durable:
@@ -81,6 +89,7 @@ class Durable:
             if fence < self._fences.get(key, 0):
                 continue
             self._fences[key] = fence
+            (self._late.add if fence < self.fence else self._late.discard)(key)
             if value is None:
                 self.records.pop(key, None)
             else:
@@ -99,7 +108,7 @@ class CoordinatorProcess:
         self._engine = world.engine
         self._core = core
         self._durable = durable
-        self._fence = durable.claim()
+        self._fence = durable.claim(settles=world.parts.settles)
         found = found or durable
         self._positions = dict(found.positions)
         core.restore((key, kept.to_bytes()) for key, kept in found.records.items())

@@ -41,6 +41,10 @@ TAKEOVER_BUGS: Final = (
         every=SPECIAL_EVERY, at=CUT_OFF_AT,
     ),
     Planted(
+        "what one wrote late is restored and not written anew", _TWO_MINDS, Parts(settles=False),
+        every=SPECIAL_EVERY, at=CUT_OFF_AT,
+    ),
+    Planted(
         "a hold of an equal epoch loosens", SDK_KINDS | {"stop_lost"},
         patches=((gate, "_no_newer", _equal_is_newer),), every=SPECIAL_EVERY, at=IMPOSTOR_AT,
     ),

@@ -53,6 +53,8 @@ class Parts:
     #: Whether a coordinator asks the log whose it is before it publishes, and takes it over before it reads it.
     proves: bool = True
     claims_first: bool = True
+    #: Whether who takes a log over writes anew what a predecessor of the predecessor wrote late.
+    settles: bool = True
 
 
 class SimulatedWorld:

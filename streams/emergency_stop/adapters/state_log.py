@@ -71,6 +71,8 @@ class RestoredState:
     position_fence: int = -1
     newest_fence: int = -1
     superseded: list[bytes] = field(default_factory=list)
+    #: Records, and removals, that were written after a newer owner had begun, and that it never wrote itself.
+    late: dict[bytes, bytes | None] = field(default_factory=dict, compare=False)
     #: When the position was written, by its record's timestamp; 0 where that is not known.
     position_at_ms: int = 0
 
@@ -81,7 +83,7 @@ class StateCopy:
     Folding it gives what folding every record up to there gives, so a reader may go on from any copy.
     """
 
-    __slots__ = ("_entries", "_newest_fence", "_position_at_ms", "next_offset", "size_bytes")
+    __slots__ = ("_entries", "_late", "_newest_fence", "_position_at_ms", "next_offset", "size_bytes")
 
     def __init__(self) -> None:
         self.restart(0)
@@ -89,6 +91,7 @@ class StateCopy:
     def restart(self, offset: int) -> None:
         """Forget everything and begin at ``offset``."""
         self._entries: dict[bytes, bytes] = {}
+        self._late: set[bytes] = set()
         self._newest_fence = -1
         self._position_at_ms: dict[bytes, int] = {}
         self.next_offset = offset
@@ -104,7 +107,11 @@ class StateCopy:
         if offset < self.next_offset:
             return
         self.next_offset = offset + 1
-        self._newest_fence = max(self._newest_fence, int.from_bytes(key[:_FENCE_BYTES], "big"))
+        fence = int.from_bytes(key[:_FENCE_BYTES], "big")
+        self._late.discard(key)
+        if fence < self._newest_fence and value is not None:
+            self._late.add(key)
+        self._newest_fence = max(self._newest_fence, fence)
         former = self._entries.pop(key, None)
         if former is not None:
             self._position_at_ms.pop(key, None)
@@ -121,6 +128,11 @@ class StateCopy:
         for key in sorted(self._entries):  # fences ascend, so a later one replaces an earlier
             _fold_into(state, key, self._entries[key])
         state.position_at_ms = self._position_at_ms.get(position_key(state.position_fence), 0) if state.positions else 0
+        state.late = {
+            core_key: state.records[core_key] or None
+            for core_key, fence in state.fences.items()
+            if state_key(fence, core_key) in self._late
+        }
         # An empty value is a removal that older fences' records must not undo.
         for core_key in [core_key for core_key, value in state.records.items() if value == b""]:
             del state.records[core_key]

@@ -61,7 +61,7 @@ class LanePartition:
     #: What nobody waits for.
     afterwards: Afterwards
     _superseded: list[bytes] = field(default_factory=list)
-    #: Records of another lane that the own log lacks.
+    #: What the own log lacks: another lane's records, or what was restored and is not the newest owner's.
     _seed: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     _effects: list[asyncio.Future[None]] = field(default_factory=list)
     _events: list[Any] = field(default_factory=list)
@@ -103,12 +103,14 @@ class LanePartition:
             mark = await state_log.mark()
             found = await read_seeded(source, number, now_ms, copy, up_to=mark)
             state_log.begin(found.own, mark)
-        restored, seed = found.state, found.changes()
+        restored = found.state
+        # Two who were cut off may both have written of one thing: what was restored must outlast the other's record.
+        seed = found.changes() or list(found.own.late.items())
         _restore_afterwards(afterwards, restored)
         core.restore(restored.records.items(), restored.positions)
         counters.restores += 1
         counters.restore_ms_last = int((loop.time() - started) * 1000)
-        if seed:
+        if found.state is not found.own:
             log.info("partition %d begins from %s, which is further on", number, source.sibling_topic)
         log.info(
             "partition %d restored in %d ms (standby copy to offset %d): %d state records, positions %s",

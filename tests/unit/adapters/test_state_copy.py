@@ -90,6 +90,23 @@ def test_a_copy_of_a_compacted_log_restores_the_same_state() -> None:
         assert _comparable(seen.restored()) == _comparable(compacted.restored())
 
 
+def test_what_was_written_after_a_newer_owner_had_begun_is_told_apart() -> None:
+    mine, theirs = 3, 2
+    log: list[Entry] = [
+        (state_key(1, b"early"), b"1"), (state_key(1, b"both"), b"1"), (position_key(theirs), b"{}"),
+        (state_key(1, b"late"), b"1"), (state_key(1, b"gone"), b""), (state_key(1, b"struck"), b"1"),
+        (state_key(1, b"both"), b"2"), (state_key(1, b"struck"), None), (state_key(theirs, b"both"), b"3"),
+    ]  # fmt: skip
+    state = fold(log)
+    assert state.late == {b"late": b"1", b"gone": None}
+    assert state.records == {b"early": b"1", b"late": b"1", b"both": b"3"}
+    for core_key, value in state.late.items():
+        log.append((state_key(mine, core_key), value or b""))
+    log.append((state_key(theirs, b"late"), b"too late"))
+    assert fold(log).records[b"late"] == b"1", "what was written anew outlasts what comes later still"
+    assert fold(log).late == {}
+
+
 def test_its_size_is_that_of_what_it_keeps_and_not_of_the_log() -> None:
     copy = StateCopy()
     for offset in range(100):

@@ -90,7 +90,10 @@ async def takes_over(logs: Logs, generation: int) -> Owner:
     if owed:
         afterwards.restore(owed)
     core.restore(restored.records.items(), restored.positions)
-    partition = LanePartition(0, core, producer, state_log, dict(restored.positions), LaneCounters(), afterwards)
+    partition = LanePartition(
+        0, core, producer, state_log, dict(restored.positions), LaneCounters(), afterwards,
+        restored.superseded, list(restored.late.items()),
+    )  # fmt: skip
     await partition.claim()
     return Owner(partition, core, producer, telling)
 
@@ -149,6 +152,35 @@ async def test_who_was_cut_off_publishes_nothing_under_its_successor() -> None:
     b.core.decides("4")
     await b.checkpoint()
     assert logs.values(HOLDS) == [b"3", b"4"], "a's late records end nobody else's ownership"
+
+
+async def test_of_two_who_were_cut_off_none_undoes_what_was_restored() -> None:
+    """As a timeline: c goes on from what a wrote late, and d from what c published.
+
+    ```
+    a  decides 1 ── checkpoint ~~~~~~~~~~~~~~ written ─► lost
+    b                decides 2 ── checkpoint ~~~~~~~~~~~~~~~~~~~~~~ written ─► lost
+    c                                         takes over, publishes 1
+    d                                                               takes over
+    ```
+    """
+    logs, cut_off = Logs(), []
+    for generation, name in ((1, "1"), (2, "2")):
+        one = await takes_over(logs, generation)
+        one.producer.cut(STATE)
+        one.core.decides(name)
+        cut_off.append((one, asyncio.create_task(one.checkpoint())))
+        await asyncio.sleep(0)
+    for number, (one, checkpoint) in enumerate(cut_off):
+        one.producer.heal(STATE)
+        with pytest.raises(LostPartitionError):
+            await checkpoint
+        if number == 0:
+            c = await takes_over(logs, 3)
+            await c.checkpoint()
+            assert logs.values(HOLDS) == [b"1"]
+    d = await takes_over(logs, 4)
+    assert d.core.recorded == ["1"]
 
 
 async def test_who_is_told_so_while_it_waits_for_its_turn_writes_nothing() -> None:
