@@ -9,7 +9,7 @@ from emergency_stop.domain.messages import Hold
 from emergency_stop.sdk import gate
 from emergency_stop.sdk.shut import Shut
 from tests.simulation.planting import SDK_KINDS, Planted
-from tests.simulation.weather import CUT_OFF_AT, IMPOSTOR_AT, SPECIAL_EVERY
+from tests.simulation.weather import CUT_OFF_AT, CUT_OFF_EVERY, IMPOSTOR_AT, SPECIAL_EVERY
 from tests.simulation.world import Parts
 
 _no_newer, _take = gate._no_newer, PublishedHolds.take
@@ -34,15 +34,15 @@ def _whatever_is_newest(*_: object) -> bool:
 TAKEOVER_BUGS: Final = (
     Planted(
         "one that was cut off publishes what it decided", _TWO_MINDS, Parts(proves=False),
-        every=SPECIAL_EVERY, at=CUT_OFF_AT,
+        every=CUT_OFF_EVERY, at=CUT_OFF_AT,
     ),
     Planted(
         "a log is read before it is taken over", _TWO_MINDS, Parts(claims_first=False),
-        every=SPECIAL_EVERY, at=CUT_OFF_AT,
+        every=CUT_OFF_EVERY, at=CUT_OFF_AT,
     ),
     Planted(
         "what one wrote late is restored and not written anew", _TWO_MINDS, Parts(settles=False),
-        every=SPECIAL_EVERY, at=CUT_OFF_AT,
+        every=CUT_OFF_EVERY, at=CUT_OFF_AT,
     ),
     Planted(
         "a hold of an equal epoch loosens", SDK_KINDS | {"stop_lost"},

@@ -129,6 +129,9 @@ PLANS_AT: Final = 6
 BEREFT_AT: Final = 7
 CUT_OFF_AT: Final = 8
 CUT_OFF_UNDOING_AT: Final = 9
+#: Of those one in so many: each takes four times as long as another schedule.
+CUT_OFF_TURNS: Final = 8
+CUT_OFF_EVERY: Final = SPECIAL_EVERY * CUT_OFF_TURNS
 SKEW_AT: Final = 10
 IMPOSTOR_AT: Final = 11
 SKEW_UNDOING_AT: Final = 12
@@ -150,7 +153,7 @@ def special(seed: int, weather: Weather) -> Weather:
         weather = replace(weather, crowd=True)
     elif rest in (SKEW_AT, SKEW_UNDOING_AT):
         weather = replace(weather, skew_ms=SKEW_MS, anew=True)
-    elif rest in (CUT_OFF_AT, CUT_OFF_UNDOING_AT):
+    elif rest in (CUT_OFF_AT, CUT_OFF_UNDOING_AT) and turn % CUT_OFF_TURNS == 0:
         weather = replace(weather, cut_off=0.15, operations=12)
     elif rest == IMPOSTOR_AT:
         # the owner comes again before its topic is compacted: what is not signed again by then is all there is
