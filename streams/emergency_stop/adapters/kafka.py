@@ -31,6 +31,8 @@ REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 BATCH_BYTES_MAX: Final = 512 * 1024
 #: How long a producer that is stopped goes on trying. One that numbers its records would for ever.
 DELIVER_WITHIN_MS: Final = 5_000
+#: A consumer that is stopped tells its group; without a broker, nobody answers.
+STOP_WITHIN_S: Final = 10.0
 #: Of many records so many are enqueued before the event loop has its turn, about five milliseconds.
 RECORDS_AT_ONCE: Final = 200
 
@@ -196,6 +198,10 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     caller would end as if cancelled, in silence, and the connection would stay open.
     """
     stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait({stopping})
-    if stopping.cancelled() or stopping.exception() is not None:
+    await asyncio.wait({stopping}, timeout=STOP_WITHIN_S)
+    if not stopping.done():
+        log.warning("a consumer was not let go by its broker within %g s; it is left", STOP_WITHIN_S)
+        stopping.cancel()
+        await asyncio.wait({stopping}, timeout=1.0)
+    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
         await consumer._client.close()  # noqa: SLF001  # what stop() did not come to

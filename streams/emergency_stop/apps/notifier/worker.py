@@ -30,6 +30,7 @@ from emergency_stop.apps.notifier.last_resort import LastResort
 from emergency_stop.apps.notifier.metrics import NotifierMetrics
 from emergency_stop.apps.notifier.resorting import RETRY_MS, Resorting
 from emergency_stop.apps.notifier.telling import Message, Telling, TellingPolicy
+from emergency_stop.apps.process import unless_stopped
 from emergency_stop.config.kafka import Brokers
 from emergency_stop.domain import topics
 from emergency_stop.domain.messages import Emergency, Notice
@@ -45,6 +46,8 @@ RECORDS_MAX: Final = 500
 BOOKS_WITHIN_MS: Final = 10_000
 #: How long the state is waited for before the group is looked at again.
 STATE_WITHIN_MS: Final = 30_000
+#: How long the last state may take to be written when it is time to end; what it says is told again otherwise.
+HAND_OVER_S: Final = 5.0
 _WHERE: Final = TopicPartition(topics.NOTICES, 0)
 
 
@@ -153,7 +156,7 @@ class NotifierWorker:
             await self._books_read()
             while not stop.is_set():
                 try:
-                    await self._turn(consumer)
+                    await unless_stopped(self._turn(consumer), stop)
                 except KafkaError as error:
                     log.warning("the broker does not take or give records (%s); going on in %d ms", error, RETRY_MS)
                     await asyncio.sleep(RETRY_MS / 1000)
@@ -324,8 +327,9 @@ class NotifierWorker:
             await asyncio.wait(set(self._deliveries), timeout=self._spec.session_timeout_ms / 2_000)
         if self._active is not None:
             try:
-                await self._save(self._active)
-            except KafkaError as error:
+                async with asyncio.timeout(HAND_OVER_S):
+                    await self._save(self._active)
+            except (KafkaError, TimeoutError) as error:
                 log.warning("the last state was not written (%s): what it says is told again", error)
 
 

@@ -9,6 +9,7 @@ import fastavro
 
 from emergency_stop.columnar.block import Block, BlockForm, block_form, native_block
 from emergency_stop.columnar.container import container, container_schema
+from emergency_stop.wire.physical import physical
 from emergency_stop.wire.registry import Registry
 from emergency_stop.wire.schemas import load_record_schema
 
@@ -48,8 +49,8 @@ class BlockMaker:
     def uniform(self, name: str, count: int, rows: list[tuple[int | str, bytes]]) -> Block:
         """Rows of several writer's schemas, written anew by the committed one, so that one block takes them."""
         committed = container_schema(load_record_schema(name))
-        target = fastavro.parse_schema(committed, named_schemas={})
-        written = [_rewritten(self.container_schema(schema), target, data) for schema, data in rows]
+        target = fastavro.parse_schema(physical(committed), named_schemas={})
+        written = [_rewritten(physical(self.container_schema(schema)), target, data) for schema, data in rows]
         return _block(committed, block_form(committed), count, written)
 
 
