@@ -145,8 +145,8 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 docs: $(STAMP) ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/state-machines/generate.py
 	$(BIN)/python docs/configuration.py
-	$(BIN)/python docs/rules.py
-	$(BIN)/python docs/triggers.py
+	$(BIN)/python -m docs.rules
+	$(BIN)/python -m docs.triggers
 	$(BIN)/python docs/adr/index.py
 
 .PHONY: image-lint

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from docs.tables import filled
 from emergency_stop.rules.environment import SIGNATURES, Signature
 from emergency_stop.rules.fields import Field, Kind, catalogue, short
 from emergency_stop.rules.language import RuleError, compile_rule
@@ -14,16 +15,8 @@ REFUSED = 'avg(helth_score, "60s") < 40.0\n  && count(detection, "5m") > 2.5'
 
 
 def page() -> str:
-    """The page as it should be: what stands between the marks of a table is that table."""
-    text = PAGE.read_text()
-    for name, table in {"functions": _functions(), "fields": _fields(), "refused": _refused()}.items():
-        mark, end = f"<!-- {name}: generated -->\n", "<!-- end -->"
-        before, found, rest = text.partition(mark)
-        _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise ValueError(f"{PAGE.name} needs {mark!r} and then {end!r}: put them where the table belongs")
-        text = before + mark + table + end + after
-    return text
+    """The page with its tables as they should be."""
+    return filled(PAGE, {"functions": _functions(), "fields": _fields(), "refused": _refused()})
 
 
 def _functions() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from docs.tables import filled
 from emergency_stop.domain.definition_reader import DEFINITION_FIELDS, InvalidTriggerError
 from emergency_stop.domain.triggers import LIMITS, Limit, Trigger
 from emergency_stop.rules.definitions import read_trigger
@@ -53,16 +54,8 @@ MEANINGS: Final = {
 
 
 def page() -> str:
-    """The page as it should be: what stands between the marks of a table is that table."""
-    text = PAGE.read_text()
-    for name, table in {"fields": _fields(), "thresholds": _thresholds()}.items():
-        mark, end = f"<!-- {name}: generated -->\n", "<!-- end -->"
-        before, found, rest = text.partition(mark)
-        _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise ValueError(f"{PAGE.name} needs {mark!r} and then {end!r}: put them where the table belongs")
-        text = before + mark + table + end + after
-    return text
+    """The page with its tables as they should be."""
+    return filled(PAGE, {"fields": _fields(), "thresholds": _thresholds()})
 
 
 def _fields() -> str:
